@@ -1,0 +1,63 @@
+"""Every collective of the project. Each is a no-op in a single process."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def is_distributed() -> bool:
+    """Whether more than one process takes part."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """The rank of this process, 0 in a single process."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def gather_objects(obj: Any) -> list[Any]:
+    """Collect one picklable object of every process, in rank order, on every process."""
+    if not is_distributed():
+        return [obj]
+    objects: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(objects, obj)
+    return objects
+
+
+def all_agree(flag: Tensor) -> Tensor:
+    """Logical AND of a 0-d bool over all processes, without a host read."""
+    if not is_distributed():
+        return flag
+    agreed = flag.to(torch.int32)
+    dist.all_reduce(agreed, op=dist.ReduceOp.MIN)
+    return agreed.bool()
+
+
+def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Concatenate tensors along their first axis over all processes, in rank order; without gradient.
+
+    Processes may hold different numbers of rows: shorter ones are padded with zeros to the longest, so every
+    process must be able to tell padding from content (a gathered mask does: its padding is False).
+
+    Args:
+        tensors: [N_rank, ...] each, of one N_rank on this process; the trailing shape is equal everywhere.
+
+    Returns:
+        For each tensor [world * max(N_rank), ...], equal on every process.
+    """
+    if not is_distributed():
+        return tensors
+    rows = torch.tensor(len(tensors[0]), device=tensors[0].device)
+    dist.all_reduce(rows, op=dist.ReduceOp.MAX)
+    longest = int(rows)
+    gathered = []
+    for tensor in tensors:
+        padding = [0, 0] * (tensor.dim() - 1) + [0, longest - len(tensor)]
+        local = F.pad(tensor.detach().to(torch.uint8) if tensor.dtype == torch.bool else tensor.detach(), padding)
+        parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, local.contiguous())
+        gathered.append(torch.cat(parts).to(tensor.dtype))
+    return tuple(gathered)
