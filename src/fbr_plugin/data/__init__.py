@@ -1,1 +1,28 @@
+"""Lightning data modules: the embedded scenes, one's own folder, PASCAL VOC."""
 
+from fbr_plugin.data.dataset import SegmentationDataset
+from fbr_plugin.data.images import read_image, read_mask, write_mask
+from fbr_plugin.data.loading import EpochSampler, WSSSDataModule
+from fbr_plugin.data.scenes import PRESETS, ScenePreset
+from fbr_plugin.data.synthetic import SyntheticDataModule, SyntheticScenes
+from fbr_plugin.data.textures import TEXTURE_NAMES
+from fbr_plugin.data.transforms import MEAN, STD, denormalise, eval_transform, train_transform
+
+__all__ = [
+    "MEAN",
+    "PRESETS",
+    "STD",
+    "TEXTURE_NAMES",
+    "EpochSampler",
+    "ScenePreset",
+    "SegmentationDataset",
+    "SyntheticDataModule",
+    "SyntheticScenes",
+    "WSSSDataModule",
+    "denormalise",
+    "eval_transform",
+    "read_image",
+    "read_mask",
+    "train_transform",
+    "write_mask",
+]

@@ -1,0 +1,60 @@
+"""The one dataset of the project: items of any source, transformed."""
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch.utils.data import Dataset
+
+from fbr_plugin.data.images import check_same_size, read_mask
+from fbr_plugin.data.transforms import Transform, apply_transform
+
+Stage = Literal["fit", "validate", "test", "predict"]
+
+
+class Source(Protocol):
+    """Raw items: `id` str, `image` uint8 [H, W, 3], `label` float32 [C], and maps uint8 [H, W]."""
+
+    num_classes: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+class SegmentationDataset(Dataset[dict[str, Any]]):
+    """Items of a source with pseudo labels added, transformed into tensors.
+
+    Args:
+        source: raw items.
+        transform: what is done to image and masks.
+        pseudo_label_dir: folder of `ID.png` with 0..C and 255, at the images' size.
+        require_pseudo_labels: whether a missing pseudo label is an error, or the item goes without.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        transform: Transform,
+        pseudo_label_dir: str | Path | None = None,
+        require_pseudo_labels: bool = False,
+    ) -> None:
+        self.source = source
+        self.transform = transform
+        self.pseudo_label_dir = None if pseudo_label_dir is None else Path(pseudo_label_dir)
+        self.require_pseudo_labels = require_pseudo_labels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        """The item at an index, or at an (index, seed) pair where the transform is random."""
+        index, seed = key if isinstance(key, tuple) else (key, key)
+        item = dict(self.source[index])
+        if self.pseudo_label_dir is not None:
+            path = self.pseudo_label_dir / f"{item['id']}.png"
+            if self.require_pseudo_labels or path.exists():
+                item["pseudo_label"] = read_mask(path, self.source.num_classes)
+                check_same_size(path, item["pseudo_label"], item["image"])
+        item["label"] = torch.from_numpy(item["label"])
+        return apply_transform(self.transform, item, seed)

@@ -1,0 +1,109 @@
+"""The embedded scenes as a source of items and as a data module."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from fbr_plugin.data.dataset import SegmentationDataset, Stage
+from fbr_plugin.data.loading import WSSSDataModule
+from fbr_plugin.data.scenes import PRESETS, Scene, ScenePreset, draw_scene
+from fbr_plugin.data.shapes import CLASS_NAMES
+from fbr_plugin.data.transforms import eval_transform, shift_transform
+
+SHIFT = 4  # pixels of augmentation at the design size
+
+
+class SyntheticScenes:
+    """A run of scenes, drawn at once and kept in memory; each item is a dict of numpy arrays.
+
+    Args:
+        preset: name of a preset (`default`, `hard`, `control`), or probabilities of one's own.
+        num_images: number of scenes.
+        size: pixels of a side.
+        seed: names the stream of scenes.
+        first: index of the first scene, so that other runs of one stream do not overlap.
+    """
+
+    num_classes = len(CLASS_NAMES)
+
+    def __init__(
+        self,
+        preset: str | ScenePreset = "default",
+        num_images: int = 800,
+        size: int = 64,
+        seed: int = 0,
+        first: int = 0,
+    ) -> None:
+        if isinstance(preset, str):
+            if preset not in PRESETS:
+                raise ValueError(f"preset={preset!r} is unknown: choose one of {', '.join(PRESETS)}")
+            preset = PRESETS[preset]
+        self.first = first
+        self.scenes: list[Scene] = [draw_scene(preset, seed, first + i, size) for i in range(num_images)]
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"id": f"scene_{self.first + index:06d}", **self.scenes[index]._asdict()}
+
+
+class SyntheticDataModule(WSSSDataModule):
+    """Procedural scenes whose classes co-occur with a background texture.
+
+    Five classes (boat, train, sheep, car, chair), each with a texture of its own (water, rails, grass, brick,
+    wood). Nothing is downloaded. Validation, test and prediction run over the training images without
+    augmentation, as the quality of seeds is a matter of the training set, unless `val_images` asks for
+    fresh ones.
+
+    Args:
+        preset: `default`, `hard` (classes and textures nearly always together) or `control` (independent).
+        num_images: number of training scenes.
+        size: pixels of a side.
+        val_images: fresh scenes for validation and test; 0 takes the training scenes.
+        pseudo_label_dir: folder of pseudo labels `ID.png`, for a baseline that trains on them.
+        batch_size: images a training batch, on each process.
+        eval_batch_size: images a batch in validation, test and prediction.
+        num_workers: processes that load data; 0 loads in the main one, which is fast here.
+        seed: decides the scenes, their order and their augmentation.
+    """
+
+    class_names = CLASS_NAMES
+
+    def __init__(
+        self,
+        preset: Literal["default", "hard", "control"] = "default",
+        num_images: int = 800,
+        size: int = 64,
+        val_images: int = 0,
+        pseudo_label_dir: str | Path | None = None,
+        batch_size: int = 16,
+        eval_batch_size: int = 50,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, num_workers, seed)
+        self.preset = preset
+        self.num_images = num_images
+        self.size = size
+        self.val_images = val_images
+        self.pseudo_label_dir = pseudo_label_dir
+
+    @cached_property
+    def train_scenes(self) -> SyntheticScenes:
+        """The training scenes, drawn once."""
+        return SyntheticScenes(self.preset, self.num_images, self.size, self.seed)
+
+    @cached_property
+    def val_scenes(self) -> SyntheticScenes:
+        """The scenes of validation and test, drawn once."""
+        if self.val_images == 0:
+            return self.train_scenes
+        return SyntheticScenes(self.preset, self.val_images, self.size, self.seed, first=self.num_images)
+
+    def dataset(self, stage: Stage) -> SegmentationDataset:
+        if stage == "fit":
+            transform = shift_transform(self.size, round(SHIFT * self.size / 64))
+            return SegmentationDataset(self.train_scenes, transform, self.pseudo_label_dir, True)
+        scenes = self.train_scenes if stage == "predict" else self.val_scenes
+        return SegmentationDataset(scenes, eval_transform(), self.pseudo_label_dir)

@@ -1,0 +1,119 @@
+"""Augmentation and normalisation, shared by every data module."""
+
+import os
+import random
+from typing import Any, TypeAlias
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # albumentations asks the network for its version when imported
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Transform: TypeAlias = A.Compose
+
+#: Mean and standard deviation of ImageNet's RGB channels in [0, 1].
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+#: Keys of an item that are maps of integers on the image's grid, resampled to the nearest pixel.
+MASK_KEYS = ("mask", "pseudo_label", "instances", "texture")
+IGNORE = 255
+
+
+class ShrinkLongSide(A.LongestMaxSize):
+    """Shrinks what is longer than `max_size`, and leaves the rest as it is."""
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        scale = super().get_params_dependent_on_data(params, data)["scale"]
+        return {"scale": min(scale, 1.0)}
+
+
+def train_transform(
+    crop_size: int,
+    long_side: tuple[int, int] | None = None,
+    rescale: tuple[float, float] | None = None,
+    colour_jitter: float = 0.0,
+) -> Transform:
+    """Random size, flip, colour and crop.
+
+    Args:
+        crop_size: side of the square crop; smaller images are padded at random sides, with the mean colour
+            and with 255 in masks.
+        long_side: range in pixels from which the longer side is drawn, e.g. (320, 640) for a CAM.
+        rescale: range from which a factor of the image's own size is drawn, e.g. (0.5, 1.5) for AMN.
+        colour_jitter: largest relative change of brightness, contrast and saturation; 0 is none.
+    """
+    if long_side is not None and rescale is not None:
+        raise ValueError(f"long_side={long_side} and rescale={rescale} exclude each other: give one of them")
+    for name, span in (("long_side", long_side), ("rescale", rescale)):
+        if span is not None and not 0 < span[0] <= span[1]:
+            raise ValueError(f"{name}={span} must be a range (low, high) with 0 < low <= high")
+    steps: list[A.BasicTransform] = []
+    if long_side is not None:
+        sizes = list(range(long_side[0], long_side[1] + 1))
+        steps.append(A.LongestMaxSize(max_size=sizes, area_for_downscale="image"))
+    if rescale is not None:
+        limits = (rescale[0] - 1, rescale[1] - 1)
+        steps.append(A.RandomScale(scale_limit=limits, area_for_downscale="image", p=1.0))
+    steps.append(A.HorizontalFlip(p=0.5))
+    if colour_jitter > 0:
+        amount = (max(0.0, 1 - colour_jitter), 1 + colour_jitter)
+        steps.append(A.ColorJitter(brightness=amount, contrast=amount, saturation=amount, hue=0.0, p=1.0))
+    steps.append(
+        A.RandomCrop(
+            height=crop_size,
+            width=crop_size,
+            pad_if_needed=True,
+            pad_position="random",
+            fill=tuple(255 * value for value in MEAN),
+            fill_mask=IGNORE,
+        )
+    )
+    return _compose(steps)
+
+
+def shift_transform(size: int, shift: int) -> Transform:
+    """Random flip and a shift by up to `shift` pixels with the border reflected, for images of one size."""
+    pad = A.Pad(padding=shift, border_mode=cv2.BORDER_REFLECT_101)
+    return _compose([A.HorizontalFlip(p=0.5), pad, A.RandomCrop(height=size, width=size)])
+
+
+def eval_transform(max_size: int | None = None) -> Transform:
+    """Normalises alone, at the image's own size.
+
+    Args:
+        max_size: longest side in pixels; bigger images are shrunk to it, with their masks. None shrinks none.
+    """
+    return _compose(
+        [] if max_size is None else [ShrinkLongSide(max_size=max_size, area_for_downscale="image")]
+    )
+
+
+def _compose(steps: list[A.BasicTransform]) -> Transform:
+    targets = dict.fromkeys(MASK_KEYS[1:], "mask")
+    return A.Compose([*steps, A.Normalize(MEAN, STD)], additional_targets=targets)
+
+
+def apply_transform(transform: Transform, item: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The item with image and masks transformed and turned into tensors, by draws that `seed` alone decides.
+
+    One stream serves all steps: the seeding built into the library starts every step's stream from the same
+    number, so that the draws of one step (a size) would predict those of the next (a crop's place).
+    """
+    transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    maps = {key: item[key] for key in ("image", *MASK_KEYS) if key in item}
+    maps = transform(**maps)
+    image = torch.from_numpy(np.ascontiguousarray(maps.pop("image").transpose(2, 0, 1)))
+    masks = {key: torch.from_numpy(value.astype(np.int64)) for key, value in maps.items()}
+    return {**item, "image": image, **masks}
+
+
+def denormalise(image: Tensor) -> NDArray[np.uint8]:
+    """A normalised image [..., 3, H, W] as uint8 RGB [..., H, W, 3]."""
+    mean, std = image.new_tensor(MEAN)[:, None, None], image.new_tensor(STD)[:, None, None]
+    pixels = (image.detach() * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return pixels.movedim(-3, -1).cpu().numpy()
