@@ -53,12 +53,9 @@ class FBRConfig:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        at_least_one = (
-            "dim num_clusters kmeans_iterations bank_size min_bank num_negatives topk_divisor".split()
-        )
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in at_least_one and value < 1:
+            if field.type is int and field.name != "warmup_steps" and value < 1:
                 raise ValueError(f"{field.name} must be at least 1, got {value}")
             if field.name.startswith(("weight_", "warmup_")) and not 0 <= value < float("inf"):
                 raise ValueError(f"{field.name} must be a finite number of at least 0, got {value}")

@@ -56,8 +56,9 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
     gathered = []
     for tensor in tensors:
         padding = [0, 0] * (tensor.dim() - 1) + [0, longest - len(tensor)]
-        local = F.pad(tensor.detach().to(torch.uint8) if tensor.dtype == torch.bool else tensor.detach(), padding)
+        content = tensor.detach().to(torch.uint8 if tensor.dtype == torch.bool else tensor.dtype)
+        local = F.pad(content, padding).contiguous()
         parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, local.contiguous())
+        dist.all_gather(parts, local)
         gathered.append(torch.cat(parts).to(tensor.dtype))
     return tuple(gathered)

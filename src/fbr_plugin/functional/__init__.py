@@ -1,1 +1,32 @@
+"""Pure tensor functions: no state, no Lightning, explicit randomness."""
 
+from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce
+from fbr_plugin.functional.kmeans import KMeans, kmeans
+from fbr_plugin.functional.prototypes import Prototypes, class_prototypes
+from fbr_plugin.functional.pseudo_labels import (
+    ScoreMaps,
+    background_target,
+    hard_pixels,
+    min_max,
+    normalise_scores,
+)
+from fbr_plugin.functional.sampling import sample_bank, sample_pixels, semantic_graph
+
+__all__ = [
+    "Contrast",
+    "KMeans",
+    "Prototypes",
+    "ScoreMaps",
+    "Tiles",
+    "background_target",
+    "class_prototypes",
+    "group_by_class",
+    "hard_pixels",
+    "info_nce",
+    "kmeans",
+    "min_max",
+    "normalise_scores",
+    "sample_bank",
+    "sample_pixels",
+    "semantic_graph",
+]

@@ -37,8 +37,8 @@ def kmeans(
     """Cluster the masked points of each row: greedy k-means++ seeding, then Lloyd iterations.
 
     A row with at most `num_clusters` masked points returns these points themselves. A cluster that empties
-    moves to the point farthest from its centroid. Seeding is Arthur and Vassilvitskii, *k-means++*, SODA 2007,
-    with 2 + floor(ln K) candidates a step of which the best is kept. Nothing here waits for the device.
+    moves to the point farthest from its centroid. Seeding is Arthur and Vassilvitskii, *k-means++*, SODA
+    2007, with 2 + floor(ln K) candidates a step of which the best is kept. Nothing here waits for the device.
 
     Args:
         points: [B, N, D], any floating type; computed in at least float32.

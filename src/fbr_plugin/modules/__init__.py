@@ -1,1 +1,7 @@
+"""Modules with parameters and buffers; their mathematics is in `fbr_plugin.functional`."""
 
+from fbr_plugin.modules.fbr_loss import FBRLoss
+from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
+from fbr_plugin.modules.memory_bank import MemoryBank
+
+__all__ = ["BackgroundClassifier", "FBRLoss", "MemoryBank", "ProjectionHeads"]

@@ -1,0 +1,249 @@
+"""FBR's loss: a `DenseView` of a baseline in, `FBRTerms` out."""
+
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fbr_plugin import functional as fbr
+from fbr_plugin.config import FBRConfig
+from fbr_plugin.distributed import all_agree, rank
+from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
+from fbr_plugin.modules.memory_bank import MemoryBank
+from fbr_plugin.view import DenseView, FBRTerms
+
+
+class FBRLoss(nn.Module):
+    """Fine-grained background representation as a loss.
+
+    NROI contrast, intra-foreground contrast with active sampling, background segmentation loss and
+    separation, after Yin et al., *Fine-grained Background Representation for Weakly Supervised Semantic
+    Segmentation*, IEEE TCSVT 2024, arXiv 2406.15755. Departures from the released code (XuYin94/FBR at
+    fd1aeb8) are listed in CONTRIBUTING.md. In training mode a call adds the view's NROIs to the memory bank;
+    in evaluation mode it changes nothing.
+
+    All randomness (initial weights, dropout, k-means, sampling) comes from generators of its own, seeded each
+    step from the global seed at construction, a step counter, the view and the process: the global stream
+    stays as it was, and a resumed run draws what the uninterrupted one would have drawn.
+
+    Args:
+        in_channels: L, channels of the features.
+        num_classes: C, foreground classes.
+        config: settings; None takes `FBRConfig()`.
+        num_views: views of a step; with `config.shared_bank` False each has a bank of its own.
+
+    Raises:
+        ValueError: fewer than 1 channel, class or view.
+    """
+
+    skipped: Tensor
+
+    def __init__(
+        self, in_channels: int, num_classes: int, config: FBRConfig | None = None, num_views: int = 1
+    ) -> None:
+        super().__init__()
+        if min(in_channels, num_classes, num_views) < 1:
+            raise ValueError(
+                "in_channels, num_classes and num_views must be at least 1, "
+                f"got {in_channels}, {num_classes}, {num_views}"
+            )
+        self.config = config or FBRConfig()
+        self.num_classes = num_classes
+        self.num_views = num_views
+        self.step = 0
+        self.seed = torch.initial_seed() % 2**63
+        dim = self.config.dim
+        self._warned = False
+        generator = self._generator(torch.device("cpu"), view=0)
+        self.heads = ProjectionHeads(in_channels, dim, generator)
+        self.classifier = BackgroundClassifier(dim, generator=generator)
+        banks = 1 if self.config.shared_bank else num_views
+        self.banks = nn.ModuleList(MemoryBank(self.config.bank_size, dim, num_classes) for _ in range(banks))
+        self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
+        self._freeze_unused()
+
+    def forward(self, view: DenseView, index: int = 0) -> FBRTerms:
+        """The terms of one view.
+
+        Args:
+            view: the baseline's dense outputs.
+            index: which view of the step this is; view 0 comes first and begins the step.
+
+        Raises:
+            ValueError: shapes that disagree with each other or with the constructor.
+        """
+        self._check(view, index)
+        config = self.config
+        self.step += self.training and index == 0
+        generator = self._generator(view.features.device, index)
+        # One rank's NaN makes every rank skip: all take the same terms, and the bank stays equal.
+        finite = all_agree(view.features.isfinite().all() & view.scores.isfinite().all())
+        projections = self.heads(torch.where(finite, view.features, 0))
+        with torch.autocast(view.features.device.type, enabled=False):
+            # At least float32, whatever the precision of the baseline.
+            foreground, background, before_relu = (
+                z.to(torch.promote_types(z.dtype, torch.float32)) for z in projections
+            )
+            scores = torch.where(finite, view.scores, 0)
+            maps = fbr.normalise_scores(scores, view.labels, config.background_score)
+            pseudo_labels = maps.normalised.argmax(1)
+            bank = self.banks[index % len(self.banks)]
+            assignments = self._update(bank, background, pseudo_labels, view.labels, finite, generator)
+            hard = fbr.hard_pixels(
+                maps,
+                pseudo_labels,
+                confidence_quantile=config.confidence_quantile,
+                entropy_quantile=config.entropy_quantile,
+                score_floor=config.score_floor,
+            )
+            topk = max(1, pseudo_labels[0].numel() // config.topk_divisor)
+            prototypes = fbr.class_prototypes(foreground.detach(), maps.normalised, pseudo_labels, topk)
+            graph = fbr.semantic_graph(prototypes.vectors, prototypes.present, config.temperature)
+            intra, inter = self._contrasts(
+                foreground, pseudo_labels, hard, prototypes.vectors, graph, bank, generator
+            )
+            classified = self.classifier(before_relu.to(self.classifier.weight.dtype), generator)
+            seg = F.binary_cross_entropy_with_logits(
+                classified.to(before_relu.dtype), self._seg_target(view, finite)
+            )
+            sim = F.cosine_similarity(foreground, background).mean()
+        terms = (intra.loss, inter.loss, seg, sim)
+        weights = (config.weight_fg, config.weight_bg, config.weight_seg, config.weight_sim)
+        weighted = [weight * term for weight, term in zip(weights, terms, strict=True) if weight > 0]
+        if self.training:
+            self.skipped += ~finite
+        if view.features.device.type == "cpu":
+            self.warn_if_skipped()
+        contrasts = (intra.num_classes > 0).long() + (inter.num_classes > 0)
+        return FBRTerms(
+            *terms,
+            total=sum(weighted, start=sim.new_zeros(())) * finite,
+            num_queries=hard.sum() * finite,
+            bank_fill=bank.fill.clone(),
+            positive_similarity=(intra.positive_similarity + inter.positive_similarity)
+            / contrasts.clamp_min(1),
+            negative_similarity=(intra.negative_similarity + inter.negative_similarity)
+            / contrasts.clamp_min(1),
+            finite=finite,
+            pseudo_labels=pseudo_labels,
+            assignments=assignments,
+            graph=graph,
+        )
+
+    def warn_if_skipped(self) -> None:
+        """Warn once when a step was skipped because its features or scores were not finite.
+
+        Called at every step on the CPU; elsewhere it waits for the device, so call it now and then.
+        """
+        if not self._warned and int(self.skipped) > 0:
+            self._warned = True
+            warnings.warn(
+                "FBR met NaN or infinite features or scores and left its terms out of that step; the number "
+                "of such steps is logged as fbr/skipped. Lower the learning rate, or train in float32.",
+                stacklevel=2,
+            )
+
+    def get_extra_state(self) -> Tensor:
+        """The seed and the step counter, for the state dict."""
+        return torch.tensor([self.seed, self.step])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the seed and the step counter from a state dict."""
+        self.seed, self.step = state.tolist()
+
+    def _update(
+        self,
+        bank: MemoryBank,
+        background: Tensor,
+        pseudo_labels: Tensor,
+        labels: Tensor,
+        finite: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Cluster each image's background into NROIs and remember them; the NROI of each pixel [B, h, w]."""
+        clusters = fbr.kmeans(
+            _rows(background.detach()),
+            pseudo_labels.flatten(1) == 0,
+            self.config.num_clusters,
+            iterations=self.config.kmeans_iterations,
+            generator=generator,
+        )
+        if self.training:
+            bank.enqueue(
+                clusters.centroids.flatten(0, 1),
+                labels.repeat_interleave(self.config.num_clusters, 0),
+                clusters.valid.flatten() & finite,
+            )
+        return clusters.assignments.view_as(pseudo_labels)
+
+    def _contrasts(
+        self,
+        foreground: Tensor,
+        pseudo_labels: Tensor,
+        hard: Tensor,
+        prototypes: Tensor,
+        graph: Tensor,
+        bank: MemoryBank,
+        generator: torch.Generator,
+    ) -> tuple[fbr.Contrast, fbr.Contrast]:
+        """Contrast the hard pixels with pixels of other classes, and with NROIs of the bank."""
+        config, classes = self.config, self.num_classes
+        queries = _rows(foreground).flatten(0, 1)
+        tiles = fbr.group_by_class(torch.where(hard, pseudo_labels - 1, classes).flatten(), classes)
+        pixels = fbr.sample_pixels(graph, pseudo_labels.flatten(), config.num_negatives, generator)
+        rows = fbr.sample_bank(bank.fill, classes, config.num_negatives, generator)
+        # A class without others, an unfilled bank and the warm-up drop out by masks: shapes stay the same.
+        active = self.step > config.warmup_steps
+        filled = (bank.fill >= config.min_bank).expand(classes)
+        intra = fbr.info_nce(
+            queries, tiles, prototypes, queries.detach()[pixels], graph.any(1) & active, config.temperature
+        )
+        inter = fbr.info_nce(
+            queries, tiles, prototypes, bank.rows(rows).to(queries.dtype), filled & active, config.temperature
+        )
+        return intra, inter
+
+    def _seg_target(self, view: DenseView, finite: Tensor) -> Tensor:
+        """Background target [B, h, w] on the grid of the features."""
+        scores = view.scores if view.seg_scores is None else view.seg_scores
+        scores = torch.where(finite, scores.detach(), 0)
+        grid = view.features.shape[-2:]
+        if scores.shape[-2:] != grid:
+            scores = F.interpolate(scores, grid, mode="bilinear", align_corners=False)
+        return fbr.background_target(scores, view.labels, self.config.seg_threshold)
+
+    def _generator(self, device: torch.device, view: int) -> torch.Generator:
+        """A generator on `device` for this step, view and process."""
+        state = np.random.SeedSequence((self.seed, self.step, view, rank())).generate_state(1, np.uint64)
+        return torch.Generator(device).manual_seed(int(state[0]))
+
+    def _freeze_unused(self) -> None:
+        """Parameters that only terms of weight 0 use need no gradient (DDP would wait for it)."""
+        config = self.config
+        self.heads.foreground.requires_grad_(config.weight_fg + config.weight_bg + config.weight_sim > 0)
+        self.heads.background.requires_grad_(config.weight_seg + config.weight_sim > 0)
+        self.classifier.requires_grad_(config.weight_seg > 0)
+
+    def _check(self, view: DenseView, index: int) -> None:
+        batch, classes = view.features.shape[0], self.num_classes
+        if tuple(view.labels.shape) != (batch, classes):
+            raise ValueError(
+                f"labels must be [{batch}, {classes}] for these features and num_classes={classes}, "
+                f"got {tuple(view.labels.shape)}"
+            )
+        if view.scores.shape[-2:] != view.features.shape[-2:]:
+            raise ValueError(
+                f"scores {tuple(view.scores.shape)} and features {tuple(view.features.shape)} must share "
+                "their grid: resize one of them"
+            )
+        if not 0 <= index < self.num_views:
+            raise ValueError(
+                f"view {index} is out of range: this FBRLoss was made for num_views={self.num_views}"
+            )
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """[B, D, h, w] -> [B, h*w, D]."""
+    return maps.flatten(2).transpose(1, 2)

@@ -1,0 +1,77 @@
+"""The projection heads and the background classifier of FBR."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ProjectionHeads(nn.Module):
+    """Separate projections of the foreground and the background, whose granularity differs.
+
+    Two 1x1 convolutions without bias, Xavier-uniform, each followed by ReLU. [FBR, section III]
+
+    Args:
+        in_channels: L, channels of the features.
+        dim: D, width of each projection.
+        generator: source of the initial weights; None draws from the global stream.
+    """
+
+    def __init__(self, in_channels: int, dim: int = 128, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.foreground = nn.Parameter(torch.empty(dim, in_channels, 1, 1))
+        self.background = nn.Parameter(torch.empty(dim, in_channels, 1, 1))
+        for weight in (self.foreground, self.background):
+            nn.init.xavier_uniform_(weight, generator=generator)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project `features` [B, L, h, w].
+
+        Returns:
+            z_fg and z_bg after ReLU, and the background projection before it; each [B, D, h, w].
+
+        Raises:
+            ValueError: features of another number of channels.
+        """
+        if features.dim() != 4 or features.shape[1] != self.in_channels:
+            raise ValueError(
+                f"features must be [B, {self.in_channels}, h, w], got {tuple(features.shape)}: give FBR the "
+                "number of channels that the encoder puts out (feature_channels, in_channels)"
+            )
+        # One convolution reads the features once for both heads.
+        both = F.conv2d(features, torch.cat([self.foreground, self.background]))
+        foreground, background = both.chunk(2, dim=1)
+        return foreground.relu(), background.relu(), background
+
+
+class BackgroundClassifier(nn.Module):
+    """Binary classifier of background pixels: BatchNorm, ReLU, dropout, 1x1 convolution. [FBR, section III]
+
+    Args:
+        dim: D, width of the background projection.
+        dropout: probability of dropping a value.
+        generator: source of the initial weights; None draws from the global stream.
+    """
+
+    def __init__(
+        self, dim: int = 128, dropout: float = 0.5, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(dim)
+        self.dropout = dropout
+        self.weight = nn.Parameter(torch.empty(1, dim, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(1))
+        nn.init.xavier_uniform_(self.weight, generator=generator)
+
+    def forward(self, projection: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits [B, h, w] of being background, of the projection before ReLU [B, D, h, w].
+
+        Args:
+            projection: [B, D, h, w].
+            generator: source of the dropout, on the device of `projection`.
+        """
+        hidden = self.norm(projection).relu()
+        if self.training and self.dropout > 0:
+            uniform = torch.rand(hidden.shape, device=hidden.device, generator=generator)
+            hidden = hidden * (uniform >= self.dropout) / (1 - self.dropout)
+        return F.conv2d(hidden, self.weight, self.bias)[:, 0]
