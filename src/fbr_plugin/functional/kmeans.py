@@ -60,7 +60,7 @@ def kmeans(
     if num_clusters < 1 or iterations < 1:
         raise ValueError(f"num_clusters and iterations must be at least 1, got {num_clusters}, {iterations}")
     with torch.autocast(points.device.type, enabled=False):
-        points = points if points.dtype == torch.float64 else points.float()
+        points = points.to(torch.promote_types(points.dtype, torch.float32)).contiguous()
         mass = mask.to(points.dtype) if weights is None else weights.to(points.dtype) * mask
         data = _Points(points, points.square().sum(-1, keepdim=True), mass)
         centroids = _seed(data, num_clusters, generator)

@@ -52,7 +52,7 @@ def normalise_scores(scores: Tensor, labels: Tensor, background_score: float = 0
         ValueError: shapes that disagree.
     """
     check_scores(scores, labels)
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     gate = torch.cat([torch.ones_like(labels[:, :1]), labels], 1)[..., None, None] > 0
     if scores.shape[1] == gate.shape[1]:
         logits = scores.masked_fill(~gate, -torch.inf)

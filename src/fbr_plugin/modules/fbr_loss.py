@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
-from fbr_plugin.distributed import all_agree, rank
+from fbr_plugin.distributed import rank
 from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
 from fbr_plugin.modules.memory_bank import MemoryBank
 from fbr_plugin.view import DenseView, FBRTerms
@@ -78,16 +78,13 @@ class FBRLoss(nn.Module):
         config = self.config
         self.step += self.training and index == 0
         generator = self._generator(view.features.device, index)
-        # One rank's NaN makes every rank skip: all take the same terms, and the bank stays equal.
-        finite = all_agree(view.features.isfinite().all() & view.scores.isfinite().all())
-        projections = self.heads(torch.where(finite, view.features, 0))
+        *projections, finite = self.heads(view.features)
         with torch.autocast(view.features.device.type, enabled=False):
             # At least float32, whatever the precision of the baseline.
             foreground, background, before_relu = (
                 z.to(torch.promote_types(z.dtype, torch.float32)) for z in projections
             )
-            scores = torch.where(finite, view.scores, 0)
-            maps = fbr.normalise_scores(scores, view.labels, config.background_score)
+            maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, config.background_score)
             pseudo_labels = maps.normalised.argmax(1)
             bank = self.banks[index % len(self.banks)]
             assignments = self._update(bank, background, pseudo_labels, view.labels, finite, generator)
@@ -105,9 +102,7 @@ class FBRLoss(nn.Module):
                 foreground, pseudo_labels, hard, prototypes.vectors, graph, bank, generator
             )
             classified = self.classifier(before_relu.to(self.classifier.weight.dtype), generator)
-            seg = F.binary_cross_entropy_with_logits(
-                classified.to(before_relu.dtype), self._seg_target(view, finite)
-            )
+            seg = F.binary_cross_entropy_with_logits(classified.to(before_relu.dtype), self._seg_target(view))
             sim = F.cosine_similarity(foreground, background).mean()
         terms = (intra.loss, inter.loss, seg, sim)
         weights = (config.weight_fg, config.weight_bg, config.weight_seg, config.weight_sim)
@@ -133,15 +128,15 @@ class FBRLoss(nn.Module):
         )
 
     def warn_if_skipped(self) -> None:
-        """Warn once when a step was skipped because its features or scores were not finite.
+        """Warn once when a step was skipped because its features were not finite.
 
         Called at every step on the CPU; elsewhere it waits for the device, so call it now and then.
         """
         if not self._warned and int(self.skipped) > 0:
             self._warned = True
             warnings.warn(
-                "FBR met NaN or infinite features or scores and left its terms out of that step; the number "
-                "of such steps is logged as fbr/skipped. Lower the learning rate, or train in float32.",
+                "FBR met NaN or infinite features and left its terms out of that step; the number of "
+                "such steps is logged as fbr/skipped. Lower the learning rate, or train in float32.",
                 stacklevel=2,
             )
 
@@ -205,10 +200,10 @@ class FBRLoss(nn.Module):
         )
         return intra, inter
 
-    def _seg_target(self, view: DenseView, finite: Tensor) -> Tensor:
+    def _seg_target(self, view: DenseView) -> Tensor:
         """Background target [B, h, w] on the grid of the features."""
         scores = view.scores if view.seg_scores is None else view.seg_scores
-        scores = torch.where(finite, scores.detach(), 0)
+        scores = scores.detach().nan_to_num()
         grid = view.features.shape[-2:]
         if scores.shape[-2:] != grid:
             scores = F.interpolate(scores, grid, mode="bilinear", align_corners=False)

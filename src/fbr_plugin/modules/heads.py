@@ -1,8 +1,29 @@
 """The projection heads and the background classifier of FBR."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fbr_plugin.distributed import all_agree
+
+
+class Projections(NamedTuple):
+    """What `ProjectionHeads` puts out.
+
+    Attributes:
+        foreground: [B, D, h, w] after ReLU.
+        background: [B, D, h, w] after ReLU.
+        before_relu: [B, D, h, w] the background projection before it.
+        finite: 0-d bool, on every process False when one of them met NaN or infinite features; then all
+            projections are 0 and send no gradient.
+    """
+
+    foreground: Tensor
+    background: Tensor
+    before_relu: Tensor
+    finite: Tensor
 
 
 class ProjectionHeads(nn.Module):
@@ -24,11 +45,8 @@ class ProjectionHeads(nn.Module):
         for weight in (self.foreground, self.background):
             nn.init.xavier_uniform_(weight, generator=generator)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor) -> Projections:
         """Project `features` [B, L, h, w].
-
-        Returns:
-            z_fg and z_bg after ReLU, and the background projection before it; each [B, D, h, w].
 
         Raises:
             ValueError: features of another number of channels.
@@ -39,9 +57,15 @@ class ProjectionHeads(nn.Module):
                 "number of channels that the encoder puts out (feature_channels, in_channels)"
             )
         # One convolution reads the features once for both heads.
-        both = F.conv2d(features, torch.cat([self.foreground, self.background]))
-        foreground, background = both.chunk(2, dim=1)
-        return foreground.relu(), background.relu(), background
+        weight = torch.cat([self.foreground, self.background])
+        both = F.conv2d(features, weight)
+        # Any NaN of the features shows here, at a fraction of their size.
+        finite = all_agree(both.isfinite().all())
+        if weight.requires_grad:
+            # The zero gradient of a skipped step, times NaN features, must stay zero.
+            weight.register_hook(lambda gradient: torch.where(finite, gradient, 0))
+        foreground, background = torch.where(finite, both, 0).chunk(2, dim=1)
+        return Projections(foreground.relu(), background.relu(), background, finite)
 
 
 class BackgroundClassifier(nn.Module):
