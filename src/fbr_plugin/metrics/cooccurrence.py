@@ -1,0 +1,87 @@
+"""False positives of seeds on the background that comes along with a class."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from fbr_plugin.metrics.sweep import (
+    THRESHOLDS,
+    check_num_classes,
+    check_seed,
+    check_thresholds,
+    count_above,
+    histogram,
+    top_class_bins,
+)
+
+
+class CooccurrenceResult(NamedTuple):
+    """False positives at every background threshold, in percent of the background pixels in question.
+
+    Attributes:
+        thresholds: the T background thresholds.
+        own: of the pixels on a present class's own texture, those predicted as that class.
+        other: of all other background pixels of the images with that class, those predicted as that class.
+    """
+
+    thresholds: tuple[float, ...]
+    own: tuple[float, ...]
+    other: tuple[float, ...]
+
+
+class CooccurrenceSweep(Metric):
+    """How often background is taken for a class, on the texture tied to this class and elsewhere.
+
+    Each image counts once for each of its classes; the texture with number c - 1 is tied to class c, textures from C
+    on to none.
+
+    Args:
+        num_classes: number of foreground classes C.
+        thresholds: background thresholds, ascending.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, num_classes: int, thresholds: Sequence[float] = THRESHOLDS) -> None:
+        super().__init__()
+        self.num_classes = check_num_classes(num_classes)
+        self.thresholds = check_thresholds(thresholds)
+        shape = (2, len(self.thresholds) + 1)  # other background, own texture
+        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, seed: Tensor, target: Tensor, texture: Tensor, label: Tensor) -> None:
+        """Count the background pixels of a batch.
+
+        Args:
+            seed: [B, C, H, W] foreground scores.
+            target: [B, H, W] true classes.
+            texture: [B, H, W] number of the texture at each pixel.
+            label: [B, C] image labels in {0, 1}.
+        """
+        check_seed(seed, self.num_classes)
+        batch, classes, height, width = seed.shape
+        wanted = {
+            "target": (batch, height, width),
+            "texture": (batch, height, width),
+            "label": (batch, classes),
+        }
+        for (name, shape), value in zip(wanted.items(), (target, texture, label), strict=True):
+            if value.shape != shape:
+                raise ValueError(
+                    f"{name} must be {shape} for a seed of {tuple(seed.shape)}, got {tuple(value.shape)}"
+                )
+        best, bins = top_class_bins(seed, self.thresholds)
+        index = torch.arange(classes, device=seed.device)[:, None, None]
+        asked = (label > 0)[:, :, None, None] & (target == 0)[:, None]
+        own = (texture[:, None] == index).long()
+        class_bins = torch.where(best[:, None] == index, bins[:, None], 0)  # bin 0: predicted at no threshold
+        self.counts += histogram(class_bins[asked], len(self.thresholds) + 1, own[asked], 2)
+
+    def compute(self) -> CooccurrenceResult:
+        """Return the false positives of the whole set at every threshold."""
+        other, own = (100 * count_above(self.counts) / self.counts.sum(1, keepdim=True)).tolist()
+        return CooccurrenceResult(self.thresholds, tuple(own), tuple(other))

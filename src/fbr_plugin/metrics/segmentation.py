@@ -1,0 +1,195 @@
+"""Segmentation quality over a whole set, of masks and of seeds at every background threshold at once."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from fbr_plugin.metrics.sweep import (
+    IGNORE,
+    THRESHOLDS,
+    check_labels,
+    check_num_classes,
+    check_seed,
+    check_thresholds,
+    count_above,
+    histogram,
+    top_class_bins,
+)
+
+
+class SegmentationResult(NamedTuple):
+    """Quality of the masks of a set, in percent; nan where there is nothing to divide by.
+
+    Attributes:
+        miou: mean of `iou` over the classes that occur.
+        iou: intersection over union of background and each foreground class; nan for a class that is absent
+            from truth and prediction.
+        recall: share of the true foreground pixels that have the right class.
+        precision: share of the predicted foreground pixels that have the right class.
+        accuracy: share of all pixels that have the right class.
+        unlabelled: share of the pixels that the prediction left at 255 though the truth knows them; they count
+            as wrong.
+    """
+
+    miou: float
+    iou: tuple[float, ...]
+    recall: float
+    precision: float
+    accuracy: float
+    unlabelled: float
+
+    @property
+    def absent(self) -> tuple[int, ...]:
+        """Classes that neither truth nor prediction holds: left out of the mean."""
+        return tuple(index for index, value in enumerate(self.iou) if math.isnan(value))
+
+
+class SweepResult(NamedTuple):
+    """Quality of seeds at every background threshold.
+
+    Attributes:
+        thresholds: the T background thresholds.
+        results: the result at each of them.
+    """
+
+    thresholds: tuple[float, ...]
+    results: tuple[SegmentationResult, ...]
+
+    @property
+    def miou(self) -> tuple[float, ...]:
+        """Mean intersection over union at each threshold."""
+        return tuple(result.miou for result in self.results)
+
+    @property
+    def oracle_threshold(self) -> float:
+        """The threshold of the best mIoU: chosen with the masks, so an upper bound rather than a result."""
+        return max(zip(self.miou, self.thresholds, strict=True), key=lambda pair: (pair[0], -pair[1]))[1]
+
+    @property
+    def oracle(self) -> SegmentationResult:
+        """The result at the oracle threshold."""
+        return self.at(self.oracle_threshold)
+
+    def at(self, threshold: float) -> SegmentationResult:
+        """Return the result at one of the thresholds."""
+        if threshold not in self.thresholds:
+            raise ValueError(f"threshold {threshold} is none of the sweep's {self.thresholds}")
+        return self.results[self.thresholds.index(threshold)]
+
+
+def summarise_confusion(confusion: Tensor) -> SegmentationResult:
+    """Compute all figures of one confusion matrix.
+
+    Args:
+        confusion: [1+C, 2+C] int64 pixels by truth (rows) and prediction (columns), the last column being
+            pixels without a prediction.
+    """
+    counts = confusion.double()
+    truth, predicted, hit = counts.sum(1), counts[:, :-1].sum(0), counts.diagonal()
+    iou = 100 * hit / (truth + predicted - hit)
+    foreground_hit = hit[1:].sum()
+    return SegmentationResult(
+        miou=iou.nanmean().item(),
+        iou=tuple(iou.tolist()),
+        recall=(100 * foreground_hit / truth[1:].sum()).item(),
+        precision=(100 * foreground_hit / predicted[1:].sum()).item(),
+        accuracy=(100 * hit.sum() / truth.sum()).item(),
+        unlabelled=(100 * counts[:, -1].sum() / truth.sum()).item(),
+    )
+
+
+class SegmentationScore(Metric):
+    """Intersection over union of masks, from one 64-bit confusion matrix over the whole set.
+
+    Pixels that are 255 in the truth are ignored; 255 in the prediction alone is a pixel without prediction.
+
+    Args:
+        num_classes: number of foreground classes C.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = check_num_classes(num_classes)
+        shape = (num_classes + 1, num_classes + 2)
+        self.add_state("confusion", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count the pixels of one image or batch.
+
+        Args:
+            prediction: [H, W] or [B, H, W] classes 0 to C, or 255 for pixels without prediction.
+            target: true classes of the same shape, 255 where ignored.
+        """
+        if prediction.shape != target.shape:
+            raise ValueError(
+                f"prediction is {tuple(prediction.shape)}, target is {tuple(target.shape)}: sizes must be equal"
+            )
+        check_labels(prediction, self.num_classes, "prediction")
+        check_labels(target, self.num_classes, "target")
+        # One table of all pairs of 8-bit labels: 255 needs no selection of pixels before the count.
+        pairs = target.flatten().int() * (IGNORE + 1) + prediction.flatten()
+        table = torch.bincount(pairs, minlength=(IGNORE + 1) ** 2).view(IGNORE + 1, IGNORE + 1)
+        known = table[: self.num_classes + 1]
+        self.confusion += torch.cat([known[:, : self.num_classes + 1], known[:, IGNORE:]], 1)
+
+    def compute(self) -> SegmentationResult:
+        """Return the figures of the whole set."""
+        return summarise_confusion(self.confusion.cpu())
+
+
+class SeedSweep(Metric):
+    """Quality of seeds at every background threshold in one pass and without files.
+
+    At threshold t the prediction is the foreground class of the largest score where that score exceeds t, and
+    background elsewhere. A histogram over truth, best class and quantised score holds this for all t at once, and
+    exactly.
+
+    Args:
+        num_classes: number of foreground classes C.
+        thresholds: background thresholds, ascending.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, num_classes: int, thresholds: Sequence[float] = THRESHOLDS) -> None:
+        super().__init__()
+        self.num_classes = check_num_classes(num_classes)
+        self.thresholds = check_thresholds(thresholds)
+        shape = (num_classes + 1, num_classes, len(self.thresholds) + 1)
+        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, seed: Tensor, target: Tensor) -> None:
+        """Count the pixels of one image or batch.
+
+        Args:
+            seed: [C, H, W] or [B, C, H, W] foreground scores, 0 for classes that the image lacks.
+            target: [H, W] or [B, H, W] true classes, 255 where ignored.
+        """
+        check_seed(seed, self.num_classes)
+        if target.shape != seed.shape[:-3] + seed.shape[-2:]:
+            raise ValueError(
+                f"seed is {tuple(seed.shape)}, target is {tuple(target.shape)}: sizes must be equal"
+            )
+        check_labels(target, self.num_classes, "target")
+        known = target != IGNORE
+        best, bins = top_class_bins(seed, self.thresholds)
+        group = target[known].long() * self.num_classes + best[known]
+        counts = histogram(bins[known], len(self.thresholds) + 1, group, self.counts[..., 0].numel())
+        self.counts += counts.view_as(self.counts)
+
+    def compute(self) -> SweepResult:
+        """Return the figures of the whole set at every threshold."""
+        counts = self.counts.cpu()
+        foreground = count_above(counts)
+        background = counts.sum((1, 2))[:, None] - foreground.sum(1)
+        confusions = torch.cat([background[:, None], foreground, torch.zeros_like(background)[:, None]], 1)
+        results = tuple(summarise_confusion(confusion) for confusion in confusions.unbind(-1))
+        return SweepResult(self.thresholds, results)

@@ -1,0 +1,121 @@
+"""What all metrics over background thresholds share: quantised scores, one histogram for every threshold."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+THRESHOLDS = tuple(step / 100 for step in range(60))
+"""The background thresholds of the field: 0 to .59 in steps of .01."""
+
+
+def check_num_classes(num_classes: int) -> int:
+    """Return the number of foreground classes if label images of 8 bits can hold it beside 0 and 255."""
+    if not 1 <= num_classes < IGNORE:
+        raise ValueError(f"num_classes must be 1 to {IGNORE - 1} foreground classes, got {num_classes}")
+    return num_classes
+
+
+def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
+    """Return the background thresholds as floats if there are any and they ascend."""
+    values = tuple(float(threshold) for threshold in thresholds)
+    ascending = all(low < high for low, high in zip(values, values[1:], strict=False))
+    if not values or not ascending or not all(map(math.isfinite, values)):
+        raise ValueError(f"thresholds must be one or more finite numbers in ascending order, got {values}")
+    return values
+
+
+def check_labels(labels: Tensor, num_classes: int, name: str) -> None:
+    """Raise unless every value of a label image is a class from 0 to `num_classes` or 255.
+
+    Args:
+        labels: integers of any shape.
+        num_classes: number of foreground classes.
+        name: what the error calls the label image.
+    """
+    if labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"{name} must hold integer class numbers, got {labels.dtype}")
+    wrong = (labels > num_classes) & (labels != IGNORE) | (labels < 0)
+    if wrong.any():
+        raise ValueError(
+            f"{name} holds the value {int(labels[wrong][0])}: classes are 0 (background) to {num_classes}, "
+            f"{IGNORE} is ignored; is num_classes={num_classes} right?"
+        )
+
+
+def check_seed(seed: Tensor, num_classes: int, name: str = "seed") -> None:
+    """Raise unless a seed is finite and has one channel for each foreground class.
+
+    Args:
+        seed: [..., C, H, W] scores.
+        num_classes: number of foreground classes C.
+        name: what the error calls the seed.
+    """
+    if seed.ndim < 3 or seed.shape[-3] != num_classes:
+        raise ValueError(
+            f"{name} must be [C, H, W] or [B, C, H, W] with C={num_classes} foreground channels (a background "
+            f"channel is left out), got {tuple(seed.shape)}"
+        )
+    if not seed.isfinite().all():
+        raise ValueError(f"{name} holds NaN or infinite scores")
+
+
+def threshold_bins(scores: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Quantise scores so that `bins > t` holds exactly where `scores > thresholds[t]`.
+
+    Args:
+        scores: scores of any shape.
+        thresholds: T background thresholds, ascending.
+
+    Returns:
+        int64 bins from 0 to T of the same shape: how many thresholds lie strictly below the score.
+    """
+    return torch.bucketize(
+        scores.float(), torch.tensor(thresholds, dtype=torch.float32, device=scores.device)
+    )
+
+
+def top_class_bins(seed: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return all that any background threshold can ask of a seed: its best class and that class's bin.
+
+    The prediction at threshold t is `1 + best` where `bins > t` and background elsewhere.
+
+    Args:
+        seed: [..., C, H, W] scores.
+        thresholds: T background thresholds, ascending.
+
+    Returns:
+        best: [..., H, W] int64, 0-based foreground class of the largest score.
+        bins: [..., H, W] int64, its bin from 0 to T.
+    """
+    score, best = seed.max(-3)
+    return best, threshold_bins(score, thresholds)
+
+
+def histogram(bins: Tensor, num_bins: int, group: Tensor, num_groups: int) -> Tensor:
+    """Count bins within groups.
+
+    Args:
+        bins: [N] int64 bins.
+        num_bins: number of bins.
+        group: [N] int64 group of each entry.
+        num_groups: number of groups.
+
+    Returns:
+        [num_groups, num_bins] int64 counts.
+    """
+    return torch.bincount(group * num_bins + bins, minlength=num_groups * num_bins).view(num_groups, num_bins)
+
+
+def count_above(counts: Tensor) -> Tensor:
+    """Turn histograms over bins into the number of entries above each threshold.
+
+    Args:
+        counts: [..., T+1] histograms over the bins of `threshold_bins`.
+
+    Returns:
+        [..., T] entries whose score exceeds threshold t.
+    """
+    return counts.sum(-1, keepdim=True) - counts.cumsum(-1)[..., :-1]
