@@ -1,11 +1,12 @@
 """Order, augmentation seeds and exact resume: what every data module shares."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, DistributedSampler, default_collate
 
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
@@ -20,41 +21,48 @@ class EpochSampler(DistributedSampler):
     Args:
         dataset: what is sampled from; only its length counts.
         seed: names the order and the augmentation of the whole run.
-        epoch: epoch of the first iteration.
-        start: samples of this rank that the next iteration skips, when it goes on where an interrupted epoch
-            stopped. The length stays that of a whole epoch: Lightning goes on counting.
         num_replicas: number of processes.
         rank: this process.
+
+    Attributes:
+        position: gives the epoch and the samples of this rank to skip in it, asked whenever an iteration
+            begins. Without it every iteration is a whole epoch, the one set by `set_epoch`. The length is always
+            that of a whole epoch, as Lightning goes on counting where an interrupted one stopped.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        seed: int = 0,
-        epoch: int = 0,
-        start: int = 0,
-        num_replicas: int = 1,
-        rank: int = 0,
-    ) -> None:
+    def __init__(self, dataset: Any, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=True)
-        self.epoch = epoch
-        self.start = start
+        self.position: Callable[[], tuple[int, int]] | None = None
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        start, self.start = self.start, 0
+        start = 0
+        if self.position is not None:
+            self.epoch, start = self.position()
         for index in list(super().__iter__())[start:]:
             yield index, item_seed(self.seed, self.epoch, index)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Goes to an epoch; a position within another epoch is forgotten."""
-        if epoch != self.epoch:
-            self.start = 0
-        super().set_epoch(epoch)
 
 
 def item_seed(seed: int, epoch: int, index: int) -> int:
     """Seed of one item's augmentation in one epoch."""
     return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0])
+
+
+def run_position(trainer: Trainer, num_batches: int, batch_size: int) -> tuple[int, int]:
+    """Epoch of a run, and samples of it that one rank is done with.
+
+    Counted by the batches of the whole run, which a checkpoint carries: Lightning makes the first iterator
+    before it tells the sampler an epoch, and its number of epochs skips one when a run limited by steps resumes.
+
+    Args:
+        trainer: trainer of the run, resumed or not.
+        num_batches: batches of a whole epoch.
+        batch_size: images a batch, on each process.
+    """
+    limit = trainer.limit_train_batches
+    num_batches = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
+    done = trainer.fit_loop.epoch_loop.batch_progress.state_dict()["total"]["processed"]
+    epoch, batches = divmod(done, max(num_batches, 1))
+    return epoch, batches * batch_size
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -103,16 +111,12 @@ class WSSSDataModule(LightningDataModule):
                 f"{len(dataset)} training images do not fill a batch of {self.batch_size} on {world_size} "
                 "process(es): lower batch_size"
             )
-        epoch, start = self._position()
-        sampler = EpochSampler(
-            dataset,
-            seed=self.seed,
-            epoch=epoch,
-            start=start,
-            num_replicas=world_size,
-            rank=self.trainer.global_rank if self.trainer else 0,
-        )
-        return self._loader(dataset, self.batch_size, sampler=sampler, drop_last=True)
+        rank = self.trainer.global_rank if self.trainer else 0
+        sampler = EpochSampler(dataset, self.seed, world_size, rank)
+        loader = self._loader(dataset, self.batch_size, sampler=sampler, drop_last=True)
+        if self.trainer:
+            sampler.position = partial(run_position, self.trainer, len(loader), self.batch_size)
+        return loader
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.dataset("validate"), self.eval_batch_size)
@@ -122,20 +126,6 @@ class WSSSDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         return self._loader(self.dataset("predict"), self.eval_batch_size)
-
-    def _position(self) -> tuple[int, int]:
-        """Epoch and samples of it that are already done, of a run that starts or resumes.
-
-        Lightning makes the first iterator before it tells the sampler the epoch, so that the epoch has to be
-        read here. Its counters of epochs alone do not say whether the last one was finished.
-        """
-        if self.trainer is None:
-            return 0, 0
-        loop = self.trainer.fit_loop
-        batches, epochs = loop.epoch_loop.batch_progress, loop.epoch_progress.state_dict()["total"]["started"]
-        if batches.is_last_batch or batches.current.ready == 0:
-            return epochs, 0
-        return epochs - 1, batches.current.ready * self.batch_size
 
     def _loader(self, dataset: SegmentationDataset, batch_size: int, **kwargs: Any) -> DataLoader:
         """A loader that draws its workers' seed from a stream of its own, not from the global one."""

@@ -38,13 +38,10 @@ class Canvas:
         noise = rng.standard_normal((DESIGN_SIZE, DESIGN_SIZE, channels), dtype=np.float32)
         return noise[self._cell[:, None], self._cell]
 
-    def waves(self, rng: np.random.Generator, cells: int) -> NDArray:
+    def waves(self, rng: np.random.Generator, cells: int) -> NDArray[np.float32]:
         """Smooth noise, a random grid of `cells` x `cells` interpolated bicubically: [S, S]."""
-        weights = _cubic_weights(self.size, cells)
-        waves: NDArray[np.float32] = (
-            weights @ rng.standard_normal((cells, cells), dtype=np.float32) @ weights.T
-        )
-        return waves
+        weights, nodes = _cubic_weights(self.size, cells), rng.standard_normal((cells, cells))
+        return (weights @ nodes @ weights.T).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -76,7 +73,7 @@ class _Brush(NamedTuple):
     frequency: float
     phases: tuple[float, float]
     grain: NDArray[np.float32]
-    waves: Callable[[int], NDArray]
+    waves: Callable[[int], NDArray[np.float32]]
 
 
 def _water(b: _Brush) -> NDArray:
