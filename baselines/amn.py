@@ -1,0 +1,139 @@
+"""AMN: a segmentation network on the two-threshold labels of CAMs, conditioned on the image labels.
+
+After Lee et al., Threshold Matters in WSSS: Manipulating the Activation for the Robust and Accurate
+Segmentation Model Against Thresholds (CVPR 2022).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, log_softmax
+
+from baselines.task import Batch, SeedTask
+from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin.pipeline.inference import finish_logits
+
+IGNORE = 255
+
+
+def balanced_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.4) -> Tensor:
+    """Per-pixel cross-entropy, half of it from background, half from foreground pixels.
+
+    The smoothed target is 1 - smoothing on the label and smoothing / C on each of the C other classes. A
+    batch with only background or only foreground takes its loss from that alone; with neither, it is 0.
+
+    Args:
+        logits: [B, 1+C, h, w].
+        target: [B, h, w] int64 labels 0 to C, 255 where ignored.
+        smoothing: what the label gives to the other classes.
+
+    Returns:
+        0-d loss.
+    """
+    background, ignored = target == 0, target == IGNORE
+    log_probabilities = log_softmax(logits.float(), 1)
+    labelled = log_probabilities.gather(1, target.masked_fill(ignored, 0)[:, None])[:, 0]
+    others = (log_probabilities.sum(1) - labelled) / (logits.shape[1] - 1)
+    losses = -(1 - smoothing) * labelled - smoothing * others
+    halves = torch.stack([background, ~background & ~ignored])
+    pixels = halves.sum((1, 2, 3))
+    means = (losses * halves).sum((1, 2, 3)) / pixels.clamp(min=1)
+    return means.sum() / (pixels > 0).sum().clamp(min=1)
+
+
+class ConditionedASPP(nn.Module):
+    """Scale the channels of features by the image labels, then sum dilated convolutions to logits.
+
+    The scale starts near the identity: bias 1, weights N(0, 0.1). This departs from the published code, where
+    it starts with torch's default for a linear layer, near 0, and all but erases the encoder's features.
+
+    Args:
+        channels: width L of the features.
+        num_classes: number of foreground classes C.
+        rates: dilation of each 3x3 convolution.
+    """
+
+    def __init__(self, channels: int, num_classes: int, rates: tuple[int, ...]) -> None:
+        super().__init__()
+        self.condition = nn.Linear(num_classes, channels)
+        nn.init.normal_(self.condition.weight, 0, 0.1)
+        nn.init.ones_(self.condition.bias)
+        self.dropout = nn.Dropout(0.1)
+        branches = [nn.Conv2d(channels, 1 + num_classes, 3, padding=rate, dilation=rate) for rate in rates]
+        for branch in branches:
+            nn.init.normal_(branch.weight, 0, 0.01)
+            nn.init.zeros_(branch.get_parameter("bias"))
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features: [B, L, h, w] and label: [B, C] to logits [B, 1+C, h, w] and the scaled features."""
+        features = features * self.condition(label)[:, :, None, None]
+        dropped = self.dropout(features)
+        return torch.stack([branch(dropped) for branch in self.branches]).sum(0), features
+
+
+class AMN(SeedTask):
+    """The activation manipulation network: it needs `pseudo_label` in its training batches.
+
+    Args:
+        num_classes: number of foreground classes C.
+        rates: dilation rates of the head; smaller ones for small feature grids.
+        smoothing: what the label of a pixel gives to the other classes.
+        optimizer: name of a class in torch.optim.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the new layers.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        kwargs: see `SeedTask`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        rates: tuple[int, ...] = (6, 12, 18, 24),
+        smoothing: float = 0.4,
+        optimizer: str = "Adam",
+        lr: float = 5e-6,
+        head_lr: float = 1e-4,
+        poly_power: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        self.head = ConditionedASPP(self.feature_channels, num_classes, rates)
+
+    def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Map image: [B, 3, H, W] and label: [B, C] to logits [B, 1+C, h, w], scaled features and levels."""
+        levels = self.encoder(image)
+        return *self.head(levels[-1], label), levels
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The balanced cross-entropy on the pseudo labels, and the logits as a view."""
+        if "pseudo_label" not in batch:
+            raise ValueError(
+                "AMN trains on pseudo labels, and the batch has no 'pseudo_label': make them with a trained "
+                "CAM by `fbr-plugin predict ... --thresholds FG BG`, and give the data module their folder "
+                "as pseudo_label_dir"
+            )
+        logits, features, levels = self(batch["image"], batch["label"])
+        pseudo_label = batch["pseudo_label"][:, None].float()
+        target = interpolate(pseudo_label, logits.shape[-2:], mode="nearest-exact")[:, 0].long()
+        loss = balanced_cross_entropy(logits, target, self.hparams["smoothing"])
+        self.log("train/loss", loss, batch_size=len(logits))
+        outputs: dict[str, Any] = {"loss": loss}
+        if self.wants_views:
+            outputs["views"] = [DenseView(features, logits, batch["label"], levels=tuple(levels))]
+        return outputs
+
+    def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] and label: [B, C] to logits [B, 1+C, h, w]."""
+        return self(image, label)[0]
+
+    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Turn scores: [B, 1+C, H, W] into probabilities, by the CAM labels where the batch has them."""
+        return finish_logits(scores, batch["label"], batch.get("pseudo_label"))
+
+
+class AMNFBR(FBRMixin, AMN):
+    """AMN trained with FBR."""
+
+    default_fbr = FBRConfig.amn()

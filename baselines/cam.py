@@ -1,0 +1,90 @@
+"""CAM: a classifier whose class activation maps are the seeds."""
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import multilabel_soft_margin_loss
+
+from baselines.task import Batch, SeedTask
+from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin.pipeline.inference import finish_cam
+
+
+def thresholded_average(features: Tensor, share: float = 0.1) -> Tensor:
+    """Average each map over the pixels that exceed a share of its maximum (thresholded average pooling).
+
+    After Bae et al., Rethinking Class Activation Mapping for Weakly Supervised Object Localization (ECCV
+    2020). A map without a positive value pools to 0.
+
+    Args:
+        features: [B, L, h, w].
+        share: of the map's maximum.
+
+    Returns:
+        [B, L, 1, 1].
+    """
+    kept = (features > share * features.amax((2, 3), keepdim=True)) & (features > 0)
+    return (features * kept).sum((2, 3), keepdim=True) / kept.sum((2, 3), keepdim=True).clamp(min=1)
+
+
+class CAM(SeedTask):
+    """Class activation maps of a multi-label classifier.
+
+    Args:
+        num_classes: number of foreground classes C.
+        pooling: "gap" for global average pooling, "tap" for thresholded average pooling.
+        optimizer: name of a class in torch.optim.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the classifier.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        kwargs: see `SeedTask`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        pooling: Literal["gap", "tap"] = "gap",
+        optimizer: str = "SGD",
+        lr: float = 0.1,
+        head_lr: float = 1.0,
+        poly_power: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        if pooling not in ("gap", "tap"):
+            raise ValueError(f"pooling must be 'gap' or 'tap', got {pooling!r}")
+        self.head = nn.Conv2d(self.feature_channels, num_classes, 1, bias=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Map image: [B, 3, H, W] to class logits [B, C] and the encoder's levels."""
+        levels = self.encoder(image)
+        if self.hparams["pooling"] == "gap":
+            pooled = levels[-1].mean((2, 3), keepdim=True)
+        else:
+            pooled = thresholded_average(levels[-1])
+        return self.head(pooled).flatten(1), levels
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The classification loss, and the maps before ReLU as a view."""
+        logits, levels = self(batch["image"])
+        loss = multilabel_soft_margin_loss(logits, batch["label"])
+        self.log("train/loss", loss, batch_size=len(logits))
+        outputs: dict[str, Any] = {"loss": loss}
+        if self.wants_views:
+            view = DenseView(levels[-1], self.head(levels[-1]), batch["label"], levels=tuple(levels))
+            outputs["views"] = [view]
+        return outputs
+
+    def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] and label: [B, C] to class activation maps [B, C, h, w], at least 0."""
+        return self.head(self.encoder(image)[-1]).relu()
+
+    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Gate scores: [B, C, H, W] by the image labels and divide each map by its maximum."""
+        return finish_cam(scores, batch["label"])
+
+
+class CAMFBR(FBRMixin, CAM):
+    """CAM trained with FBR."""
+
+    default_fbr = FBRConfig()
