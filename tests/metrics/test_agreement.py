@@ -39,7 +39,7 @@ def test_equals_the_formula(generator: torch.Generator) -> None:
 
 
 def test_finds_the_gap_between_certain_and_uncertain_pixels(generator: torch.Generator) -> None:
-    """An object scored .7 to 1 on a background of 0 to .3: any threshold in the gap, and no other, is right."""
+    """An object scored .7 to 1 on a background of 0 to .3: the threshold lies in the gap."""
     truth = torch.zeros(20, 20, dtype=torch.bool)
     truth[5:12, 5:12] = True
     views = [(0.3 * torch.rand(1, 20, 20, generator=generator) + 0.7 * truth) for _ in range(2)]

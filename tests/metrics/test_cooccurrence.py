@@ -32,9 +32,9 @@ def test_equals_the_definition(generator: torch.Generator) -> None:
 
 def test_rejects_wrong_shapes() -> None:
     metric, seed, plane = CooccurrenceSweep(3), torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
-    with pytest.raises(ValueError, match=r"label must be \(2, 3\) .* got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"label \[B, C\]: .* a label of \(2, 4\)"):
         metric.update(seed, plane, plane, torch.ones(2, 4))
-    with pytest.raises(ValueError, match=r"texture must be \(2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"a texture of \(1, 4, 4\)"):
         metric.update(seed, plane, plane[:1], torch.ones(2, 3))
-    with pytest.raises(ValueError, match=r"seed must be \[B, C, H, W\]"):
+    with pytest.raises(ValueError, match=r"a seed of \(3, 4, 4\)"):
         metric.update(seed[0], plane[0], plane[0], torch.ones(3))

@@ -72,7 +72,7 @@ def test_counts_beyond_32_bits_stay_exact() -> None:
 
 def test_score_rejects_wrong_input() -> None:
     score, zeros = SegmentationScore(3), torch.zeros(2, 2, dtype=torch.long)
-    with pytest.raises(ValueError, match=r"prediction is \(2, 2\), target is \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"prediction is \(2, 2\), target \(2, 3\)"):
         score.update(zeros, torch.zeros(2, 3, dtype=torch.long))
     with pytest.raises(ValueError, match=r"target holds the value 4: classes are 0 \(background\) to 3"):
         score.update(zeros, torch.tensor([[0, 1], [4, 255]]))
@@ -140,7 +140,7 @@ def test_sweep_rejects_wrong_input() -> None:
         sweep.update(torch.rand(4, 4, 4), target)
     with pytest.raises(ValueError, match="seed holds NaN"):
         sweep.update(torch.full((3, 4, 4), math.nan), target)
-    with pytest.raises(ValueError, match=r"seed is \(3, 4, 5\), target is \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"seed is \(3, 4, 5\), target \(4, 4\)"):
         sweep.update(torch.rand(3, 4, 5), target)
     with pytest.raises(ValueError, match="target holds the value 9"):
         sweep.update(torch.rand(3, 4, 4), target + 9)

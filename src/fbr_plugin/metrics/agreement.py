@@ -16,9 +16,8 @@ from fbr_plugin.metrics.sweep import (
     top_class_bins,
 )
 
-FIXED_POINT = (
-    2**20
-)  # scores are summed as integers in these units: exact, and alike in any order and precision
+# Scores are summed as integers in units of 1 / FIXED_POINT: alike in any order, under any module precision.
+FIXED_POINT = 2**20
 
 
 class AgreementResult(NamedTuple):
@@ -41,17 +40,17 @@ class AgreementResult(NamedTuple):
 class ViewAgreement(Metric):
     """Agreement of the seeds of two views of the same images, such as flipped and rescaled ones.
 
-    The masks of two views agree perfectly where the threshold is 0 and nothing is background, so that their overlap,
-    even corrected for chance, only ever asks for a low threshold. Instead the *mask* of one view is held against the
-    *scores* of the other, read as the probability p of the class that the mask names:
+    The masks of two views agree perfectly where the threshold is 0 and nothing is background, so that their
+    overlap, even corrected for chance, only ever asks for a low threshold. Instead the *mask* of one view is
+    held against the *scores* of the other, read as the probability p of the class that the mask names:
 
         foreground = sum_mask p / (sum p + |mask| - sum_mask p)        (soft intersection over union)
         background = the same of the complement of the mask and 1 - p
         agreement  = (foreground + background) / 2
 
-    A low threshold takes in pixels of which the other view is unsure, a high one leaves out pixels of which it is
-    sure, and counting background as much as foreground keeps the larger of the two from deciding alone. Either view
-    gives the mask once.
+    A low threshold takes in pixels of which the other view is unsure, a high one leaves out pixels of which
+    it is sure, and counting background as much as foreground keeps the larger of both from deciding alone.
+    Either view gives the mask once.
 
     Args:
         num_classes: number of foreground classes C.

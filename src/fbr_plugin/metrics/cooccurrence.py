@@ -35,8 +35,8 @@ class CooccurrenceResult(NamedTuple):
 class CooccurrenceSweep(Metric):
     """How often background is taken for a class, on the texture tied to this class and elsewhere.
 
-    Each image counts once for each of its classes; the texture with number c - 1 is tied to class c, textures from C
-    on to none.
+    Each image counts once for each of its classes; the texture with number c - 1 is tied to class c, textures
+    from C on to none.
 
     Args:
         num_classes: number of foreground classes C.
@@ -63,19 +63,16 @@ class CooccurrenceSweep(Metric):
             label: [B, C] image labels in {0, 1}.
         """
         check_seed(seed, self.num_classes)
-        batch, classes, height, width = seed.shape
-        wanted = {
-            "target": (batch, height, width),
-            "texture": (batch, height, width),
-            "label": (batch, classes),
-        }
-        for (name, shape), value in zip(wanted.items(), (target, texture, label), strict=True):
-            if value.shape != shape:
+        plane = seed.shape[:-3] + seed.shape[-2:]
+        expected = {"target": (target, plane), "texture": (texture, plane), "label": (label, seed.shape[:-2])}
+        for name, (value, shape) in expected.items():
+            if seed.ndim != 4 or value.shape != shape:
                 raise ValueError(
-                    f"{name} must be {shape} for a seed of {tuple(seed.shape)}, got {tuple(value.shape)}"
+                    f"seed must be [B, C, H, W], target and texture [B, H, W], label [B, C]: got a seed of "
+                    f"{tuple(seed.shape)} and a {name} of {tuple(value.shape)}"
                 )
         best, bins = top_class_bins(seed, self.thresholds)
-        index = torch.arange(classes, device=seed.device)[:, None, None]
+        index = torch.arange(self.num_classes, device=seed.device)[:, None, None]
         asked = (label > 0)[:, :, None, None] & (target == 0)[:, None]
         own = (texture[:, None] == index).long()
         class_bins = torch.where(best[:, None] == index, bins[:, None], 0)  # bin 0: predicted at no threshold

@@ -31,8 +31,8 @@ class SegmentationResult(NamedTuple):
         recall: share of the true foreground pixels that have the right class.
         precision: share of the predicted foreground pixels that have the right class.
         accuracy: share of all pixels that have the right class.
-        unlabelled: share of the pixels that the prediction left at 255 though the truth knows them; they count
-            as wrong.
+        unlabelled: share of the pixels that the prediction left at 255 though the truth knows them; they
+            count as wrong.
     """
 
     miou: float
@@ -129,7 +129,7 @@ class SegmentationScore(Metric):
         """
         if prediction.shape != target.shape:
             raise ValueError(
-                f"prediction is {tuple(prediction.shape)}, target is {tuple(target.shape)}: sizes must be equal"
+                f"prediction is {tuple(prediction.shape)}, target {tuple(target.shape)}: sizes must be equal"
             )
         check_labels(prediction, self.num_classes, "prediction")
         check_labels(target, self.num_classes, "target")
@@ -148,8 +148,8 @@ class SeedSweep(Metric):
     """Quality of seeds at every background threshold in one pass and without files.
 
     At threshold t the prediction is the foreground class of the largest score where that score exceeds t, and
-    background elsewhere. A histogram over truth, best class and quantised score holds this for all t at once, and
-    exactly.
+    background elsewhere. A histogram over truth, best class and quantised score holds this for all t at once,
+    and exactly.
 
     Args:
         num_classes: number of foreground classes C.
@@ -176,7 +176,7 @@ class SeedSweep(Metric):
         check_seed(seed, self.num_classes)
         if target.shape != seed.shape[:-3] + seed.shape[-2:]:
             raise ValueError(
-                f"seed is {tuple(seed.shape)}, target is {tuple(target.shape)}: sizes must be equal"
+                f"seed is {tuple(seed.shape)}, target {tuple(target.shape)}: sizes must be equal"
             )
         check_labels(target, self.num_classes, "target")
         known = target != IGNORE

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ def check_num_classes(num_classes: int) -> int:
 def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
     """Return the background thresholds as floats if there are any and they ascend."""
     values = tuple(float(threshold) for threshold in thresholds)
-    ascending = all(low < high for low, high in zip(values, values[1:], strict=False))
+    ascending = all(low < high for low, high in pairwise(values))
     if not values or not ascending or not all(map(math.isfinite, values)):
         raise ValueError(f"thresholds must be one or more finite numbers in ascending order, got {values}")
     return values
@@ -55,8 +56,8 @@ def check_seed(seed: Tensor, num_classes: int, name: str = "seed") -> None:
     """
     if seed.ndim < 3 or seed.shape[-3] != num_classes:
         raise ValueError(
-            f"{name} must be [C, H, W] or [B, C, H, W] with C={num_classes} foreground channels (a background "
-            f"channel is left out), got {tuple(seed.shape)}"
+            f"{name} must be [C, H, W] or [B, C, H, W] with C={num_classes} foreground channels (leave out "
+            f"a background channel), got {tuple(seed.shape)}"
         )
     if not seed.isfinite().all():
         raise ValueError(f"{name} holds NaN or infinite scores")
