@@ -13,7 +13,7 @@ Stage = Literal["fit", "validate", "test", "predict"]
 
 
 class Source(Protocol):
-    """Raw items: `id` str, `image` uint8 [H, W, 3], `label` float32 [C], and maps uint8 [H, W]."""
+    """Raw items: `id` str, `image` uint8 [H, W, 3], maybe `label` float32 [C], maps uint8 [H, W]."""
 
     num_classes: int
 
@@ -56,5 +56,6 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             if self.require_pseudo_labels or path.exists():
                 item["pseudo_label"] = read_mask(path, self.source.num_classes)
                 check_same_size(path, item["pseudo_label"], item["image"])
-        item["label"] = torch.from_numpy(item["label"])
+        if "label" in item:
+            item["label"] = torch.from_numpy(item["label"])
         return apply_transform(self.transform, item, seed)

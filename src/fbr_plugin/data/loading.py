@@ -26,7 +26,7 @@ class EpochSampler(DistributedSampler):
 
     Attributes:
         position: gives the epoch and the samples of this rank to skip in it, asked whenever an iteration
-            begins. Without it every iteration is a whole epoch, the one set by `set_epoch`. The length is always
+            begins. Without it every iteration is a whole epoch, the one set by `set_epoch`. The length stays
             that of a whole epoch, as Lightning goes on counting where an interrupted one stopped.
     """
 
@@ -51,7 +51,8 @@ def run_position(trainer: Trainer, num_batches: int, batch_size: int) -> tuple[i
     """Epoch of a run, and samples of it that one rank is done with.
 
     Counted by the batches of the whole run, which a checkpoint carries: Lightning makes the first iterator
-    before it tells the sampler an epoch, and its number of epochs skips one when a run limited by steps resumes.
+    before it tells the sampler an epoch, and its number of epochs skips one when a run limited by steps
+    resumes.
 
     Args:
         trainer: trainer of the run, resumed or not.
