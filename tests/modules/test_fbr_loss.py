@@ -1,0 +1,322 @@
+"""FBRLoss: against the naive loops, its gradients, its state, and what users get wrong."""
+
+import io
+import warnings
+
+import naive
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fbr_plugin import DenseView, FBRConfig, FBRLoss
+from fbr_plugin import functional as fbr
+
+CONFIG = FBRConfig(dim=6, num_clusters=3, bank_size=200, min_bank=4, num_negatives=9)
+
+
+def make_view(seed: int = 0, logits: bool = True, size: int = 6) -> DenseView:
+    """A view of 4 images, 3 classes and 5 channels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0, 1], [0, 1, 1]])
+    scores = torch.randn(4, 3 + logits, size, size, generator=generator)
+    features = torch.randn(4, 5, size, size, generator=generator).requires_grad_()
+    return DenseView(features, scores, labels)
+
+
+def record(monkeypatch, name: str) -> list[torch.Tensor]:
+    """Let a sampling function run, and keep what it returns."""
+    drawn, original = [], getattr(fbr, name)
+
+    def wrapper(*args, **kwargs):
+        drawn.append(original(*args, **kwargs))
+        return drawn[-1]
+
+    monkeypatch.setattr(fbr, name, wrapper)
+    return drawn
+
+
+@pytest.mark.parametrize("logits", [True, False])
+def test_every_term_equals_the_naive_one(logits, monkeypatch):
+    loss = FBRLoss(5, 3, CONFIG)
+    loss(make_view(9))  # something in the bank
+    loss.classifier.dropout = 0.0
+    view = make_view(1, logits)
+    pixels, rows = record(monkeypatch, "sample_pixels"), record(monkeypatch, "sample_bank")
+    terms = loss(view)
+
+    foreground = F.conv2d(view.features, loss.heads.foreground).clamp_min(0)
+    before_relu = F.conv2d(view.features, loss.heads.background)
+    background = before_relu.clamp_min(0)
+    normalised, entropy = naive.maps(view.scores, view.labels, CONFIG.background_score)
+    pseudo = normalised.argmax(1)
+    assert torch.equal(terms.pseudo_labels, pseudo)
+    hard = naive.hard(normalised, entropy, pseudo, 0.4, 0.25, 0.05)
+    assert terms.num_queries == hard.sum() > 10
+    protos = naive.prototypes(foreground, normalised, pseudo, topk=1)
+    other = foreground.detach().permute(0, 2, 3, 1).flatten(0, 2)
+    nrois = loss.banks[0].nrois
+    fg = naive.contrast(foreground, hard, pseudo, protos, {c: other[pixels[0][c - 1]] for c in protos}, 0.5)
+    bg = naive.contrast(foreground, hard, pseudo, protos, {c: nrois[rows[0][c - 1]] for c in protos}, 0.5)
+
+    target = torch.zeros(4, 6, 6)
+    cams = view.scores[:, -3:].clamp_min(0)
+    sim = seg = 0.0
+    mean, variance = before_relu.mean((0, 2, 3)), before_relu.var((0, 2, 3), unbiased=False)
+    for i in range(4):
+        for u in range(6):
+            for v in range(6):
+                claimed = sum(
+                    cams[i, c, u, v] / cams[i, c].max()
+                    for c in range(3)
+                    if view.labels[i, c] and cams[i, c].max() > 0
+                )
+                target[i, u, v] = float(claimed < CONFIG.seg_threshold)
+                hidden = ((before_relu[i, :, u, v] - mean) / (variance + 1e-5).sqrt()).clamp_min(0)
+                probability = torch.sigmoid((hidden * loss.classifier.weight[0, :, 0, 0]).sum())
+                chosen = probability if target[i, u, v] else 1 - probability
+                seg = seg - chosen.log() / target.numel()
+                z_fg, z_bg = foreground[i, :, u, v], background[i, :, u, v]
+                sim = sim + naive.cosine(z_fg, z_bg) / target.numel()
+    total = 0.1 * fg + 0.05 * bg + 0.1 * seg + 0.1 * sim
+    inputs = [view.features, loss.heads.foreground, loss.heads.background]
+    references = {"fg": fg, "bg": bg, "seg": seg, "sim": sim, "total": total}
+    for name, expected in references.items():
+        actual = getattr(terms, name)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=0)
+        gradients = torch.autograd.grad(actual, inputs, retain_graph=True, allow_unused=True)
+        naive_gradients = torch.autograd.grad(expected, inputs, retain_graph=True, allow_unused=True)
+        for gradient, reference in zip(gradients, naive_gradients, strict=True):
+            if reference is None:
+                reference = torch.zeros_like(gradient)
+            torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("term", ["fg", "bg"])
+def test_gradient_reaches_the_features_through_each_contrast(term):
+    loss = FBRLoss(5, 3, CONFIG)
+    view = make_view()
+    (gradient,) = torch.autograd.grad(getattr(loss(view), term), view.features)
+    moved = gradient.abs().sum(1) > 0
+    assert moved.any(), "the queries are detached"
+
+
+def test_cosine_is_over_the_feature_axis():
+    # Scaling a query changes no cosine over features, but would change one over the keys' axis.
+    tiles = fbr.group_by_class(torch.zeros(5, dtype=torch.int64), 1)
+    generator = torch.Generator().manual_seed(0)
+    queries, keys = (torch.randn(*shape, generator=generator) for shape in ((5, 8), (1, 4, 8)))
+    proto = torch.randn(1, 8, generator=generator)
+    valid = torch.ones(1, dtype=torch.bool)
+    plain = fbr.info_nce(queries, tiles, proto, keys, valid).loss
+    longer_keys = fbr.info_nce(
+        queries * torch.rand(5, 1, generator=generator).add(0.5), tiles, 3 * proto, keys * 7, valid
+    ).loss
+    torch.testing.assert_close(plain, longer_keys)
+    permuted = fbr.info_nce(queries, tiles, proto, keys[:, torch.randperm(4)], valid).loss
+    torch.testing.assert_close(plain, permuted)
+
+
+def test_background_labels_travel_with_their_nrois():
+    loss = FBRLoss(5, 3, CONFIG)
+    view = make_view()
+    terms = loss(view)
+    bank = loss.banks[0]
+    counts = [len(set(terms.assignments[i][terms.assignments[i] >= 0].tolist())) for i in range(4)]
+    assert int(bank.fill) == sum(counts)
+    expected = torch.cat([view.labels[i : i + 1].expand(n, -1) for i, n in enumerate(counts)])
+    assert torch.equal(bank.labels[: sum(counts)].float(), expected)
+    assert torch.equal(terms.assignments >= 0, terms.pseudo_labels == 0)
+
+
+def test_warm_up_fills_the_bank_without_contrast():
+    loss = FBRLoss(5, 3, FBRConfig(dim=6, min_bank=4, warmup_steps=2))
+    fills = []
+    for step in range(3):
+        terms = loss(make_view(step))
+        fills.append(int(terms.bank_fill))
+        assert (terms.fg > 0).item() == (terms.bg > 0).item() == (step == 2)
+        assert terms.seg > 0
+    assert fills == sorted(set(fills))
+
+
+def test_small_bank_gives_no_negatives():
+    terms = FBRLoss(5, 3, FBRConfig(dim=6))(make_view())
+    assert 0 < terms.bank_fill < 64
+    assert terms.bg == 0
+    assert terms.fg > 0
+
+
+def test_weight_zero_terms_need_no_gradient():
+    for field, frozen in {
+        "weight_seg": {
+            "classifier.norm.weight",
+            "classifier.norm.bias",
+            "classifier.weight",
+            "classifier.bias",
+        },
+        "weight_sim": set(),
+    }.items():
+        loss = FBRLoss(5, 3, FBRConfig(**{field: 0.0}))
+        assert {name for name, p in loss.named_parameters() if not p.requires_grad} == frozen
+    weights = dict.fromkeys(("weight_fg", "weight_bg", "weight_seg", "weight_sim"), 0.0)
+    loss = FBRLoss(5, 3, FBRConfig(**weights))
+    terms = loss(make_view())
+    assert terms.total.item() == 0
+    assert not terms.total.requires_grad
+    assert not any(p.requires_grad for p in loss.parameters())
+
+
+def test_trainable_parameters_always_get_a_gradient():
+    for labels in (torch.zeros(4, 3), make_view().labels):
+        loss = FBRLoss(5, 3, CONFIG)
+        view = make_view()
+        view.labels = labels
+        loss(view).total.backward()
+        assert all(p.grad is not None for p in loss.parameters())
+
+
+def test_one_class_and_all_background():
+    loss = FBRLoss(5, 3, CONFIG)
+    view = make_view()
+    view.labels = torch.tensor([[1.0, 0, 0]] * 4)
+    terms = loss(view)
+    assert terms.fg == 0
+    assert terms.bg > 0
+    view = make_view(logits=False)
+    view.scores = torch.full_like(view.scores, -1.0)
+    terms = loss(view)
+    assert terms.num_queries == 0
+    assert terms.fg == terms.bg == 0
+    terms.total.backward()
+    assert view.features.grad.isfinite().all()
+
+
+def test_no_background_pixel():
+    view = make_view(logits=False)
+    view.scores = view.scores.abs() + torch.rand_like(view.scores)
+    loss = FBRLoss(5, 3, FBRConfig(dim=6, background_score=0.0, min_bank=1))
+    view.scores[:, :, 0, 0] = 5.0
+    view.scores[:, :, 0, 1] = 0.0
+    terms = loss(view)
+    assert terms.total.isfinite()
+    assert int(terms.bank_fill) <= 4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_skipped(value):
+    loss = FBRLoss(5, 3, CONFIG)
+    loss(make_view())
+    fill = int(loss.banks[0].fill)
+    view = make_view(1)
+    with torch.no_grad():
+        view.features[0, 2, 1, 1] = value
+    with pytest.warns(UserWarning, match="NaN or infinite features"):
+        terms = loss(view)
+    assert not terms.finite
+    assert terms.total == 0
+    terms.total.backward()
+    assert (view.features.grad == 0).all()
+    assert all((p.grad == 0).all() for p in loss.parameters())
+    assert int(loss.banks[0].fill) == fill
+    assert int(loss.skipped) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(view)
+    assert int(loss.skipped) == 2
+    assert loss(make_view(2)).total > 0
+
+
+def test_global_random_stream_is_untouched():
+    state = torch.get_rng_state()
+    loss = FBRLoss(5, 3, CONFIG)
+    loss(make_view())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_resume_continues_exactly():
+    torch.manual_seed(11)
+    whole = FBRLoss(5, 3, CONFIG)
+    for step in range(3):
+        whole(make_view(step))
+    saved = io.BytesIO()
+    torch.save(whole.state_dict(), saved)
+    torch.manual_seed(99)
+    resumed = FBRLoss(5, 3, CONFIG)
+    saved.seek(0)
+    resumed.load_state_dict(torch.load(saved, weights_only=True))
+    for step in range(3, 6):
+        expected, actual = whole(make_view(step)), resumed(make_view(step))
+        for name, a, b in zip(expected._fields, expected, actual, strict=True):
+            assert torch.equal(a, b), name
+
+
+def test_evaluation_changes_nothing():
+    loss = FBRLoss(5, 3, CONFIG)
+    loss(make_view())
+    loss.eval()
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    first, second = loss(make_view(1)), loss(make_view(1))
+    assert torch.equal(first.total, second.total)
+    for name, value in loss.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_banks_of_views():
+    apart = FBRLoss(5, 3, FBRConfig(dim=6, shared_bank=False), num_views=2)
+    apart(make_view(), 0)
+    assert [int(bank.fill) > 0 for bank in apart.banks] == [True, False]
+    together = FBRLoss(5, 3, FBRConfig(dim=6), num_views=2)
+    first = together(make_view(), 0).bank_fill
+    assert together(make_view(), 1).bank_fill > first
+    assert together.step == 1
+
+
+def test_views_draw_differently():
+    loss = FBRLoss(5, 3, CONFIG, num_views=2)
+    first, second = loss(make_view(), 0), loss(make_view(), 1)
+    assert first.seg != second.seg  # dropout
+
+
+@pytest.mark.parametrize("mode", ["autocast", "bf16-true"])
+def test_half_precision_computes_the_contrast_in_float32(mode):
+    torch.manual_seed(0)
+    reference = FBRLoss(5, 3, CONFIG)
+    torch.manual_seed(0)
+    loss = FBRLoss(5, 3, CONFIG)
+    view = make_view()
+    expected = reference(view)
+    if mode == "autocast":
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            terms = loss(view)
+    else:
+        loss = loss.bfloat16()
+        terms = loss(DenseView(view.features.bfloat16(), view.scores.bfloat16(), view.labels.bfloat16()))
+        assert loss.banks[0].nrois.dtype == torch.bfloat16
+    assert terms.total.dtype == torch.float32
+    torch.testing.assert_close(terms.total, expected.total, rtol=0.05, atol=0)
+    terms.total.backward()
+    assert all(p.grad.isfinite().all() for p in loss.parameters())
+
+
+def test_seg_scores_on_their_own_grid():
+    view = make_view()
+    view.seg_scores = torch.randn(4, 3, 14, 14)
+    assert FBRLoss(5, 3, CONFIG)(view).seg > 0
+
+
+def test_bad_views():
+    loss = FBRLoss(5, 3, CONFIG)
+    view = make_view()
+    cases = [
+        (DenseView(torch.zeros(4, 7, 6, 6), view.scores, view.labels), r"features must be \[B, 5, h, w\]"),
+        (DenseView(view.features, torch.zeros(4, 9, 6, 6), view.labels), r"logits \[4, 4, h, w\]"),
+        (DenseView(view.features, torch.zeros(4, 4, 3, 3), view.labels), "share their grid"),
+        (DenseView(view.features, view.scores, torch.zeros(4, 2)), r"labels must be \[4, 3\]"),
+    ]
+    for bad, message in cases:
+        with pytest.raises(ValueError, match=message):
+            loss(bad)
+    with pytest.raises(ValueError, match=r"view 1 is out of range.*num_views=1"):
+        loss(view, 1)
+    with pytest.raises(ValueError, match="at least 1, got 0, 3, 1"):
+        FBRLoss(0, 3)
