@@ -77,7 +77,7 @@ class CAM(SeedTask):
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] and label: [B, C] to class activation maps [B, C, h, w], at least 0."""
-        return self.head(self.encoder(image)[-1]).relu()
+        return self.head(self.encoder(image)[-1]).relu().float()
 
     def finish(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C, H, W] by the image labels and divide each map by its maximum."""

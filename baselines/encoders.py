@@ -8,6 +8,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 SMALL = "small"
 STRIDES = (4, 8, 14, 16, 32)
@@ -92,17 +93,16 @@ class TimmEncoder(nn.Module):
         self.stride = output_stride
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map image: [B, 3, H, W] to its levels [B, L_j, h_j, w_j], from fine to coarse."""
-        return list(self.model(image))
+        """Map image: [B, 3, H, W] to its levels [B, L_j, h_j, w_j], the last ceil(H / stride) high."""
+        height, width = image.shape[-2:]
+        # Some models drop pixels that do not fill a patch, others refuse them: complete the last patch.
+        return list(self.model(pad(image, (0, -width % self.stride, 0, -height % self.stride))))
 
 
 def _create(name: str, output_stride: int, pretrained: bool = False) -> Any:
     """timm's feature extractor at this stride, or None where the model has no such stride."""
     dilated = {"output_stride": output_stride}
-    any_size = {
-        "dynamic_img_size": True,
-        "dynamic_img_pad": True,
-    }  # a vision transformer: its patch is its stride
+    any_size = {"dynamic_img_size": True}  # of vision transformers, whose stride is their patch
     for options in (dilated, any_size):
         try:
             model: Any = timm.create_model(name, features_only=True, pretrained=pretrained, **options)

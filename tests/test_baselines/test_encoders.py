@@ -24,7 +24,7 @@ def test_small_levels() -> None:
 
 @pytest.mark.parametrize(
     ("name", "stride"),
-    [("resnet18", 16), ("resnet18", 8), ("test_vit", 16), ("test_efficientnet", 8)],
+    [("resnet18", 16), ("resnet18", 8), ("test_vit", 16), ("test_convnext", 16), ("test_efficientnet", 8)],
 )
 def test_timm_levels_have_the_stride_asked_for(name: str, stride: int) -> None:
     encoder = build_encoder(name, stride).eval()
