@@ -82,6 +82,21 @@ def test_another_number_of_processes_restores_nothing(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_each_process_gets_its_own_state_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, trainer = fit(tmp_path, steps=1, seed=1)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    monkeypatch.setattr("fbr_plugin.training.random_state.rank", lambda: 1)
+    states = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        states.append(collect_random_state())
+    torch.rand(1)
+    callback = RandomState()
+    callback.load_state_dict({"processes": states})
+    callback.on_train_start(trainer, module)
+    assert torch.equal(torch.get_rng_state(), states[1]["torch"])
+
+
 def test_a_state_loaded_for_another_run_is_not_used(tmp_path: Path) -> None:
     module, trainer = fit(tmp_path, steps=1, seed=1)
     callback = RandomState()

@@ -47,15 +47,13 @@ class SeedWriter(BasePredictionWriter):
         if not isinstance(prediction, dict) or not {"id", "seed", "label"} <= prediction.keys():
             found = list(prediction) if isinstance(prediction, dict) else type(prediction).__name__
             raise TypeError(
-                f"{type(pl_module).__name__}.predict_step returned {found}: to have its seeds written it must "
-                "return {'id': ..., 'seed': ..., 'label': ...}"
+                f"{type(pl_module).__name__}.predict_step returned {found}: to have its seeds written it "
+                "must return {'id': ..., 'seed': ..., 'label': ...}"
             )
         names, maps, labels = prediction["id"], prediction["seed"], prediction["label"]
         for name, scores, label in zip(names, maps, labels, strict=True):
             if {"/", "\\"} & set(name):
-                raise ValueError(
-                    f"the id {name!r} names no file in {self.output_dir}: ids must not hold a path"
-                )
+                raise ValueError(f"the id {name!r} holds a path, but it names a file: rename the image")
             seed = Seed.from_dense(scores, label)
             if self.thresholds is None:
                 write_seed(self.output_dir / f"{name}.npy", seed, self.format)
