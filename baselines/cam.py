@@ -30,6 +30,9 @@ def thresholded_average(features: Tensor, share: float = 0.1) -> Tensor:
 class CAM(SeedTask):
     """Class activation maps of a multi-label classifier.
 
+    SGD runs without momentum, as it in effect does in the released code of this family (IRN, AMN), whose poly
+    optimizer passes the weight decay in the place of the momentum.
+
     Args:
         num_classes: number of foreground classes C.
         pooling: "gap" for global average pooling, "tap" for thresholded average pooling.
