@@ -48,7 +48,10 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         return len(self.source)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """The item at an index, or at an (index, seed) pair where the transform is random."""
+        """The item at an index, or at an (index, seed) pair where the transform is random.
+
+        Its `size` is the height and width of the image as it was read: [2] int64.
+        """
         index, seed = key if isinstance(key, tuple) else (key, key)
         item = dict(self.source[index])
         if self.pseudo_label_dir is not None:
@@ -56,6 +59,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             if self.require_pseudo_labels or path.exists():
                 item["pseudo_label"] = read_mask(path, self.source.num_classes)
                 check_same_size(path, item["pseudo_label"], item["image"])
+        item["size"] = torch.tensor(item["image"].shape[:2])
         if "label" in item:
             item["label"] = torch.from_numpy(item["label"])
         return apply_transform(self.transform, item, seed)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 IGNORE = 255
-_HIGH_DEPTH = ("I", "I;16", "I;16B", "I;16L", "F")
+_HIGH_DEPTH = ("I", "I;16", "I;16B")
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:

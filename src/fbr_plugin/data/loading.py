@@ -1,5 +1,6 @@
 """Order, augmentation seeds and exact resume: what every data module shares."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -116,6 +117,8 @@ class WSSSDataModule(LightningDataModule):
         sampler = EpochSampler(dataset, self.seed, world_size, rank)
         loader = self._loader(dataset, self.batch_size, sampler=sampler, drop_last=True)
         if self.trainer:
+            # Lightning warns of any loader that keeps no state of its own; the sampler keeps none, it counts.
+            warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
             sampler.position = partial(run_position, self.trainer, len(loader), self.batch_size)
         return loader
 

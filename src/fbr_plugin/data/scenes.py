@@ -65,16 +65,19 @@ def draw_scene(preset: ScenePreset, seed: int, index: int, size: int = DESIGN_SI
     """
     rng, canvas = np.random.default_rng((seed, index)), canvas_of(size)
     classes = rng.choice(len(CLASS_NAMES), 1 if rng.random() < 0.65 else 2, replace=False).tolist()
-    texture = _layout(rng, _pick_textures(rng, classes, preset), canvas)
+    kinds = _pick_textures(rng, classes, preset)
+    layout_seed = int(rng.integers(2**32))
+    texture = _layout(layout_seed, kinds, canvas)
+    design = texture if size == DESIGN_SIZE else _layout(layout_seed, kinds, canvas_of(DESIGN_SIZE))
     colours = np.zeros((size, size, 3), np.float32)
-    for kind in np.unique(texture):
+    for kind in kinds:
         region = texture == kind
         colours[region] = paint_texture(rng, kind, canvas)[region]
 
     mask, instances = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
     objects = [kind for kind in classes for _ in range(1 + (rng.random() < 0.2))]
     for instance, kind in enumerate(objects, start=1):
-        inside, paint = paint_object(rng, kind, _place(rng, texture == kind, canvas), preset.p_hide, canvas)
+        inside, paint = paint_object(rng, kind, _place(rng, design == kind), preset.p_hide, canvas)
         colours[inside] = paint[inside]
         mask[inside], instances[inside] = kind + 1, instance
 
@@ -97,8 +100,9 @@ def _pick_textures(rng: np.random.Generator, classes: list[int], preset: ScenePr
     return kinds
 
 
-def _layout(rng: np.random.Generator, kinds: list[int], canvas: Canvas) -> NDArray[np.uint8]:
+def _layout(seed: int, kinds: list[int], canvas: Canvas) -> NDArray[np.uint8]:
     """Textures in wavy Voronoi regions, wider than high: [S, S]."""
+    rng = np.random.default_rng(seed)
     points = rng.uniform(4, DESIGN_SIZE - 4, (len(kinds), 2, 1, 1)).astype(np.float32)
     x = canvas.x + 3 * canvas.waves(rng, 5)
     y = canvas.y + 3 * canvas.waves(rng, 5)
@@ -106,12 +110,12 @@ def _layout(rng: np.random.Generator, kinds: list[int], canvas: Canvas) -> NDArr
     return np.asarray(kinds, np.uint8)[nearest]
 
 
-def _place(rng: np.random.Generator, ground: NDArray[np.bool_], canvas: Canvas) -> tuple[float, float]:
-    """Centre (x, y) of an object: near a point of its own texture `ground` [S, S], else anywhere."""
+def _place(rng: np.random.Generator, ground: NDArray[np.bool_]) -> tuple[float, float]:
+    """Centre (x, y) of an object: near a point of its texture [64, 64] if there is enough, else anywhere."""
     spots = np.flatnonzero(ground)
-    if len(spots) * (DESIGN_SIZE / canvas.size) ** 2 > _MIN_GROUND:
-        row, column = divmod(int(spots[rng.integers(len(spots))]), canvas.size)
-        x, y = canvas.x[row, column] + rng.uniform(-6, 6), canvas.y[row, column] + rng.uniform(-6, 6)
+    if len(spots) > _MIN_GROUND:
+        row, column = divmod(int(spots[rng.integers(len(spots))]), DESIGN_SIZE)
+        x, y = column + rng.uniform(-6, 6), row + rng.uniform(-6, 6)
     else:
         x, y = rng.uniform(10, DESIGN_SIZE - 10, 2)
     return float(np.clip(x, 9, DESIGN_SIZE - 9)), float(np.clip(y, 9, DESIGN_SIZE - 9))

@@ -8,6 +8,7 @@ from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.loading import WSSSDataModule
 from fbr_plugin.data.scenes import PRESETS, Scene, ScenePreset, draw_scene
 from fbr_plugin.data.shapes import CLASS_NAMES
+from fbr_plugin.data.textures import DESIGN_SIZE
 from fbr_plugin.data.transforms import eval_transform, shift_transform
 
 SHIFT = 4  # pixels of augmentation at the design size
@@ -103,7 +104,7 @@ class SyntheticDataModule(WSSSDataModule):
 
     def dataset(self, stage: Stage) -> SegmentationDataset:
         if stage == "fit":
-            transform = shift_transform(self.size, round(SHIFT * self.size / 64))
+            transform = shift_transform(self.size, round(SHIFT * self.size / DESIGN_SIZE))
             return SegmentationDataset(self.train_scenes, transform, self.pseudo_label_dir, True)
         scenes = self.train_scenes if stage == "predict" else self.val_scenes
         return SegmentationDataset(scenes, eval_transform(), self.pseudo_label_dir)

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fbr_plugin.data.images import IGNORE
+
 Transform: TypeAlias = A.Compose
 
 #: Mean and standard deviation of ImageNet's RGB channels in [0, 1].
@@ -21,7 +23,6 @@ STD = (0.229, 0.224, 0.225)
 
 #: Keys of an item that are maps of integers on the image's grid, resampled to the nearest pixel.
 MASK_KEYS = ("mask", "pseudo_label", "instances", "texture")
-IGNORE = 255
 
 
 class ShrinkLongSide(A.LongestMaxSize):

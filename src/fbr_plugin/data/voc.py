@@ -39,7 +39,7 @@ class VOCDataModule(LayoutDataModule):
         val_list: list of the ids of validation and test.
         predict_list: list of the ids of prediction; None takes the training list.
         mask_dir: folder of masks in `root`: `SegmentationClassAug` or `SegmentationClass`.
-        label_source: `npy` for the file that circulates as `cls_labels.npy`, `xml` for `Annotations`, `masks`,
+        label_source: `npy` for the file known as `cls_labels.npy`, `xml` for `Annotations`, `masks`,
             or `none` for images without labels, as those of the test list.
         label_file: the file of `npy`, relative to `root` or absolute.
         kwargs: pseudo labels, augmentation and loading.

@@ -1,0 +1,89 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fbr_plugin.data import MEAN, STD, denormalise, eval_transform, train_transform
+from fbr_plugin.data.transforms import apply_transform, shift_transform
+
+
+def photo(height: int = 40, width: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
+    """An image whose mask says where its red channel is bright."""
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image[..., 0] = np.where(np.indices((height, width)).sum(0) // 10 % 2, 255, 0)
+    return {"image": image, "mask": (image[..., 0] > 0).astype(np.uint8)}
+
+
+def test_the_version_check_is_off_before_its_only_importer_imports() -> None:
+    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+    root = Path(__file__).parents[2]
+    files = [*(root / "src").rglob("*.py"), *(root / "baselines").rglob("*.py")]
+    importers = [file.name for file in files if "albumentations as" in file.read_text()]
+    assert importers == ["transforms.py"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"long_side": (30, 80)}, {"rescale": (0.5, 1.5)}, {"colour_jitter": 0.4}, {}], ids=str
+)
+def test_training_crops_have_one_size_and_masks_follow(options: dict[str, tuple[int, int]]) -> None:
+    transform = train_transform(48, **options)
+    for seed in range(8):
+        item = apply_transform(transform, {**photo(), "pseudo_label": photo()["mask"]}, seed)
+        assert item["image"].shape == (3, 48, 48)
+        assert item["mask"].dtype == torch.int64
+        assert torch.equal(item["mask"], item["pseudo_label"])
+        assert set(item["mask"].unique().tolist()) <= {0, 1, 255}
+        if options != {"colour_jitter": 0.4}:
+            red, inside = denormalise(item["image"])[..., 0] > 127, item["mask"] < 255
+            assert (torch.from_numpy(red)[inside] == (item["mask"] == 1)[inside]).float().mean() > 0.8
+
+
+def test_padding_has_the_mean_colour_and_is_ignored() -> None:
+    item = apply_transform(train_transform(80), photo(), 0)
+    outside = item["mask"] == 255
+    assert outside.sum() == 80 * 80 - 40 * 60
+    assert item["image"][:, outside].abs().max() < 0.02
+
+
+def test_a_seed_decides_every_draw() -> None:
+    transform = train_transform(32, rescale=(0.5, 1.5), colour_jitter=0.3)
+    first, other, again = (apply_transform(transform, photo(), seed)["image"] for seed in (1, 2, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_draws_of_different_steps_are_independent() -> None:
+    transform = train_transform(16, long_side=(100, 400))
+    image = np.zeros((100, 100, 3), np.uint8)
+    columns = np.broadcast_to(np.arange(100, dtype=np.uint8), (100, 100))
+    places, spans = [], []
+    for seed in range(200):
+        mask = apply_transform(transform, {"image": image, "mask": columns.copy()}, seed)["mask"]
+        places.append(mask.double().mean().item())
+        spans.append((mask.max() - mask.min()).item())
+    assert abs(np.corrcoef(places, spans)[0, 1]) < 0.2
+
+
+def test_shift_keeps_the_size_and_reflects() -> None:
+    transform = shift_transform(16, 4)
+    items = [apply_transform(transform, photo(16, 16), seed) for seed in range(20)]
+    assert all(item["mask"].shape == (16, 16) and item["mask"].max() == 1 for item in items)
+    assert len({item["image"].sum().item() for item in items}) > 15
+
+
+def test_evaluation_keeps_the_size_unless_it_is_too_big() -> None:
+    item = apply_transform(eval_transform(), photo(), 0)
+    assert np.array_equal(denormalise(item["image"]), photo()["image"])
+    expected = (photo()["image"] / 255 - MEAN) / STD
+    assert np.allclose(item["image"].permute(1, 2, 0), expected, atol=1e-5)
+    assert apply_transform(eval_transform(max_size=30), photo(), 0)["mask"].shape == (20, 30)
+    assert apply_transform(eval_transform(max_size=90), photo(), 0)["mask"].shape == (40, 60)
+
+
+def test_options_that_contradict() -> None:
+    with pytest.raises(ValueError, match="exclude each other: give one of them"):
+        train_transform(32, long_side=(10, 20), rescale=(0.5, 1.5))
+    with pytest.raises(ValueError, match=r"rescale=\(1.5, 0.5\) must be a range \(low, high\)"):
+        train_transform(32, rescale=(1.5, 0.5))
