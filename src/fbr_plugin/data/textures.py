@@ -36,7 +36,7 @@ class Canvas:
     def grain(self, rng: np.random.Generator, channels: int = 1) -> NDArray[np.float32]:
         """White noise with the grain of a design pixel: [S, S, channels]."""
         noise = rng.standard_normal((DESIGN_SIZE, DESIGN_SIZE, channels), dtype=np.float32)
-        return noise[self._cell[:, None], self._cell]
+        return noise if self.size == DESIGN_SIZE else noise[self._cell[:, None], self._cell]
 
     def waves(self, rng: np.random.Generator, cells: int) -> NDArray[np.float32]:
         """Smooth noise, a random grid of `cells` x `cells` interpolated bicubically: [S, S]."""
