@@ -70,7 +70,7 @@ def labels_from_pickle(path: Path, num_classes: int) -> Labels:
         raise ValueError(f"{path} holds a {type(content).__name__}: it should be a dict id -> labels")
     labels = {}
     for key, value in content.items():
-        label = np.asarray(value, np.float32)
+        label = np.array(value, np.float32)
         if label.shape != (num_classes,):
             raise ValueError(
                 f"{path}: the labels of {key} have the shape {label.shape} instead of ({num_classes},)"
