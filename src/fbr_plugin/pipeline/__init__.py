@@ -1,1 +1,1 @@
-
+"""Stages as functions over folders."""

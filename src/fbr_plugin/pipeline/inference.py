@@ -1,0 +1,97 @@
+"""Seeds from a network's scores: several scales and both reflections averaged, then normalised."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def multi_scale_scores(
+    score_fn: Callable[[Tensor, Tensor], Tensor],
+    image: Tensor,
+    label: Tensor,
+    stride: int,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = True,
+) -> Tensor:
+    """Average the scores of several views of an image at its own resolution.
+
+    Args:
+        score_fn: image [B, 3, h, w] and label [B, C] to scores [B, K, ceil(h / stride), ceil(w / stride)].
+        image: [B, 3, H, W] images of one size.
+        label: [B, C] image labels.
+        stride: pixels from one score to the next.
+        scales: factors of the image's size.
+        flip: whether the mirrored image is scored as well.
+
+    Returns:
+        [B, K, H, W] mean of whatever `score_fn` returns, such as CAMs after ReLU or logits.
+    """
+    if not scales or min(scales) <= 0:
+        raise ValueError(f"scales must be one or more positive factors, got {tuple(scales)}")
+    height, width = image.shape[-2:]
+    views = []
+    for scale in scales:
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        scaled = image if size == (height, width) else _resize(image, size)
+        views.append(_upsample(score_fn(scaled, label), size, stride))
+        if flip:
+            # Mirrored back at full resolution: the grid reaches past the right edge, and only there.
+            views.append(_upsample(score_fn(scaled.flip(-1), label), size, stride).flip(-1))
+    return torch.stack([_resize(view, (height, width)) for view in views]).mean(0)
+
+
+def _upsample(scores: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """Bring scores [B, K, h, w] to the size of the image that they were computed from."""
+    grid = tuple(scores.shape[-2:])
+    expected = tuple(-(-side // stride) for side in size)
+    if grid != expected:
+        raise ValueError(
+            f"scores of a {size[0]}x{size[1]} image have the grid {grid}, expected {expected} at stride "
+            f"{stride}: is the stride right?"
+        )
+    full = _resize(scores, (grid[0] * stride, grid[1] * stride))
+    return full[..., : size[0], : size[1]]
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring maps [B, K, h, w] to a size, bilinearly."""
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def finish_cam(scores: Tensor, label: Tensor) -> Tensor:
+    """Turn class activation maps into seeds: every map is divided by its maximum.
+
+    Args:
+        scores: [B, C, H, W] class activation maps.
+        label: [B, C] image labels in {0, 1}.
+
+    Returns:
+        [B, C, H, W] in [0, 1], 0 for classes that the image lacks.
+    """
+    maps = scores.relu() * label[:, :, None, None]
+    return maps / maps.amax((2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
+
+
+def finish_logits(logits: Tensor, label: Tensor, pseudo_label: Tensor | None = None) -> Tensor:
+    """Turn logits into AMN's seeds: probabilities, stretched where the network was trained on a label.
+
+    As in AMN's `make_amn_cam.py` (commit dca2cbb): softmax over all classes, and wherever the two-threshold
+    label is not background, the min-max normalised map in its place.
+
+    Args:
+        logits: [B, 1+C, H, W], background first.
+        label: [B, C] image labels in {0, 1}.
+        pseudo_label: [B, H, W] labels 0 to C, or 255; None stretches nothing.
+
+    Returns:
+        [B, 1+C, H, W] in [0, 1], 0 for classes that the image lacks.
+    """
+    present = torch.cat([torch.ones_like(label[:, :1]), label], 1)[:, :, None, None]
+    maps = logits.softmax(1) * present
+    if pseudo_label is None:
+        return maps
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    stretched = (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)
+    return torch.where(pseudo_label[:, None] != 0, stretched, maps)

@@ -1,0 +1,159 @@
+"""The files that stages exchange: seeds of every circulating layout, and labels of two thresholds.
+
+Masks and labels are PNGs, written and read by `fbr_plugin.data.images`.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fbr_plugin.data.images import IGNORE
+from fbr_plugin.data.pickles import load_restricted
+
+SeedStyle = Literal["irn", "amn", "seam"]
+
+
+class Seed(NamedTuple):
+    """Scores of the classes of one image.
+
+    Attributes:
+        keys: int64 [M], the 0-based foreground classes of the image.
+        scores: float32 [M, H, W], their scores.
+        background: float32 [H, W], score of the background where it has one of its own.
+    """
+
+    keys: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    background: NDArray[np.float32] | None = None
+
+    @classmethod
+    def from_dense(cls, scores: Tensor, label: Tensor) -> "Seed":
+        """Pick the classes of an image out of the scores of all.
+
+        Args:
+            scores: [C, H, W], or [1+C, H, W] with the background first.
+            label: [C] image labels in {0, 1}.
+        """
+        extra = len(scores) - len(label)
+        if scores.ndim != 3 or extra not in (0, 1):
+            raise ValueError(
+                f"scores must be [C, H, W] or [1+C, H, W] with C={len(label)}, got {tuple(scores.shape)}"
+            )
+        present = label > 0
+        maps = scores.detach().float().cpu().numpy()
+        keys = present.nonzero()[:, 0].cpu().numpy()
+        return cls(keys, maps[keys + extra], maps[0] if extra else None)
+
+    def dense(self, num_classes: int) -> Tensor:
+        """Return the scores of all classes, 0 for those that the image lacks: [C, H, W]."""
+        if len(self.keys) and self.keys.max() >= num_classes:
+            raise ValueError(
+                f"the seed has the key {self.keys.max()}, but {num_classes} classes have the keys 0 to "
+                f"{num_classes - 1}"
+            )
+        scores = torch.zeros(num_classes, *self.scores.shape[1:])
+        scores[torch.from_numpy(self.keys)] = torch.from_numpy(self.scores)
+        return scores
+
+
+def read_seed(path: str | Path, size: tuple[int, int] | None = None) -> Seed:
+    """Read a seed of any layout that circulates, recognised by its content.
+
+    A dictionary with `keys` and `high_res` (or only `cam`) holds M maps as IRN and BAS write them, or M+1
+    with the background first as AMN does; a dictionary from classes to maps is SEAM's and PPC's.
+
+    Args:
+        path: `.npy` or pickle file.
+        size: height and width to which the maps are brought; None leaves them as they are.
+    """
+    content = load_restricted(path)
+    try:
+        keys, maps = _unpack(content)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no seed: {error}. Known are {{'keys', 'cam', 'high_res'}} and {{class: map}}"
+        ) from error
+    if size is not None and maps.shape[1:] != tuple(size):
+        maps = _resize(maps, size)
+    extra = len(maps) - len(keys)
+    return Seed(keys, maps[extra:], maps[0] if extra else None)
+
+
+def _unpack(content: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Keys [M] and maps [M, H, W] or [1+M, H, W] of a seed file's content."""
+    if not isinstance(content, dict):
+        raise TypeError(f"it holds a {type(content).__name__}")
+    if not content:
+        raise ValueError("it holds an empty dict, which leaves its size open")
+    if "keys" in content:
+        keys, maps = content["keys"], content.get("high_res", content.get("cam"))
+    elif all(isinstance(key, int | np.integer) for key in content):
+        keys, maps = list(content), np.stack([np.asarray(plane) for plane in content.values()])
+    else:
+        raise ValueError(f"it has the entries {sorted(map(str, content))}")
+    keys, maps = np.asarray(keys, np.int64), np.asarray(maps, np.float32)
+    if maps.ndim != 3 or keys.ndim != 1 or len(maps) - len(keys) not in (0, 1):
+        raise ValueError(f"it has {keys.size} keys for maps of the shape {maps.shape}")
+    if len(np.unique(keys)) != len(keys) or (keys < 0).any():
+        raise ValueError(f"its keys {keys.tolist()} are no 0-based classes")
+    if not np.isfinite(maps).all():
+        raise ValueError("it has NaN or infinite scores")
+    return keys, maps
+
+
+def write_seed(path: str | Path, seed: Seed, style: SeedStyle) -> None:
+    """Write a seed, whole or not at all.
+
+    Args:
+        path: `.npy` file to write.
+        seed: what is written; `irn` and `seam` leave its background out, `amn` needs it.
+        style: `irn` and `amn` hold the maps at the image's size (`high_res`) and at a quarter (`cam`), `seam`
+            a map for each class.
+    """
+    maps = seed.scores
+    if style == "amn":
+        if seed.background is None:
+            raise ValueError(f"{path}: the style 'amn' needs a background map; write this seed as 'irn'")
+        maps = np.concatenate([seed.background[None], maps])
+    content: dict[int, NDArray] | dict[str, object]
+    if style == "seam":
+        content = dict(zip(seed.keys.tolist(), maps, strict=True))
+    else:
+        quarter = (-(-maps.shape[1] // 4), -(-maps.shape[2] // 4))
+        # IRN's own later steps call tensor methods on `cam` and numpy's on `high_res`.
+        content = {"keys": seed.keys, "cam": torch.from_numpy(_resize(maps, quarter)), "high_res": maps}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("wb") as file:
+        np.save(file, np.array(content, dtype=object))
+    partial.replace(path)
+
+
+def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
+    """Labels [H, W] of the pixels a seed is sure of.
+
+    Args:
+        seed: scores of one image.
+        fg: a pixel whose best score exceeds this gets its class.
+        bg: a pixel whose best score is at most this is background; those in between are 255.
+    """
+    if fg < bg:
+        raise ValueError(f"the foreground threshold {fg} is below the background threshold {bg}: swap them")
+    if not len(seed.keys):
+        return np.zeros(seed.scores.shape[1:], np.uint8)
+    best, classes = seed.scores.max(0), (seed.keys + 1)[seed.scores.argmax(0)]
+    return np.where(best > fg, classes, np.where(best > bg, IGNORE, 0)).astype(np.uint8)
+
+
+def _resize(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring maps [M, h, w] to a size, bilinearly."""
+    if not len(maps):
+        return np.zeros((0, *size), np.float32)
+    return F.interpolate(torch.from_numpy(maps)[None], size, mode="bilinear", align_corners=False)[0].numpy()
