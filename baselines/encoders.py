@@ -4,7 +4,6 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -101,6 +100,8 @@ class TimmEncoder(nn.Module):
 
 def _create(name: str, output_stride: int, pretrained: bool = False) -> Any:
     """timm's feature extractor at this stride, or None where the model has no such stride."""
+    import timm  # here, as it imports wandb where that is installed
+
     dilated = {"output_stride": output_stride}
     any_size = {"dynamic_img_size": True}  # of vision transformers, whose stride is their patch
     for options in (dilated, any_size):
@@ -139,6 +140,8 @@ def build_encoder(
             raise ValueError("encoder 'small' has no pretrained weights; set pretrained=False")
         encoder: SmallEncoder | TimmEncoder = SmallEncoder()
     else:
+        import timm
+
         architecture = name.split(".")[0]
         if not timm.is_model(architecture):
             close = difflib.get_close_matches(architecture, [SMALL, *timm.list_models()], n=5)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from baselines.encoders import build_encoder
 from baselines.optimizer import build_optimizer, check_optimizer
@@ -93,9 +94,21 @@ class SeedTask(LightningModule):
         return plain, mirrored.flip(-1)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """The seeds of a batch: {"id": B names, "seed": [B, C or 1+C, H, W] at the image's size}."""
+        """The seeds of a batch, at the sizes that the images had before the data module shrank them.
+
+        Returns:
+            "id": B names, "seed": B score maps [C or 1+C, H, W], "label": [B, C].
+        """
         plain, mirrored = self.view_scores(batch, self.hparams["scales"])
-        return {"id": batch["id"], "seed": self.finish((plain + mirrored) / 2, batch)}
+        maps = self.finish((plain + mirrored) / 2, batch)
+        sizes = batch["size"].tolist() if "size" in batch else [maps.shape[-2:]] * len(maps)
+        seeds = [
+            seed
+            if tuple(seed.shape[-2:]) == tuple(size)
+            else interpolate(seed[None], size, mode="bilinear")[0]
+            for seed, size in zip(maps, sizes, strict=True)
+        ]
+        return {"id": batch["id"], "seed": seeds, "label": batch["label"]}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the seeds of a batch, at the validation scales."""
