@@ -134,6 +134,25 @@ def test_two_halves_add_up_to_the_whole(generator: torch.Generator) -> None:
     assert torch.equal(whole.counts, halves[0].counts + halves[1].counts)
 
 
+def test_channels_of_absent_classes_may_be_left_out(generator: torch.Generator) -> None:
+    seed, target, keys = (
+        torch.rand(3, 6, 6, generator=generator),
+        masks(generator, 6, 6),
+        torch.tensor([2, 0]),
+    )
+    seed[1] = 0
+    whole, compact = SeedSweep(3, THRESHOLDS), SeedSweep(3, THRESHOLDS)
+    whole.update(seed, target)
+    whole.update(torch.zeros(3, 6, 6), target)
+    compact.update(seed[keys], target, keys)
+    compact.update(torch.zeros(0, 6, 6), target, keys[:0])
+    assert compact.compute() == whole.compute()
+    with pytest.raises(ValueError, match=r"keys must be 0 to 2, got \[3\]"):
+        compact.update(seed[:1], target, torch.tensor([3]))
+    with pytest.raises(ValueError, match=r"C=2 foreground channels .* got \(3, 6, 6\)"):
+        compact.update(seed, target, keys)
+
+
 def test_sweep_rejects_wrong_input() -> None:
     sweep, target = SeedSweep(3), torch.zeros(4, 4, dtype=torch.long)
     with pytest.raises(ValueError, match=r"C=3 foreground channels .* got \(4, 4, 4\)"):
@@ -144,6 +163,6 @@ def test_sweep_rejects_wrong_input() -> None:
         sweep.update(torch.rand(3, 4, 5), target)
     with pytest.raises(ValueError, match="target holds the value 9"):
         sweep.update(torch.rand(3, 4, 4), target + 9)
-    for wrong in ((), (0.2, 0.1), (0.1, 0.1), (0.0, math.nan)):
+    for wrong in ((), (0.2, 0.1), (0.1, 0.1), (0.0, math.nan), (-0.1, 0.1)):
         with pytest.raises(ValueError, match="in ascending order"):
             SeedSweep(3, wrong)

@@ -85,7 +85,8 @@ def test_seeds_equal_the_sweep_in_memory(folder: Path) -> None:
         truth = load(folder / "masks" / f"{name}.png")
         seed = Seed(np.array([0, 2]), rng.random((2, *truth.shape), np.float32))
         write_seed(folder / "seeds" / f"{name}.npy", seed, "irn")
-        sweep.update(seed.dense(3), torch.from_numpy(truth))
+        dense = np.stack([seed.scores[0], np.zeros_like(seed.scores[0]), seed.scores[1]])
+        sweep.update(torch.from_numpy(dense), torch.from_numpy(truth))
     found = evaluate(
         folder / "seeds", folder / "masks", folder / "list.txt", 3, output=folder / "out" / "e.json"
     )
@@ -161,10 +162,10 @@ def test_wrong_input_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"seeds.a\.npy cannot be read"):
         evaluate(folder / "seeds", masks, listed, 3)
     write_seed(folder / "seeds" / "a.npy", Seed(np.array([5]), np.zeros((1, 4, 4), np.float32)), "irn")
-    with pytest.raises(ValueError, match=r"a\.npy: the seed has the key 5"):
+    with pytest.raises(ValueError, match=r"a\.npy: keys must be 0 to 2, got \[5\]"):
         evaluate(folder / "seeds", masks, listed, 3)
     write_seed(folder / "seeds" / "a.npy", Seed(np.array([2]), np.zeros((1, 4, 4), np.float32)), "irn")
-    with pytest.raises(ValueError, match=r"a\.npy: seed is \(3, 4, 4\), target \("):
+    with pytest.raises(ValueError, match=r"a\.npy: seed is \(1, 4, 4\), target \("):
         evaluate(folder / "seeds", masks, listed, 3)
 
 

@@ -55,21 +55,18 @@ def test_image_without_classes(tmp_path: Path) -> None:
     write_seed(tmp_path / "a.npy", empty, "irn")
     back = read_seed(tmp_path / "a.npy", (10, 12))
     assert back.scores.shape == (0, 10, 12)
-    assert back.dense(3).shape == (3, 10, 12)
     assert threshold_labels(back, 0.3, 0.1).max() == 0
 
 
-def test_dense_and_back() -> None:
+def test_picks_the_classes_of_an_image() -> None:
     scores = torch.rand(4, 3, 3)
     label = torch.tensor([0.0, 1, 1])
     seed = Seed.from_dense(scores, label)
     assert seed.keys.tolist() == [1, 2]
     assert seed.background is not None
     np.testing.assert_array_equal(seed.background, scores[0])
-    assert torch.equal(seed.dense(3), scores[1:] * label[:, None, None])
+    np.testing.assert_array_equal(seed.scores, scores[2:])
     assert Seed.from_dense(scores[1:], label).background is None
-    with pytest.raises(ValueError, match="has the key 2, but 2 classes have the keys 0 to 1"):
-        seed.dense(2)
     with pytest.raises(ValueError, match=r"with C=3, got \(2, 3, 3\)"):
         Seed.from_dense(scores[:2], label)
 

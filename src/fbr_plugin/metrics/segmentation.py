@@ -166,14 +166,22 @@ class SeedSweep(Metric):
         shape = (num_classes + 1, num_classes, len(self.thresholds) + 1)
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, seed: Tensor, target: Tensor) -> None:
+    def update(self, seed: Tensor, target: Tensor, keys: Tensor | None = None) -> None:
         """Count the pixels of one image or batch.
 
         Args:
-            seed: [C, H, W] or [B, C, H, W] foreground scores, 0 for classes that the image lacks.
+            seed: [C, H, W] or [B, C, H, W] foreground scores, 0 for classes that the image lacks; with `keys`
+                only their channels.
             target: [H, W] or [B, H, W] true classes, 255 where ignored.
+            keys: [M] the 0-based classes of the channels, where the others are left out because they are 0;
+                None for all C.
         """
-        check_seed(seed, self.num_classes)
+        if keys is None:
+            check_seed(seed, self.num_classes)
+        else:
+            check_seed(seed, len(keys))
+            if len(keys) and not 0 <= keys.min() <= keys.max() < self.num_classes:
+                raise ValueError(f"keys must be 0 to {self.num_classes - 1}, got {keys.tolist()}")
         if target.shape != seed.shape[:-3] + seed.shape[-2:]:
             raise ValueError(
                 f"seed is {tuple(seed.shape)}, target {tuple(target.shape)}: sizes must be equal"
@@ -181,6 +189,7 @@ class SeedSweep(Metric):
         check_labels(target, self.num_classes, "target")
         known = target != IGNORE
         best, bins = top_class_bins(seed, self.thresholds)
+        best = best if keys is None else keys[best] if len(keys) else best
         group = target[known].long() * self.num_classes + best[known]
         counts = histogram(bins[known], len(self.thresholds) + 1, group, self.counts[..., 0].numel())
         self.counts += counts.view_as(self.counts)

@@ -20,11 +20,11 @@ def check_num_classes(num_classes: int) -> int:
 
 
 def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
-    """Return the background thresholds as floats if there are any and they ascend."""
+    """Return the background thresholds as floats if there are any and they ascend from 0 or above."""
     values = tuple(float(threshold) for threshold in thresholds)
     ascending = all(low < high for low, high in pairwise(values))
-    if not values or not ascending or not all(map(math.isfinite, values)):
-        raise ValueError(f"thresholds must be one or more finite numbers in ascending order, got {values}")
+    if not values or not ascending or values[0] < 0 or not all(map(math.isfinite, values)):
+        raise ValueError(f"thresholds must be one or more numbers from 0 on in ascending order, got {values}")
     return values
 
 
@@ -81,7 +81,8 @@ def threshold_bins(scores: Tensor, thresholds: Sequence[float]) -> Tensor:
 def top_class_bins(seed: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Return all that any background threshold can ask of a seed: its best class and that class's bin.
 
-    The prediction at threshold t is `1 + best` where `bins > t` and background elsewhere.
+    The prediction at threshold t is `1 + best` where `bins > t` and background elsewhere, so everywhere where
+    the seed has no channel.
 
     Args:
         seed: [..., C, H, W] scores.
@@ -91,6 +92,9 @@ def top_class_bins(seed: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, T
         best: [..., H, W] int64, 0-based foreground class of the largest score.
         bins: [..., H, W] int64, its bin from 0 to T.
     """
+    if not seed.shape[-3]:
+        nothing = torch.zeros(seed.shape[:-3] + seed.shape[-2:], dtype=torch.int64, device=seed.device)
+        return nothing, nothing
     score, best = seed.max(-3)
     return best, threshold_bins(score, thresholds)
 

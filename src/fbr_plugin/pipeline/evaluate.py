@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from fbr_plugin.data.images import IGNORE, read_mask
 from fbr_plugin.data.labels import read_ids, read_lines
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
 from fbr_plugin.metrics.sweep import THRESHOLDS
-from fbr_plugin.pipeline.maps import Seed, read_seed
+from fbr_plugin.pipeline.maps import read_seed
 
 
 class Evaluation(NamedTuple):
@@ -73,12 +74,9 @@ def evaluate(
     for name, path, truth_path in zip(tqdm(ids, "evaluate", disable=None), paths, truths, strict=True):
         truth = read_mask(truth_path, metric.num_classes)
         digest.update(f"{name} {truth.shape}".encode() + truth.tobytes())
-        content = read_seed(path) if suffix == ".npy" else read_mask(path, metric.num_classes)
+        tensors = _tensors(path, metric)
         try:
-            dense = (
-                content.dense(metric.num_classes) if isinstance(content, Seed) else torch.from_numpy(content)
-            )
-            metric.update(dense, torch.from_numpy(truth))
+            metric.update(tensors[0], torch.from_numpy(truth), *tensors[1:])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     figures = metric.compute()
@@ -156,6 +154,14 @@ def _existing(folder: Path, ids: list[str], suffix: str, what: str) -> list[Path
             "Is the list the right one?"
         )
     return paths
+
+
+def _tensors(path: Path, metric: SegmentationScore | SeedSweep) -> tuple[Tensor, ...]:
+    """What a metric counts of a prediction: a mask [H, W], or scores [M, H, W] and keys [M] of a seed."""
+    if isinstance(metric, SegmentationScore):
+        return (torch.from_numpy(read_mask(path, metric.num_classes)),)
+    seed = read_seed(path)
+    return torch.from_numpy(seed.scores), torch.from_numpy(seed.keys)
 
 
 def _classes(

@@ -50,17 +50,6 @@ class Seed(NamedTuple):
         keys = present.nonzero()[:, 0].cpu().numpy()
         return cls(keys, maps[keys + extra], maps[0] if extra else None)
 
-    def dense(self, num_classes: int) -> Tensor:
-        """Return the scores of all classes, 0 for those that the image lacks: [C, H, W]."""
-        if len(self.keys) and self.keys.max() >= num_classes:
-            raise ValueError(
-                f"the seed has the key {self.keys.max()}, but {num_classes} classes have the keys 0 to "
-                f"{num_classes - 1}"
-            )
-        scores = torch.zeros(num_classes, *self.scores.shape[1:])
-        scores[torch.from_numpy(self.keys)] = torch.from_numpy(self.scores)
-        return scores
-
 
 def read_seed(path: str | Path, size: tuple[int, int] | None = None) -> Seed:
     """Read a seed of any layout that circulates, recognised by its content.
