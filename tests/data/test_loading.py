@@ -121,3 +121,15 @@ def test_images_of_two_sizes_in_a_batch() -> None:
     items = [{"image": torch.zeros(3, 4, width), "id": "x"} for width in (5, 6)]
     with pytest.raises(ValueError, match=r"\[\(4, 5\), \(4, 6\)\] in one batch: set eval_batch_size to 1"):
         collate(items)
+
+
+def test_prediction_goes_through_the_list_in_order() -> None:
+    class Names(Recorder):
+        def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
+            return batch["id"]
+
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
+    )
+    batches = trainer.predict(Names(), SyntheticDataModule(num_images=5, size=16, eval_batch_size=2))
+    assert batches == [["scene_000000", "scene_000001"], ["scene_000002", "scene_000003"], ["scene_000004"]]

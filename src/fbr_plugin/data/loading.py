@@ -136,7 +136,7 @@ class WSSSDataModule(LightningDataModule):
         generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(
             dataset,
-            batch_size,
+            batch_size=batch_size,  # by name: Lightning replaces it when it rebuilds the loader
             num_workers=self.num_workers,
             collate_fn=collate,
             generator=generator,
