@@ -5,11 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytorch_lightning import LightningModule
+from pytorch_lightning import Callback, LightningModule
 from torch import Tensor, nn
 
 from fbr_plugin.config import FBRConfig
 from fbr_plugin.modules import FBRLoss
+from fbr_plugin.training.random_state import RandomState
 from fbr_plugin.view import DenseView, FBRTerms
 
 # A plain class at run time, so that it mixes into any LightningModule; a LightningModule to a type checker.
@@ -145,6 +146,11 @@ class FBRMixin(_Module):
         groups = super().parameter_groups()
         parameters = [parameter for parameter in self.fbr.parameters() if parameter.requires_grad]
         return [*groups, {**groups[-1], "params": parameters}] if parameters else groups
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The baseline's callbacks, and the one that makes a resumed run draw what it would have drawn."""
+        callbacks = super().configure_callbacks()
+        return [*([callbacks] if isinstance(callbacks, Callback) else callbacks), RandomState()]
 
     def on_train_start(self) -> None:
         """Check that FBR's parameters are trained."""
