@@ -122,7 +122,7 @@ def test_score_on_the_threshold_is_background() -> None:
 
 def test_default_thresholds_are_those_of_the_field() -> None:
     thresholds = SeedSweep(1).thresholds
-    assert (len(thresholds), thresholds[0], thresholds[35], thresholds[-1]) == (60, 0.0, 0.35, 0.59)
+    assert (len(thresholds), thresholds[0], thresholds[35], thresholds[-1]) == (100, 0.0, 0.35, 0.99)
 
 
 def test_two_halves_add_up_to_the_whole(generator: torch.Generator) -> None:

@@ -20,13 +20,17 @@ class SeedWriter(BasePredictionWriter):
 
     Args:
         output_dir: folder of the files, made if missing.
-        format: layout of the seed files `ID.npy`: IRN's (also BAS's), AMN's or SEAM's (also PPC's).
+        format: layout of the seed files `ID.npy`: IRN's (also BAS's), AMN's or SEAM's (also PPC's); None takes
+            AMN's where the background has scores of its own, else IRN's.
         thresholds: FG and BG; given, label images `ID.png` are written instead of seeds: the class where a
             score exceeds FG, 0 where none exceeds BG, 255 in between.
     """
 
     def __init__(
-        self, output_dir: str | Path, format: SeedStyle = "irn", thresholds: tuple[float, float] | None = None
+        self,
+        output_dir: str | Path,
+        format: SeedStyle | None = None,
+        thresholds: tuple[float, float] | None = None,
     ) -> None:
         super().__init__("batch")
         self.output_dir = Path(output_dir)
@@ -56,6 +60,7 @@ class SeedWriter(BasePredictionWriter):
                 raise ValueError(f"the id {name!r} holds a path, but it names a file: rename the image")
             seed = Seed.from_dense(scores, label)
             if self.thresholds is None:
-                write_seed(self.output_dir / f"{name}.npy", seed, self.format)
+                style = self.format or ("irn" if seed.background is None else "amn")
+                write_seed(self.output_dir / f"{name}.npy", seed, style)
             else:
                 write_mask(self.output_dir / f"{name}.png", threshold_labels(seed, *self.thresholds))

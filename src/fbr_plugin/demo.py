@@ -1,0 +1,307 @@
+"""`fbr-plugin demo`: what FBR does to AMN's seeds, from image labels to a scored table, in minutes."""
+
+import csv
+import io
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import Tensor
+
+from baselines import AMN, AMNFBR, CAM
+from fbr_plugin import figures
+from fbr_plugin.data import FolderDataModule, SyntheticDataModule
+from fbr_plugin.data.loading import WSSSDataModule
+from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.training.seed_writer import SeedWriter
+
+FBR = "AMN + FBR"
+ARMS = {"AMN": AMN, FBR: AMNFBR}
+COLUMNS = {
+    "miou_oracle": "mIoU oracle",
+    "miou_honest": "mIoU honest",
+    "recall": "recall",
+    "precision": "precision",
+    "fp_cooccurring": "FP co-occ.",
+    "fp_other": "FP other",
+    "seconds": "seconds",
+    "fbr_share": "FBR's share",
+}
+THRESHOLDS = (0.35, 0.10)
+EXAMPLES = 6
+
+
+class Recorder(pl.Callback):
+    """Keeps the loss terms and the time of every training step, and images of the last batch."""
+
+    def __init__(self) -> None:
+        self.curves: dict[str, tuple[list[int], list[float]]] = {}
+        self.times: list[float] = []
+        self.images: Tensor = torch.empty(0)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self.start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, _: int) -> None:
+        """Note the step's time and what it logged."""
+        self.times.append(time.perf_counter() - self.start)
+        self.images = batch["image"][:EXAMPLES]
+        for name, value in trainer.callback_metrics.items():
+            steps, values = self.curves.setdefault(name, ([], []))
+            steps.append(trainer.global_step)
+            values.append(value.item())
+
+
+def demo(
+    output: Path = Path("runs/demo"),
+    seeds: str = "1",
+    data: Path | None = None,
+    preset: str = "default",
+    encoder: str = "small",
+    size: int | None = None,
+    cam_steps: int = 500,
+    amn_steps: int = 150,
+) -> None:
+    """Train a CAM classifier, make labels of its seeds, and train AMN on them without and with FBR.
+
+    Both arms have the same data, initialisation and batches. Scores are those of the training images' seeds.
+    A seed whose results are in the output folder, from the same settings, is not computed again.
+
+    Args:
+        output: folder of the results: metrics.json, metrics.csv and figures.
+        seeds: random seeds, separated by commas; several give means, deviations and paired differences.
+        data: one's own folder (JPEGImages, SegmentationClass, ImageSets, classes.txt) in place of the scenes.
+        preset: of the scenes: default, hard or control.
+        encoder: "small", or the name of a timm model, trained from scratch.
+        size: pixels of a side of the scenes (64 unless given), or of the longer side of own images (128).
+        cam_steps: training steps of the CAM classifier.
+        amn_steps: training steps of AMN.
+    """
+    settings = {
+        "data": data and str(data),
+        "preset": preset,
+        "encoder": encoder,
+        "size": size or (128 if data else 64),
+        "cam_steps": cam_steps,
+        "amn_steps": amn_steps,
+    }
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    numbers = _parse_seeds(seeds)
+    results = [_cached_run(seed, settings, Path(output), draw=seed == numbers[0]) for seed in numbers]
+    _write_results(results, settings, Path(output))
+    print(f"\n{_table(results)}\n\nfigures and metrics: {output}")
+
+
+def _parse_seeds(seeds: str) -> list[int]:
+    try:
+        return [int(seed) for seed in str(seeds).split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds takes whole numbers separated by commas, got {seeds!r}") from None
+
+
+def _cached_run(seed: int, settings: dict[str, Any], output: Path, draw: bool) -> dict[str, Any]:
+    """The results of one seed, from its file where that has the same settings."""
+    folder = output / f"seed_{seed}"
+    path = folder / "metrics.json"
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["settings"] == settings:
+            print(f"seed {seed}: read from {path} (delete it to compute it again)")
+            return known
+    result = {"seed": seed, "settings": settings, **_run(seed, settings, folder, output if draw else folder)}
+    _write(path, json.dumps(result, indent=2))
+    return result
+
+
+def _run(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path) -> dict[str, Any]:
+    """Train and score the CAM and both arms, and draw."""
+    common = {"encoder": settings["encoder"], "scales": (1.0,), "optimizer": "AdamW", "warmup_steps": 20}
+    module = _data_module(seed, settings)
+    pl.seed_everything(seed, verbose=False)
+    cam = CAM(module.num_classes, lr=3e-3, head_lr=3e-3, weight_decay=1e-3, **common)
+    print(f"seed {seed}: CAM")
+    scores, recorders, seconds = {}, {}, {}
+    trainer, seconds["CAM"], recorders["CAM"] = _fit(cam, module, settings["cam_steps"], folder)
+    checkpoint = folder / "cam.ckpt"
+    trainer.save_checkpoint(checkpoint)
+    scores["CAM"] = _score(trainer, cam, module)
+    trainer.callbacks.append(SeedWriter(folder / "labels", thresholds=THRESHOLDS))
+    trainer.predict(cam, module, return_predictions=False)
+
+    module = _data_module(seed, settings, folder / "labels")
+    models: dict[str, Any] = {"CAM": cam}
+    for name, arm in ARMS.items():
+        pl.seed_everything(seed, verbose=False)
+        models[name] = arm(
+            module.num_classes,
+            rates=(1, 2, 4),
+            weights=str(checkpoint),
+            lr=5e-4,
+            head_lr=1e-3,
+            poly_power=0.9,
+            **common,
+        )
+        print(f"seed {seed}: {name}")
+        trainer, seconds[name], recorders[name] = _fit(models[name], module, settings["amn_steps"], folder)
+        scores[name] = _score(trainer, models[name], module)
+    steps = {name: median(recorder.times) for name, recorder in recorders.items()}
+    for name, figures_of_arm in scores.items():
+        figures_of_arm |= {"seconds": seconds[name], "seconds_per_step": steps[name], "fbr_share": None}
+    scores[FBR]["fbr_share"] = 100 * (1 - steps["AMN"] / steps[FBR])
+    _draw(models, recorders, scores, module, figure_folder)
+    return {"class_names": module.class_names, "scores": scores}
+
+
+def _data_module(seed: int, settings: dict[str, Any], labels: Path | None = None) -> WSSSDataModule:
+    size, folder = settings["size"], settings["data"]
+    if folder is None:
+        return SyntheticDataModule(settings["preset"], size=size, pseudo_label_dir=labels, seed=seed)
+    return FolderDataModule(
+        folder,
+        val_list="train",
+        crop_size=size,
+        long_side=(size, size * 5 // 4),
+        max_size=size,
+        pseudo_label_dir=labels,
+        seed=seed,
+    )
+
+
+def _fit(
+    model: pl.LightningModule, module: WSSSDataModule, steps: int, folder: Path
+) -> tuple[pl.Trainer, float, Recorder]:
+    recorder = Recorder()
+    trainer = pl.Trainer(
+        max_steps=steps,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[recorder, TQDMProgressBar(refresh_rate=10)],
+        default_root_dir=folder,
+        devices=1,
+    )
+    start = time.perf_counter()
+    trainer.fit(model, module)
+    return trainer, time.perf_counter() - start, recorder
+
+
+def _score(trainer: pl.Trainer, model: Any, module: WSSSDataModule) -> dict[str, Any]:
+    """The figures of the training images' seeds, with the whole threshold sweep."""
+    (logged,) = trainer.test(model, module, verbose=False)
+    sweep = model.scores.sweep.compute()
+    figures_of_arm = {name.removeprefix("test/"): value for name, value in logged.items()}
+    return {**figures_of_arm, "thresholds": sweep.thresholds, "miou_sweep": sweep.miou}
+
+
+def _draw(
+    models: dict[str, Any],
+    recorders: dict[str, Recorder],
+    scores: dict[str, dict[str, Any]],
+    module: WSSSDataModule,
+    folder: Path,
+) -> None:
+    """Write the figures of one seed."""
+    dataset, names = module.dataset("test"), module.class_names
+    items = [dataset[index] for index in range(EXAMPLES)]
+    maps = {
+        name: [_label_map(model.eval(), item, scores[name]["threshold_oracle"]) for item in items]
+        for name, model in models.items()
+    }
+    photos = [_photo(item["image"]) for item in items]
+    examples = figures.examples(photos, [item["mask"] for item in items], maps, names)
+    figures.save(examples, folder / "examples.png")
+    terms, images = models[FBR].fbr_terms, [_photo(image) for image in recorders[FBR].images]
+    figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
+    figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
+    curves = {name: recorders[name].curves for name in ARMS}
+    figures.save(figures.loss_curves(curves), folder / "losses.png")
+    marks = {
+        name: {kind: score[f"threshold_{kind}"] for kind in ("oracle", "honest")}
+        for name, score in scores.items()
+    }
+    sweeps = {name: score["miou_sweep"] for name, score in scores.items()}
+    thresholds = scores["CAM"]["thresholds"]
+    figures.save(figures.threshold_sweep(thresholds, sweeps, marks), folder / "threshold_sweep.png")
+
+
+def _photo(image: Tensor) -> Tensor:
+    """A normalised image [3, H, W] as [3, H, W] in [0, 1]."""
+    return torch.from_numpy(denormalise(image)).permute(2, 0, 1) / 255
+
+
+@torch.no_grad()
+def _label_map(model: Any, item: dict[str, Any], threshold: float) -> Tensor:
+    """The seed of one item, cut at a threshold: [H, W]."""
+    batch = {key: value[None] for key, value in item.items() if isinstance(value, Tensor)}
+    seed = model.predict_step({**batch, "id": [item["id"]]}, 0)["seed"][0][-model.num_classes :]
+    score, best = seed.max(0)
+    return torch.where(score > threshold, best + 1, 0)
+
+
+def _write_results(results: list[dict[str, Any]], settings: dict[str, Any], output: Path) -> None:
+    """Write the figures of all seeds as metrics.json and metrics.csv."""
+    _write(output / "metrics.json", json.dumps({"settings": settings, "seeds": results}, indent=2))
+    rows = [
+        {"seed": result["seed"], "method": name, **{column: score.get(column) for column in COLUMNS}}
+        for result in results
+        for name, score in result["scores"].items()
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    _write(output / "metrics.csv", text.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _table(results: list[dict[str, Any]]) -> str:
+    """The figures as a table: means and deviations over the seeds, and the paired difference."""
+    methods = ["CAM", *ARMS]
+    values = {
+        name: {column: [result["scores"][name].get(column) for result in results] for column in COLUMNS}
+        for name in methods
+    }
+    if len(results) > 1:
+        methods.append("difference")
+        values["difference"] = {
+            column: [b - a for a, b in zip(values["AMN"][column], values[FBR][column], strict=True)]
+            if None not in values[FBR][column] + values["AMN"][column]
+            else [None]
+            for column in COLUMNS
+        }
+    cells = [["", *COLUMNS.values()]]
+    cells += [[name, *(_cell(values[name][column]) for column in COLUMNS)] for name in methods]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{'<' if n == 0 else '>'}{widths[n]}}" for n, cell in enumerate(row))
+        for row in cells
+    ]
+    notes = (
+        "percent, but for the seconds of training; seeds of the training images. oracle: the threshold is",
+        "chosen with the masks; honest: without. Recall, precision and false positives (FP: background taken",
+        "for a class of the image, on the texture that co-occurs with it and elsewhere) at the oracle's.",
+    )
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *notes])
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    return f"{mean(known):.2f}" + (f" ± {stdev(known):.2f}" if len(known) > 1 else "")
