@@ -34,6 +34,7 @@ COLUMNS = {
     "seconds": "seconds",
     "fbr_share": "FBR's share",
 }
+TERMS = ("train/loss", "fbr/fg", "fbr/bg", "fbr/seg", "fbr/sim", "fbr/total")
 THRESHOLDS = (0.35, 0.10)
 EXAMPLES = 6
 
@@ -222,7 +223,10 @@ def _draw(
     terms, images = models[FBR].fbr_terms, [_photo(image) for image in recorders[FBR].images]
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
     figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
-    curves = {name: recorders[name].curves for name in ARMS}
+    curves = {
+        name: {term: recorders[name].curves[term] for term in TERMS if term in recorders[name].curves}
+        for name in ARMS
+    }
     figures.save(figures.loss_curves(curves), folder / "losses.png")
     marks = {
         name: {kind: score[f"threshold_{kind}"] for kind in ("oracle", "honest")}

@@ -96,7 +96,7 @@ def test_seeds_equal_the_sweep_in_memory(folder: Path) -> None:
     assert f"at threshold {found.sweep.oracle_threshold:.2f} (oracle: chosen with the masks)" in table
     content = json.loads((folder / "out" / "e.json").read_text())
     assert content["result"]["miou"] == found.result.miou
-    assert len(content["sweep"]["miou"]) == 60
+    assert len(content["sweep"]["miou"]) == 100
     one = evaluate(folder / "seeds", folder / "masks", folder / "list.txt", 3, thresholds=[0.3])
     assert one.result == found.sweep.at(0.3)
     assert "at threshold 0.30 (given)" in format_table(one)
