@@ -66,13 +66,14 @@ class CommandLine(LightningCLI):
         config = self.config_init.predict
         config.return_predictions = False  # they are written as they come; a whole set would fill the memory
         thresholds = tuple(config.thresholds) if config.thresholds else None
-        self.trainer.callbacks.append(SeedWriter(config.output_dir, config.format, thresholds))
+        writer = SeedWriter(config.output_dir, config.format, thresholds)
+        self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
 
 
 def _starts(logger: Logger) -> bool:
     """Whether a logger starts; warns where it does not."""
     try:
-        _ = logger.experiment
+        getattr(logger, "experiment", None)
     except Exception as error:
         warnings.warn(f"{type(logger).__name__} could not start and is left out: {error}", stacklevel=2)
         return False
@@ -100,7 +101,8 @@ def main(args: ArgsType = None) -> None:
         auto_cli(demo, args=words[1:], prog="fbr-plugin demo")
         return
     if isinstance(words, list) and words[:1] == ["evaluate"]:
-        print(format_table(auto_cli(evaluate, as_positional=False, args=words[1:], prog="fbr-plugin evaluate")))
+        result = auto_cli(evaluate, as_positional=False, args=words[1:], prog="fbr-plugin evaluate")
+        print(format_table(result))
         return
     CommandLine(
         LightningModule,

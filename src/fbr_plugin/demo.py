@@ -134,7 +134,8 @@ def _run(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path)
     checkpoint = folder / "cam.ckpt"
     trainer.save_checkpoint(checkpoint)
     scores["CAM"] = _score(trainer, cam, module)
-    trainer.callbacks.append(SeedWriter(folder / "labels", thresholds=THRESHOLDS))
+    writer = SeedWriter(folder / "labels", thresholds=THRESHOLDS)
+    trainer.callbacks.append(writer)  # type: ignore[attr-defined]
     trainer.predict(cam, module, return_predictions=False)
 
     module = _data_module(seed, settings, folder / "labels")

@@ -1,6 +1,7 @@
 """FBR's loss: a `DenseView` of a baseline in, `FBRTerms` out."""
 
 import warnings
+from typing import cast
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ class FBRLoss(nn.Module):
             )
             maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, config.background_score)
             pseudo_labels = maps.normalised.argmax(1)
-            bank = self.banks[index % len(self.banks)]
+            bank = cast(MemoryBank, self.banks[index % len(self.banks)])
             assignments = self._update(bank, background, pseudo_labels, view.labels, finite, generator)
             hard = fbr.hard_pixels(
                 maps,

@@ -1,1 +1,1 @@
-
+"""The Lightning layer: the mixin, and callbacks."""

@@ -20,8 +20,8 @@ class SeedWriter(BasePredictionWriter):
 
     Args:
         output_dir: folder of the files, made if missing.
-        format: layout of the seed files `ID.npy`: IRN's (also BAS's), AMN's or SEAM's (also PPC's); None takes
-            AMN's where the background has scores of its own, else IRN's.
+        format: layout of the seed files `ID.npy`: IRN's (also BAS's), AMN's or SEAM's (also PPC's); None
+            takes AMN's where the background has scores of its own, else IRN's.
         thresholds: FG and BG; given, label images `ID.png` are written instead of seeds: the class where a
             score exceeds FG, 0 where none exceeds BG, 255 in between.
     """

@@ -1,1 +1,0 @@
-from fbr_plugin.view import DenseView, FBRTerms  # noqa: F401
