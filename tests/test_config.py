@@ -1,6 +1,7 @@
 """The settings."""
 
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,12 @@ def test_every_field_is_documented():
 def test_values_out_of_range(field, value, message):
     with pytest.raises(ValueError, match=message):
         FBRConfig(**{field: value})
+
+
+def test_readme_lists_every_setting():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    amn, ppc = FBRConfig.amn(), FBRConfig.ppc()
+    for field in fields(FBRConfig):
+        ours, theirs = getattr(amn, field.name), getattr(ppc, field.name)
+        cell = f" {theirs} " if theirs != ours else " "
+        assert f"| `{field.name}` | {ours} |{cell}|" in readme, field.name
