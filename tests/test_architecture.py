@@ -1,0 +1,159 @@
+"""The architecture: who may import whom, how long a file may be, and that imports reach for no network."""
+
+import ast
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "fbr_plugin"
+FILES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "baselines").rglob("*.py"))
+LONGEST = 300
+
+# Each part, and the other parts that it may import; "" is fbr_plugin's own __init__ with the public names.
+CONTRACT = {"config", "view", "distributed"}
+LIBRARY = {"", *CONTRACT, "functional", "modules", "training", "data", "metrics", "pipeline", "figures"}
+ALLOWED: dict[str, set[str]] = {
+    "": {"config", "view", "modules", "training"},
+    "config": set(),
+    "view": set(),
+    "distributed": set(),
+    "functional": set(),
+    "modules": {*CONTRACT, "functional"},
+    "training": {*CONTRACT, "functional", "modules", "data", "pipeline", "figures"},
+    "data": set(),
+    "metrics": set(),
+    "pipeline": {"data", "metrics", "distributed"},
+    "figures": {"data"},
+    "demo": {*LIBRARY, "baselines"},
+    "cli": {*LIBRARY, "demo", "baselines"},
+    "__main__": {"cli"},
+    "baselines": LIBRARY,
+}
+WITHOUT_LIGHTNING = {*CONTRACT, "functional", "modules", "pipeline", "figures"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names that a file imports, also within functions; of `from a import b`, a.b."""
+    base = ROOT / "src" if path.is_relative_to(ROOT / "src") else ROOT
+    package = ".".join(path.parent.relative_to(base).parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def part(name: str) -> str | None:
+    """The part that a full name belongs to; None where it is not ours."""
+    top, *rest = name.split(".")
+    if top == "baselines":
+        return top
+    if top != "fbr_plugin":
+        return None
+    return rest[0] if rest and rest[0] in ALLOWED else ""
+
+
+def part_of_file(path: Path) -> str:
+    """The part that a file belongs to."""
+    if not path.is_relative_to(PACKAGE):
+        return "baselines"
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def test_every_part_is_known_and_exists():
+    assert {part_of_file(path) for path in FILES} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_layers(path):
+    own = part_of_file(path)
+    ours = {name: part(name) for name in imports(path)}
+    assert [name for name, target in ours.items() if target not in {None, own, *ALLOWED[own]}] == []
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path, monkeypatch):
+    file = tmp_path / "src" / "fbr_plugin" / "metrics" / "file.py"
+    file.parent.mkdir(parents=True)
+    lines = ["import baselines.amn", "from fbr_plugin import figures as f, FBRLoss", "from ..data import x"]
+    file.write_text(
+        "\n".join([*lines, "def g():", "    from fbr_plugin.modules.heads import h", "    import os"])
+    )
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert [part(name) for name in imports(file)] == ["baselines", "figures", "", "data", "modules", None]
+
+
+def test_the_layers_have_no_cycle():
+    order: list[str] = []
+    while len(order) < len(ALLOWED):
+        ready = [name for name in ALLOWED if name not in order and ALLOWED[name] <= set(order)]
+        assert ready, f"a cycle among {set(ALLOWED) - set(order)}"
+        order += ready
+
+
+def test_the_mathematics_is_free_of_lightning():
+    users = {part_of_file(path) for path in FILES if any("lightning" in name for name in imports(path))}
+    assert users.isdisjoint(WITHOUT_LIGHTNING)
+
+
+def test_collectives_are_in_one_file():
+    users = [path for path in FILES if any("torch.distributed" in name for name in imports(path))]
+    assert users == [PACKAGE / "distributed.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short_and_documented(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST
+    tree = ast.parse(text)
+    public = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+    ]
+    assert [getattr(node, "name", "module") for node in [tree, *public] if not ast.get_docstring(node)] == []
+
+
+SCRIPT = """
+import json, runpy, sys
+
+reached = []
+
+def refuse(event, arguments):
+    if event in {"socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"}:
+        reached.append(f"{event} {arguments}")
+        raise OSError("no network in this test")
+
+sys.addaudithook(refuse)
+import baselines, fbr_plugin
+
+sys.argv = ["fbr-plugin", "--help"]
+try:
+    runpy.run_module("fbr_plugin", run_name="__main__")
+except SystemExit as stop:
+    seen = {"exit": stop.code, "reached": reached, "wandb": "wandb" in sys.modules}
+    print(json.dumps(seen), file=sys.stderr)
+"""
+
+
+def test_import_and_help_reach_for_no_network_and_no_wandb(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "fit" in run.stdout
+    assert json.loads(run.stderr.splitlines()[-1]) == {"exit": 0, "reached": [], "wandb": False}
