@@ -1,31 +1,40 @@
 """The console script `fbr-plugin`: Lightning's subcommands, `evaluate` and `demo`."""
 
+import logging
 import os
+import re
 import sys
+import traceback
 import warnings
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
+from pydoc import locate
 
+import torch
 from jsonargparse import Namespace, auto_cli
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 
-import baselines  # noqa: F401 (class names on the command line are looked up among imported classes)
-import fbr_plugin.data  # noqa: F401
+import baselines
+import fbr_plugin.data
 from fbr_plugin.demo import demo
 from fbr_plugin.pipeline.evaluate import evaluate, format_table
 from fbr_plugin.training.callbacks import FBRFigures
+from fbr_plugin.training.mixin import FBRMixin
 from fbr_plugin.training.random_state import RandomState
 from fbr_plugin.training.seed_writer import SeedWriter
 
 CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
 RUN_FOLDER = "FBR_PLUGIN_RUN_FOLDER"
-EPILOG = """
-further commands, each with --help:
-  fbr-plugin evaluate   score masks or seeds of any tool against true masks
-  fbr-plugin demo       CAM, AMN and AMN + FBR on drawn scenes or one's own photos, in minutes
-"""
+OUR_FOLDERS = tuple(str(Path(module.__file__ or "").parent) for module in (fbr_plugin, baselines))
+DESCRIPTION = (
+    "Train weakly supervised baselines with or without FBR, write their seeds and score them. Beside the "
+    "subcommands below, `fbr-plugin evaluate` scores masks or seeds of any tool, and `fbr-plugin demo` shows "
+    "in minutes what FBR does. Each has its own --help."
+)
 
 
 class CommandLine(LightningCLI):
@@ -44,6 +53,34 @@ class CommandLine(LightningCLI):
                 help="write label PNGs instead of seeds: the class above FG, 0 below BG, 255 in between",
             )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and note which settings of the model stand on the command line itself."""
+        super().parse_arguments(parser, args)
+        words = args if isinstance(args, list) else sys.argv[1:]
+        named = (re.match(r"--model\.(?:init_args\.)?(\w+)", word) for word in words)
+        self.typed = {match[1] for match in named if match}
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the model's settings from its checkpoint, but for those on the command line itself.
+
+        In Lightning's version the checkpoint overrules the command line, and one saved in Python fails.
+        """
+        subcommand = self.config.subcommand
+        model, path = self.config[subcommand].model, self.config[subcommand].ckpt_path
+        if not path or not Path(path).is_file():
+            return
+        known = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get("hyper_parameters", {})
+        saved = known.get("_class_path", model.class_path)
+        if locate(saved) is not locate(model.class_path):
+            raise ValueError(
+                f"{path} was saved by {saved}, but the model is {model.class_path}: name that class as "
+                "--model; to begin another model with its encoder's weights, give --model.weights instead"
+            )
+        names = [name for name in known if name in model.init_args and name not in self.typed]
+        settings = {name: known[name] for name in names}
+        update = {"model": {"class_path": model.class_path, "init_args": settings}}
+        self.config = self.parser.parse_object({subcommand: update}, self.config)
+
     def before_instantiate_classes(self) -> None:
         """Give the run a folder of its own, and its loggers a place there."""
         config = self.config[self.subcommand]
@@ -57,9 +94,11 @@ class CommandLine(LightningCLI):
             if logger and logger.init_args.get("save_dir") in (None, "."):
                 logger.init_args.save_dir = folder
 
-    def before_fit(self) -> None:
-        """Leave out a logger that cannot start: training goes on."""
+    def after_instantiate_classes(self) -> None:
+        """Leave out a logger that cannot start, and carry the random state of any model."""
         self.trainer.loggers = [logger for logger in self.trainer.loggers if _starts(logger)]
+        if not isinstance(self.model, FBRMixin):  # which brings its own
+            self.trainer.callbacks.append(RandomState())  # type: ignore[attr-defined]
 
     def before_predict(self) -> None:
         """Write what is predicted."""
@@ -84,26 +123,41 @@ def _run_folder(class_path: str) -> str:
     """A new folder `runs/<model>/<time>`; a process that a strategy starts takes that of its parent."""
     if "LOCAL_RANK" in os.environ and RUN_FOLDER in os.environ:
         return os.environ[RUN_FOLDER]
-    parent = Path("runs", class_path.rpartition(".")[-1])
-    name = base = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    number = 1
-    while (parent / name).exists():
-        number += 1
-        name = f"{base}_{number}"
-    os.environ[RUN_FOLDER] = str(parent / name)
-    return os.environ[RUN_FOLDER]
+    base = Path("runs", class_path.rpartition(".")[-1], datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    for number in count(1):
+        folder = base if number == 1 else base.with_name(f"{base.name}_{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)  # at once: another run may start in the same second
+            break
+    os.environ[RUN_FOLDER] = str(folder)
+    return str(folder)
 
 
-def main(args: ArgsType = None) -> None:
-    """Run a command line; `args` replaces `sys.argv[1:]`."""
+def _complaint(error: BaseException | None) -> BaseException | None:
+    """What our own code raised about its input, or a file that is missing; None for any other error."""
+    while error is not None:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raised = frame.filename.startswith(OUR_FOLDERS) and (frame.line or "").startswith("raise ")
+        if raised or isinstance(error, FileNotFoundError):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _run(args: list[str] | None) -> None:
+    """Run one command."""
     words = sys.argv[1:] if args is None else args
-    if isinstance(words, list) and words[:1] == ["demo"]:
+    if words[:1] == ["demo"]:
         auto_cli(demo, args=words[1:], prog="fbr-plugin demo")
         return
-    if isinstance(words, list) and words[:1] == ["evaluate"]:
-        result = auto_cli(evaluate, as_positional=False, args=words[1:], prog="fbr-plugin evaluate")
-        print(format_table(result))
+    if words[:1] == ["evaluate"]:
+        scores = auto_cli(evaluate, as_positional=False, args=words[1:], prog="fbr-plugin evaluate")
+        print(format_table(scores))
         return
+    options = "[--config FILE] [--model CLASS] [--data CLASS] [--NAME VALUE ...]"
+    subcommands = {
+        name: {"prog": name, "usage": f"fbr-plugin {name} {options}"} for name in CommandLine.subcommands()
+    }
     CommandLine(
         LightningModule,
         LightningDataModule,
@@ -111,7 +165,30 @@ def main(args: ArgsType = None) -> None:
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"callbacks": [RandomState()]},
-        parser_kwargs={"prog": "fbr-plugin", "epilog": EPILOG, "predict": {"prog": "predict"}},
+        parser_kwargs={"prog": "fbr-plugin", "description": DESCRIPTION, **subcommands},
         args=args,
     )
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command line.
+
+    Args:
+        args: the words after `fbr-plugin`; None takes those of the shell, where a mistake in the input ends
+            in one line in place of a traceback.
+    """
+    # Lightning advertises other packages, and warns of its own use of torch.
+    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    logger.addFilter(_advertises_nothing)
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
+    try:
+        _run(args)
+    except Exception as error:
+        complaint = _complaint(error)
+        if args is not None or complaint is None:
+            raise
+        sys.exit(f"error: {complaint}")
+
+
+def _advertises_nothing(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in record.getMessage()
