@@ -181,6 +181,7 @@ def main(args: list[str] | None = None) -> None:
     logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     logger.addFilter(_advertises_nothing)
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
+    sys.path.append(os.getcwd())  # where one's own classes are, as with `python -m fbr_plugin`
     try:
         _run(args)
     except Exception as error:
