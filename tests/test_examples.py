@@ -1,0 +1,62 @@
+"""Every example runs: the settings through the command line, the scripts as they are."""
+
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import wandb
+import yaml
+from tiny import EXAMPLES, command, quick, write_photos, write_scene_labels
+
+SCENES = ["--data.num_images", 8, "--data.size", 32, "--data.batch_size", 4]
+PHOTOS = ["--data.crop_size", 32, "--data.batch_size", 2, "--data.num_workers", 0]
+NETWORK = ["--model.encoder", "resnet18", "--model.pretrained", "false"]
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder of the test's own, and end a run of W&B there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    yield
+    wandb.finish()
+
+
+def smaller(settings: dict, folder: Path) -> list[object]:
+    """Words that let an example's settings run in a second, on data in a folder."""
+    data, model = settings["data"], settings["model"]
+    words = [*quick(2), "--model.scales", "[1.0]"]
+    if data["class_path"].endswith("SyntheticDataModule"):
+        words += [*SCENES, "--data.pseudo_label_dir", write_scene_labels(folder / "labels", 8, 32)]
+    else:
+        num_classes = 20 if data["class_path"].endswith("VOCDataModule") else 2
+        photos = write_photos(folder / "photos", num_classes)
+        words += [*PHOTOS, *NETWORK, "--model.num_classes", num_classes, "--data.root", photos]
+        words += ["--data.pseudo_label_dir", photos / "SegmentationClass"]
+    if "long_side" in data["init_args"]:
+        words += ["--data.long_side", "[32, 40]"]
+    if "fbr" in model["init_args"]:
+        words += ["--figures.every_n_steps", 1]
+    return words
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_settings_train(path: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(path.read_text())
+    command("fit", "--config", path, *smaller(settings, tmp_path))
+    model = settings["model"]["class_path"].rpartition(".")[-1]
+    (run,) = (tmp_path / "runs" / model).iterdir()
+    (checkpoint,) = run.rglob("*.ckpt")
+    assert torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"] == 2
+    assert (run / "config.yaml").is_file()
+    assert bool(list(run.glob("figures/step_000002_nroi.png"))) == ("fbr" in settings["model"]["init_args"])
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_run(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(path), run_name="__main__")
+    assert "bank" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,65 @@
+"""Tiny photos in the folders of PASCAL VOC, and the command line run in this process."""
+
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from PIL import Image
+
+from fbr_plugin.cli import main
+from fbr_plugin.data import SyntheticScenes, write_mask
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def command(*words: object) -> None:
+    """Run `fbr-plugin` with these words, as a shell would."""
+    with patch.object(sys, "argv", ["fbr-plugin"]):
+        main([str(word) for word in words])
+
+
+def quick(steps: int) -> list[object]:
+    """Words that keep a training run short and quiet."""
+    switches = ("enable_progress_bar", "enable_model_summary")
+    silent = [word for name in switches for word in (f"--trainer.{name}", "false")]
+    return ["--trainer.accelerator", "cpu", "--trainer.max_steps", steps, *silent]
+
+
+def write_photos(root: Path, num_classes: int = 2, count: int = 6) -> Path:
+    """Write photos of a bright square of class 1 or 2 each, of several sizes, with all that belongs to them.
+
+    Image labels are in `labels.csv` and in `cls_labels.npy`, masks in `SegmentationClass` and
+    `SegmentationClassAug`; the lists `train`, `train_aug` and `val` hold all photos.
+    """
+    rng = np.random.default_rng(0)
+    names = [f"class_{number}" for number in range(1, num_classes + 1)]
+    labels = {}
+    for number in range(count):
+        name, present = f"2007_{number:06d}", 1 + number % 2
+        mask = np.zeros((32, 36 + number), np.uint8)
+        mask[8:24, 8:24] = present
+        mask[8, 8] = 255
+        photo = rng.integers(0, 120, (*mask.shape, 3), dtype=np.uint8)
+        photo[mask == present, present] += 120
+        (root / "JPEGImages").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo).save(root / "JPEGImages" / f"{name}.jpg")
+        for folder in ("SegmentationClass", "SegmentationClassAug"):
+            write_mask(root / folder / f"{name}.png", mask)
+        labels[name] = np.eye(num_classes, dtype=np.float32)[present - 1]
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for name in ("train", "train_aug", "val"):
+        (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(labels))
+    (root / "classes.txt").write_text("\n".join(names))
+    rows = [",".join([name, *map(str, label.astype(int))]) for name, label in labels.items()]
+    (root / "labels.csv").write_text("\n".join([",".join(["id", *names]), *rows]))
+    np.save(root / "cls_labels.npy", np.array(labels, dtype=object))
+    return root
+
+
+def write_scene_labels(folder: Path, count: int, size: int) -> Path:
+    """Write the masks of the first scenes, as pseudo labels."""
+    scenes = SyntheticScenes(num_images=count, size=size)
+    for item in (scenes[index] for index in range(count)):
+        write_mask(folder / f"{item['id']}.png", item["mask"])
+    return folder
