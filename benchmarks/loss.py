@@ -119,11 +119,10 @@ def share(batch: int, repeats: int) -> dict[str, Any]:
     view.scores = 3 * smooth_noise(batch, 1 + CLASSES, 5)
     pseudo_label = torch.randint(1 + CLASSES, (batch, 512, 512))
     data = {"image": torch.randn(batch, 3, 512, 512), "label": view.labels, "pseudo_label": pseudo_label}
-    towards = torch.randn(batch, 2 * loss.config.dim, GRID, GRID)
 
     def projections() -> Tensor:
         out = loss.heads(view.features)
-        return (torch.cat([out.foreground, out.before_relu], 1) * towards).sum()
+        return out.foreground.sum() + out.before_relu.sum()
 
     steps: dict[str, Callable[[], Tensor]] = {
         "FBR": lambda: loss(view).total,
