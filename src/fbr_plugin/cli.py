@@ -17,6 +17,7 @@ from jsonargparse import Namespace, auto_cli
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 import baselines
 import fbr_plugin.data
@@ -28,7 +29,6 @@ from fbr_plugin.training.random_state import RandomState
 from fbr_plugin.training.seed_writer import SeedWriter
 
 CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
-RUN_FOLDER = "FBR_PLUGIN_RUN_FOLDER"
 OUR_FOLDERS = tuple(str(Path(module.__file__ or "").parent) for module in (fbr_plugin, baselines))
 DESCRIPTION = (
     "Train weakly supervised baselines with or without FBR, write their seeds and score them. Beside the "
@@ -120,16 +120,15 @@ def _starts(logger: Logger) -> bool:
 
 
 def _run_folder(class_path: str) -> str:
-    """A new folder `runs/<model>/<time>`; a process that a strategy starts takes that of its parent."""
-    if "LOCAL_RANK" in os.environ and RUN_FOLDER in os.environ:
-        return os.environ[RUN_FOLDER]
+    """A new folder `runs/<model>/<time>`, made by the first process; Lightning tells the others of it."""
     base = Path("runs", class_path.rpartition(".")[-1], datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-    for number in count(1):
-        folder = base if number == 1 else base.with_name(f"{base.name}_{number}")
-        with suppress(FileExistsError):
-            folder.mkdir(parents=True)  # at once: another run may start in the same second
-            break
-    os.environ[RUN_FOLDER] = str(folder)
+    folder = base
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        for number in count(2):
+            with suppress(FileExistsError):
+                folder.mkdir(parents=True)  # at once: another run may start in the same second
+                break
+            folder = base.with_name(f"{base.name}_{number}")
     return str(folder)
 
 
@@ -177,10 +176,10 @@ def main(args: list[str] | None = None) -> None:
         args: the words after `fbr-plugin`; None takes those of the shell, where a mistake in the input ends
             in one line in place of a traceback.
     """
-    # Lightning advertises other packages, and warns of its own use of torch.
-    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    logger.addFilter(_advertises_nothing)
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
+    # Lightning advertises other packages, warns of its own use of torch, and of a run in a folder of its own.
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_advertises_nothing)
+    for known in (".*isinstance.treespec, LeafSpec", "The dirpath has changed from"):
+        warnings.filterwarnings("ignore", known)
     sys.path.append(os.getcwd())  # where one's own classes are, as with `python -m fbr_plugin`
     try:
         _run(args)
