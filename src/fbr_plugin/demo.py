@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -55,17 +55,17 @@ class Recorder(pl.Callback):
         """Note the step's time and what it logged."""
         self.times.append(time.perf_counter() - self.start)
         self.images = batch["image"][:EXAMPLES]
-        for name, value in trainer.callback_metrics.items():
+        for name in (term for term in TERMS if term in trainer.callback_metrics):
             steps, values = self.curves.setdefault(name, ([], []))
             steps.append(trainer.global_step)
-            values.append(value.item())
+            values.append(trainer.callback_metrics[name].item())
 
 
 def demo(
     output: Path = Path("runs/demo"),
     seeds: str = "1",
     data: Path | None = None,
-    preset: str = "default",
+    preset: Literal["default", "hard", "control"] = "default",
     encoder: str = "small",
     size: int | None = None,
     cam_steps: int = 500,
@@ -80,7 +80,7 @@ def demo(
         output: folder of the results: metrics.json, metrics.csv and figures.
         seeds: random seeds, separated by commas; several give means, deviations and paired differences.
         data: one's own folder (JPEGImages, SegmentationClass, ImageSets, classes.txt) in place of the scenes.
-        preset: of the scenes: default, hard or control.
+        preset: how often classes of the scenes co-occur with their textures.
         encoder: "small", or the name of a timm model, trained from scratch.
         size: pixels of a side of the scenes (64 unless given), or of the longer side of own images (128).
         cam_steps: training steps of the CAM classifier.
@@ -140,17 +140,10 @@ def _run(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path)
 
     module = _data_module(seed, settings, folder / "labels")
     models: dict[str, Any] = {"CAM": cam}
+    common |= {"rates": (1, 2, 4), "weights": str(checkpoint), "lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9}
     for name, arm in ARMS.items():
         pl.seed_everything(seed, verbose=False)
-        models[name] = arm(
-            module.num_classes,
-            rates=(1, 2, 4),
-            weights=str(checkpoint),
-            lr=5e-4,
-            head_lr=1e-3,
-            poly_power=0.9,
-            **common,
-        )
+        models[name] = arm(module.num_classes, **common)
         print(f"seed {seed}: {name}")
         trainer, seconds[name], recorders[name] = _fit(models[name], module, settings["amn_steps"], folder)
         scores[name] = _score(trainer, models[name], module)
@@ -177,9 +170,8 @@ def _data_module(seed: int, settings: dict[str, Any], labels: Path | None = None
     )
 
 
-def _fit(
-    model: pl.LightningModule, module: WSSSDataModule, steps: int, folder: Path
-) -> tuple[pl.Trainer, float, Recorder]:
+def _fit(model: Any, module: WSSSDataModule, steps: int, folder: Path) -> tuple[pl.Trainer, float, Recorder]:
+    """Train a model; the trainer, the seconds that it took and what was recorded."""
     recorder = Recorder()
     trainer = pl.Trainer(
         max_steps=steps,
@@ -224,15 +216,10 @@ def _draw(
     terms, images = models[FBR].fbr_terms, [_photo(image) for image in recorders[FBR].images]
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
     figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
-    curves = {
-        name: {term: recorders[name].curves[term] for term in TERMS if term in recorders[name].curves}
-        for name in ARMS
-    }
+    curves = {name: recorders[name].curves for name in ARMS}
     figures.save(figures.loss_curves(curves), folder / "losses.png")
-    marks = {
-        name: {kind: score[f"threshold_{kind}"] for kind in ("oracle", "honest")}
-        for name, score in scores.items()
-    }
+    kinds = ("oracle", "honest")
+    marks = {name: {kind: score[f"threshold_{kind}"] for kind in kinds} for name, score in scores.items()}
     sweeps = {name: score["miou_sweep"] for name, score in scores.items()}
     thresholds = scores["CAM"]["thresholds"]
     figures.save(figures.threshold_sweep(thresholds, sweeps, marks), folder / "threshold_sweep.png")
