@@ -2,15 +2,34 @@
 
 from fbr_plugin.metrics.agreement import AgreementResult, ViewAgreement
 from fbr_plugin.metrics.cooccurrence import CooccurrenceResult, CooccurrenceSweep
+from fbr_plugin.metrics.localization import (
+    BoxAccuracy,
+    BoxResult,
+    BoxSweep,
+    BoxSweepResult,
+    CentreBoxResult,
+    centre_box_baseline,
+    true_class_ranks,
+)
+from fbr_plugin.metrics.pixels import PixelResult, PixelSweep
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
 
 __all__ = [
     "AgreementResult",
+    "BoxAccuracy",
+    "BoxResult",
+    "BoxSweep",
+    "BoxSweepResult",
+    "CentreBoxResult",
     "CooccurrenceResult",
     "CooccurrenceSweep",
+    "PixelResult",
+    "PixelSweep",
     "SeedSweep",
     "SegmentationResult",
     "SegmentationScore",
     "SweepResult",
     "ViewAgreement",
+    "centre_box_baseline",
+    "true_class_ranks",
 ]
