@@ -1,6 +1,6 @@
 """Pure tensor functions: no state, no Lightning, explicit randomness."""
 
-from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce
+from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, separation
 from fbr_plugin.functional.kmeans import KMeans, kmeans
 from fbr_plugin.functional.prototypes import Prototypes, class_prototypes
 from fbr_plugin.functional.pseudo_labels import (
@@ -29,4 +29,5 @@ __all__ = [
     "sample_bank",
     "sample_pixels",
     "semantic_graph",
+    "separation",
 ]

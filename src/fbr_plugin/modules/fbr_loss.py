@@ -104,7 +104,7 @@ class FBRLoss(nn.Module):
             )
             classified = self.classifier(before_relu.to(self.classifier.weight.dtype), generator)
             seg = F.binary_cross_entropy_with_logits(classified.to(before_relu.dtype), self._seg_target(view))
-            sim = F.cosine_similarity(foreground, background).mean()
+            sim = fbr.separation(foreground, background)
         terms = (intra.loss, inter.loss, seg, sim)
         weights = (config.weight_fg, config.weight_bg, config.weight_seg, config.weight_sim)
         weighted = [weight * term for weight, term in zip(weights, terms, strict=True) if weight > 0]

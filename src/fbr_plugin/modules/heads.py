@@ -60,7 +60,7 @@ class ProjectionHeads(nn.Module):
         weight = torch.cat([self.foreground, self.background])
         both = F.conv2d(features, weight)
         # Any NaN of the features shows here, at a fraction of their size.
-        finite = all_agree(both.isfinite().all())
+        finite = all_agree(both.sum(dtype=torch.promote_types(both.dtype, torch.float32)).isfinite())
         if weight.requires_grad:
             # The zero gradient of a skipped step, times NaN features, must stay zero.
             weight.register_hook(lambda gradient: torch.where(finite, gradient, 0))
@@ -94,8 +94,9 @@ class BackgroundClassifier(nn.Module):
             projection: [B, D, h, w].
             generator: source of the dropout, on the device of `projection`.
         """
-        hidden = self.norm(projection).relu()
+        hidden, weight = self.norm(projection).relu(), self.weight
         if self.training and self.dropout > 0:
             uniform = torch.rand(hidden.shape, device=hidden.device, generator=generator)
-            hidden = hidden * (uniform >= self.dropout) / (1 - self.dropout)
-        return F.conv2d(hidden, self.weight, self.bias)[:, 0]
+            # The scale of what is kept goes to the weight, the smaller tensor.
+            hidden, weight = hidden * (uniform >= self.dropout), weight / (1 - self.dropout)
+        return F.conv2d(hidden, weight, self.bias)[:, 0]
