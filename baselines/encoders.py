@@ -37,10 +37,12 @@ class SmallEncoder(nn.Module):
 
     Attributes:
         channels: width of each level, the stem first.
-        stride: image pixels per pixel of the last level.
+        strides: image pixels per pixel of each level.
+        stride: that of the last level.
     """
 
     channels = (24, 48, 64, 96)
+    strides = (2, 4, 4, 4)
     stride = 4
 
     def __init__(self) -> None:
@@ -64,6 +66,10 @@ class SmallEncoder(nn.Module):
             levels.append(block(levels[-1]))
         return levels
 
+    def last_stage(self) -> nn.Sequential:
+        """The modules, with the encoder's own weights, that turn the last level but one into the last."""
+        return nn.Sequential(self.blocks[-1])
+
 
 class TimmEncoder(nn.Module):
     """The feature levels of a timm model, the last one at `output_stride`.
@@ -75,7 +81,8 @@ class TimmEncoder(nn.Module):
 
     Attributes:
         channels: width of each level.
-        stride: image pixels per pixel of the last level.
+        strides: image pixels per pixel of each level.
+        stride: that of the last level.
     """
 
     def __init__(self, name: str, output_stride: int, pretrained: bool = False) -> None:
@@ -88,7 +95,9 @@ class TimmEncoder(nn.Module):
                 f"{', '.join(known) if known else 'none (it has no dense features at every image size)'}"
             )
         self.model = model
+        self.name = name
         self.channels: tuple[int, ...] = tuple(model.feature_info.channels())
+        self.strides: tuple[int, ...] = tuple(model.feature_info.reduction())
         self.stride = output_stride
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -96,6 +105,28 @@ class TimmEncoder(nn.Module):
         height, width = image.shape[-2:]
         # Some models drop pixels that do not fill a patch, others refuse them: complete the last patch.
         return list(self.model(pad(image, (0, -width % self.stride, 0, -height % self.stride))))
+
+    def last_stage(self) -> nn.Sequential:
+        """The modules, with the encoder's own weights, that turn the last level but one into the last.
+
+        Raises:
+            ValueError: timm does not hold this model's stages as modules that run one after the other.
+        """
+        from timm.models import FeatureListNet
+
+        if isinstance(self.model, FeatureListNet):
+            modules = dict(self.model.items())
+        else:  # EfficientNet and its kin
+            blocks = getattr(self.model, "blocks", nn.Sequential())
+            modules = {f"blocks_{name}": block for name, block in blocks.named_children()}
+        before = self.model.feature_info.module_name()[-2].replace(".", "_")
+        if before not in modules:
+            raise ValueError(
+                f"encoder {self.name!r} cannot be split before its last stage, as its levels come from "
+                f"{type(self.model).__name__}; take one with stages in a row, such as resnet50, "
+                "convnext_tiny or efficientnet_b0"
+            )
+        return nn.Sequential(*list(modules.values())[list(modules).index(before) + 1 :])
 
 
 def _create(name: str, output_stride: int, pretrained: bool = False) -> Any:

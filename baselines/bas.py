@@ -1,0 +1,221 @@
+"""BAS: a generator of class masks that is trained to leave no activation of the class outside them.
+
+After Wu et al., Background Activation Suppression for Weakly Supervised Object Localization (CVPR 2022), and
+Zhai et al., Background Activation Suppression for Weakly Supervised Object Localization and Semantic
+Segmentation (IJCV 2023).
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import interpolate, max_pool2d
+
+from baselines.bas_losses import bas_terms
+from baselines.task import Batch, SeedTask
+from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin.distributed import rank
+from fbr_plugin.pipeline.inference import finish_cam
+
+COLLAPSED = 0.01  # mean of M over the last steps below which it is empty
+
+
+class LabelSampler(nn.Module):
+    """Draws one class of each image, from the seed at construction, a step counter and the process.
+
+    The global stream is not touched, and a resumed run draws what the uninterrupted one would have drawn.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed = torch.initial_seed() % 2**63
+        self.step = 0
+
+    def forward(self, label: Tensor) -> Tensor:
+        """Map label: [B, C] to the index [B] of one class of each image; of any class where it has none."""
+        entropy = np.random.SeedSequence((self.seed, self.step), spawn_key=(rank(),))
+        state = int(entropy.generate_state(1, np.uint64)[0])
+        generator = torch.Generator(label.device).manual_seed(state)
+        self.step += 1
+        drawn = torch.rand(label.shape, generator=generator, device=label.device)
+        return torch.where(label > 0, drawn, -1).argmax(1)
+
+    def get_extra_state(self) -> Tensor:
+        """The seed and the step counter, for the state dict."""
+        return torch.tensor([self.seed, self.step])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the seed and the step counter from a state dict."""
+        self.seed, self.step = state.tolist()
+
+
+def call_frozen(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Call a module so that its weights get no gradient and its buffers stay as they are.
+
+    Batch normalisation in training mode takes the statistics of these inputs and forgets them.
+    """
+    weights = {name: weight.detach() for name, weight in module.named_parameters()}
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    return functional_call(module, {**weights, **buffers}, inputs)
+
+
+def halve(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """A hook before a module: max-pool its input [B, L, h, w] to half the size, rounded up."""
+    return max_pool2d(inputs[0], 2, ceil_mode=True)
+
+
+class BAS(SeedTask):
+    """Background activation suppression.
+
+    A generator makes a sigmoid map M of each class from the encoder's last level but one. The loss is the
+    score of a class from the features outside M, relative to that of the whole image; the weights that score
+    the background are held fixed in that pass.
+
+    `wsol` is the form for localization, where an image has one class: the last stage runs at half the size of
+    M, the classifier is deeper, and the foreground guidance also trains the classifier. It was published with
+    an encoder of output stride 8 and, for ResNet-50, `weight_frg` and `weight_area` of .5 and 1.5 on CUB, of
+    1 and 2 on ILSVRC.
+
+    SGD runs without momentum, as it in effect does in the released code for segmentation, whose poly
+    optimizer passes the weight decay in the place of the momentum.
+
+    Args:
+        num_classes: number of foreground classes C.
+        weight_frg: weight of the foreground region guidance.
+        weight_bas: weight of the background activation suppression.
+        weight_area: weight of the area of M.
+        wsol: the form for localization.
+        seeds: maps that the seeds are made of: "generator" for M, "cam" for the class activation maps, "both"
+            for the mean of the two, each divided by its maximum.
+        view: features that are handed to FBR: the encoder's "last" level, or its "third" stage, from which M
+            is made.
+        optimizer: name of a class in torch.optim.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the generator and the classifier.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        kwargs: see `SeedTask`.
+    """
+
+    head: nn.ModuleDict
+
+    def __init__(
+        self,
+        num_classes: int,
+        weight_frg: float = 0.2,
+        weight_bas: float = 1.0,
+        weight_area: float = 1.2,
+        wsol: bool = False,
+        seeds: Literal["generator", "cam", "both"] = "both",
+        view: Literal["last", "third"] = "last",
+        optimizer: str = "SGD",
+        lr: float = 0.005,
+        head_lr: float = 0.05,
+        poly_power: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        for name, value, known in (
+            ("seeds", seeds, ("generator", "cam", "both")),
+            ("view", view, ("last", "third")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        third, last = self.encoder.channels[-2:]
+        self.stride = self.encoder.strides[-2]
+        self.feature_channels = last if view == "last" else third
+        generator = nn.Conv2d(third, num_classes, 3, padding=1, bias=wsol)
+        self.head = nn.ModuleDict(
+            {"generator": generator, "classifier": _classifier(last, num_classes, wsol)}
+        )
+        for module in self.head.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        stage = self.encoder.last_stage()
+        if wsol:
+            stage[0].register_forward_pre_hook(halve)
+        self.sample_label = LabelSampler()
+        self._area: float | Tensor = 1.0  # running mean of M over about a hundred steps
+        self._warned = False
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Map image: [B, 3, H, W] to class maps [B, C, h, w] before ReLU, M [B, C, h3, w3] and the levels."""
+        levels = self.encoder(image)
+        return self.head["classifier"](levels[-1]), self.head["generator"](levels[-2]).sigmoid(), levels
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The four losses for one class drawn of each image, and the class maps before ReLU as a view."""
+        label = batch["label"]
+        class_maps, maps, levels = self(batch["image"])
+        target = self.sample_label(label)
+        mask = maps[torch.arange(len(target), device=target.device), target][:, None]
+        background = nn.Sequential(self.encoder.last_stage(), self.head["classifier"])
+        suppressed = call_frozen(background, levels[-2].detach() * (1 - mask))
+        terms = bas_terms(
+            class_maps.float(), mask.float(), suppressed.float(), label, target, self.hparams["wsol"]
+        )
+        weights = {name: self.hparams[f"weight_{name}"] for name in ("frg", "bas", "area")}
+        loss = terms.cls + sum(weight * getattr(terms, name) for name, weight in weights.items())
+        self._area = 0.99 * self._area + 0.01 * terms.area.detach()
+        values = {"loss": loss, **terms._asdict()}
+        self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(label))
+        outputs: dict[str, Any] = {"loss": loss}
+        if self.wants_views:
+            features = levels[-1] if self.hparams["view"] == "last" else levels[-2]
+            scores = _fit(class_maps, features)
+            outputs["views"] = [DenseView(features, scores, label, levels=tuple(levels))]
+        return outputs
+
+    def on_train_epoch_end(self) -> None:
+        """Warn once when M has become empty."""
+        super().on_train_epoch_end()
+        if not self._warned and float(self._area) < COLLAPSED:
+            self._warned = True
+            rank_zero_warn(
+                f"BAS's generator has collapsed: its maps have a mean of {float(self._area):.1g}. Where "
+                "suppression raises a class's score only the area has a gradient, and it drives the maps to "
+                "0: lower weight_area, or start from a trained classifier with weights=FILE"
+            )
+
+    def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] to the maps of the seeds: [B, C, h3, w3], or [B, 2C, h3, w3] for "both"."""
+        class_maps, maps, _ = self(image)
+        cam = _fit(class_maps.relu(), maps)
+        parts = {"generator": [maps], "cam": [cam], "both": [maps, cam]}[self.hparams["seeds"]]
+        rows, columns = (-(-side // self.stride) for side in image.shape[-2:])
+        return torch.cat(parts, 1)[:, :, :rows, :columns].float()
+
+    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Gate scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""
+        parts = (finish_cam(part, batch["label"]) for part in scores.split(self.num_classes, 1))
+        return finish_cam(torch.stack(list(parts)).mean(0), batch["label"])
+
+
+class BASFBR(FBRMixin, BAS):
+    """BAS trained with FBR."""
+
+    default_fbr = FBRConfig()
+
+
+def _classifier(channels: int, num_classes: int, deep: bool) -> nn.Module:
+    """From features of a width [B, L, h, w] to class maps [B, C, h, w]."""
+    if not deep:
+        return nn.Conv2d(channels, num_classes, 1, bias=False)
+    width = channels // 2
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, num_classes, 1),
+    )
+
+
+def _fit(maps: Tensor, features: Tensor) -> Tensor:
+    """Bring maps [B, C, h, w] to the grid of features [B, L, h', w']."""
+    grid = features.shape[-2:]
+    return maps if maps.shape[-2:] == grid else interpolate(maps, grid, mode="bilinear", align_corners=False)
