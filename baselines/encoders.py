@@ -9,7 +9,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from baselines.mxnet import read_arrays
+from baselines.resnet38 import ResNet38d, rename_released
+
 SMALL = "small"
+RESNET38 = "resnet38d"
 STRIDES = (4, 8, 14, 16, 32)
 
 
@@ -154,31 +158,39 @@ def _create(name: str, output_stride: int, pretrained: bool = False) -> Any:
 
 def build_encoder(
     name: str, output_stride: int | None = None, pretrained: bool = False, weights: str | None = None
-) -> SmallEncoder | TimmEncoder:
+) -> SmallEncoder | ResNet38d | TimmEncoder:
     """Build an encoder whose forward maps images to a list of feature levels.
 
     Args:
-        name: "small" for `SmallEncoder`, else the name of a timm model with `features_only`.
-        output_stride: image pixels per pixel of the last level; None takes 4 for "small", 16 for timm's.
+        name: "small" for `SmallEncoder`, "resnet38d" for `ResNet38d`, else the name of a timm model with
+            `features_only`.
+        output_stride: image pixels per pixel of the last level; None takes 16 for timm's, and for "small" (4)
+            and "resnet38d" (8) the one they have.
         pretrained: download timm's weights. Without it nothing is read from the network.
         weights: file of weights: a state dict of the model (torch or safetensors), or a checkpoint of a
-            baseline, of which the encoder is taken.
+            baseline, of which the encoder is taken; for "resnet38d" also MXNet's `.params`. With it
+            "resnet38d" keeps its batch normalisation and its first layers as they are.
     """
-    if name == SMALL:
-        if output_stride not in (None, SmallEncoder.stride):
-            raise ValueError(f"encoder 'small' has no output stride {output_stride}; it supports 4")
+    if name in (SMALL, RESNET38):
+        stride = SmallEncoder.stride if name == SMALL else ResNet38d.stride
+        if output_stride not in (None, stride):
+            raise ValueError(f"encoder {name!r} has no output stride {output_stride}; it supports {stride}")
         if pretrained:
-            raise ValueError("encoder 'small' has no pretrained weights; set pretrained=False")
-        encoder: SmallEncoder | TimmEncoder = SmallEncoder()
+            remedy = "" if name == SMALL else ", and name a local file of weights with weights=FILE"
+            raise ValueError(
+                f"encoder {name!r} has no pretrained weights to download; set pretrained=False{remedy}"
+            )
+        encoder: SmallEncoder | ResNet38d | TimmEncoder
+        encoder = SmallEncoder() if name == SMALL else ResNet38d(frozen=weights is not None)
     else:
         import timm
 
         architecture = name.split(".")[0]
         if not timm.is_model(architecture):
-            close = difflib.get_close_matches(architecture, [SMALL, *timm.list_models()], n=5)
+            close = difflib.get_close_matches(architecture, [SMALL, RESNET38, *timm.list_models()], n=5)
             raise ValueError(
                 f"unknown encoder {name!r}; {'did you mean ' + ', '.join(close) + '? ' if close else ''}"
-                "It may be 'small' or any model that timm.list_models() names"
+                "It may be 'small', 'resnet38d' or any model that timm.list_models() names"
             )
         encoder = TimmEncoder(name, 16 if output_stride is None else output_stride, pretrained)
     if weights is not None:
@@ -189,6 +201,8 @@ def build_encoder(
 def load_weights(encoder: nn.Module, path: Path) -> None:
     """Load weights of the same architecture, from a state dict or a baseline's checkpoint, into `encoder`."""
     state = _read_state(path)
+    if isinstance(encoder, ResNet38d):
+        state = rename_released(state)
     prefix = "encoder." if any(key.startswith("encoder.") for key in state) else ""
     given = {_canonical(key): value for key, value in state.items() if key.startswith(prefix)}
     expected = encoder.state_dict()
@@ -207,11 +221,13 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, a torch state dict or a Lightning checkpoint."""
+    """The tensors of a safetensors or MXNet file, a torch state dict or a Lightning checkpoint."""
     if not path.is_file():
         raise FileNotFoundError(f"no file of weights {path}; check the argument weights")
     if path.suffix == ".safetensors":
         return load_file(path)
+    if path.suffix == ".params":
+        return read_arrays(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
