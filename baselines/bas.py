@@ -15,7 +15,8 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate, max_pool2d
 
 from baselines.bas_losses import bas_terms
-from baselines.task import Batch, SeedTask
+from baselines.localization import LocalizationTask
+from baselines.task import Batch
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.distributed import rank
 from fbr_plugin.pipeline.inference import finish_cam
@@ -67,7 +68,7 @@ def halve(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     return max_pool2d(inputs[0], 2, ceil_mode=True)
 
 
-class BAS(SeedTask):
+class BAS(LocalizationTask):
     """Background activation suppression.
 
     A generator makes a sigmoid map M of each class from the encoder's last level but one. The loss is the
@@ -96,7 +97,7 @@ class BAS(SeedTask):
         lr: learning rate of the encoder.
         head_lr: learning rate of the generator and the classifier.
         poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
-        kwargs: see `SeedTask`.
+        kwargs: see `LocalizationTask` and `SeedTask`.
     """
 
     head: nn.ModuleDict
@@ -186,13 +187,22 @@ class BAS(SeedTask):
         class_maps, maps, _ = self(image)
         cam = _fit(class_maps.relu(), maps)
         parts = {"generator": [maps], "cam": [cam], "both": [maps, cam]}[self.hparams["seeds"]]
-        rows, columns = (-(-side // self.stride) for side in image.shape[-2:])
-        return torch.cat(parts, 1)[:, :, :rows, :columns].float()
+        return self._crop(torch.cat(parts, 1), image)
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map image: [B, 3, H, W] to M [B, C, h3, w3] and class logits [B, C]."""
+        class_maps, maps, _ = self(image)
+        return self._crop(maps, image), class_maps.mean((2, 3)).float()
 
     def finish(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""
         parts = (finish_cam(part, batch["label"]) for part in scores.split(self.num_classes, 1))
         return finish_cam(torch.stack(list(parts)).mean(0), batch["label"])
+
+    def _crop(self, maps: Tensor, image: Tensor) -> Tensor:
+        """Cut off what reaches beyond the image: encoders pad it to whole pixels of their last level."""
+        rows, columns = (-(-side // self.stride) for side in image.shape[-2:])
+        return maps[..., :rows, :columns].float()
 
 
 class BASFBR(FBRMixin, BAS):

@@ -5,7 +5,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
-from baselines.task import Batch, SeedTask
+from baselines.localization import LocalizationTask
+from baselines.task import Batch
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.pipeline.inference import finish_cam
 
@@ -27,7 +28,7 @@ def thresholded_average(features: Tensor, share: float = 0.1) -> Tensor:
     return (features * kept).sum((2, 3), keepdim=True) / kept.sum((2, 3), keepdim=True).clamp(min=1)
 
 
-class CAM(SeedTask):
+class CAM(LocalizationTask):
     """Class activation maps of a multi-label classifier.
 
     SGD runs without momentum, as it in effect does in the released code of this family (IRN, AMN), whose poly
@@ -40,7 +41,7 @@ class CAM(SeedTask):
         lr: learning rate of the encoder.
         head_lr: learning rate of the classifier.
         poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
-        kwargs: see `SeedTask`.
+        kwargs: see `LocalizationTask` and `SeedTask`.
     """
 
     def __init__(
@@ -81,6 +82,11 @@ class CAM(SeedTask):
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] and label: [B, C] to class activation maps [B, C, h, w], at least 0."""
         return self.head(self.encoder(image)[-1]).relu().float()
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map image: [B, 3, H, W] to class activation maps [B, C, h, w], at least 0, and logits [B, C]."""
+        logits, levels = self(image)
+        return self.head(levels[-1]).relu().float(), logits.float()
 
     def finish(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C, H, W] by the image labels and divide each map by its maximum."""

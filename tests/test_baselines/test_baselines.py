@@ -8,10 +8,10 @@ import torch
 from pytorch_lightning import Trainer
 from random_data import NUM_CLASSES, RandomData
 
-from baselines import AMN, AMNFBR, CAM, CAMFBR, SeedTask
+from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, SeedTask
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
 
-BASELINES = [(CAM, {}), (CAM, {"pooling": "tap"}), (AMN, {"rates": (1, 2)})]
+BASELINES = [(CAM, {}), (CAM, {"pooling": "tap"}), (AMN, {"rates": (1, 2)}), (BAS, {})]
 FBR = {"num_clusters": 2, "bank_size": 32, "min_bank": 2, "num_negatives": 4, "dim": 8}
 
 
@@ -76,7 +76,7 @@ def test_seeds(kind: type[SeedTask], options: dict[str, Any]) -> None:
     assert model.training_step(nothing, 0)["loss"].isfinite()
 
 
-@pytest.mark.parametrize("kind", [CAM, AMN])
+@pytest.mark.parametrize("kind", [CAM, AMN, BAS])
 def test_mirror_image_gives_the_mirrored_seed(kind: type[SeedTask]) -> None:
     model, batch = build(kind).eval(), RandomData("pseudo_label").batch()
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_mirror_image_gives_the_mirrored_seed(kind: type[SeedTask]) -> None:
         torch.testing.assert_close(there.flip(-1), here)
 
 
-@pytest.mark.parametrize(("kind", "lr", "head_lr"), [(CAM, 0.1, 1.0), (AMN, 5e-6, 1e-4)])
+@pytest.mark.parametrize(("kind", "lr", "head_lr"), [(CAM, 0.1, 1.0), (AMN, 5e-6, 1e-4), (BAS, 0.005, 0.05)])
 def test_groups_hold_each_parameter_once_with_its_learning_rate(
     kind: type[SeedTask], lr: float, head_lr: float
 ) -> None:
@@ -97,7 +97,7 @@ def test_groups_hold_each_parameter_once_with_its_learning_rate(
     assert len(grouped) == len(list(model.parameters())) == len({id(parameter) for parameter in grouped})
 
 
-@pytest.mark.parametrize("kind", [CAM, AMN, CAMFBR, AMNFBR])
+@pytest.mark.parametrize("kind", [CAM, AMN, BAS, CAMFBR, AMNFBR, BASFBR])
 def test_fit_test_predict_and_reload(kind: type[SeedTask], tmp_path: Path) -> None:
     options = {"fbr": FBRConfig(**FBR)} if issubclass(kind, FBRMixin) else {}
     model, data = build(kind, **options), RandomData()

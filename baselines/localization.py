@@ -1,0 +1,118 @@
+"""What the baselines share that also localize: maps of the true class or of the predicted ones, and boxes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from baselines.scores import SeedScores
+from baselines.task import Batch, SeedTask
+from fbr_plugin.metrics import BoxAccuracy, BoxSweep, true_class_ranks
+from fbr_plugin.pipeline.inference import multi_scale_scores
+
+
+class LocalizationScores(SeedScores):
+    """Quality of seeds, or, in a set whose images have boxes, of localization.
+
+    Args:
+        num_classes: number of foreground classes C.
+        threshold: share of a map's maximum above which its box is drawn.
+    """
+
+    def __init__(self, num_classes: int, threshold: float) -> None:
+        super().__init__(num_classes)
+        self.boxes = BoxSweep()
+        self.boxes_at_threshold = BoxAccuracy(threshold)
+
+    def reset(self) -> None:
+        """Forget all counts."""
+        super().reset()
+        self.boxes.reset()
+        self.boxes_at_threshold.reset()
+
+    def update_boxes(self, batch: dict[str, Any], maps: Tensor, scores: Tensor) -> None:
+        """Count the boxes of a batch.
+
+        Args:
+            batch: with `boxes`, B tensors [n, 4], and `label` [B, C], one class an image.
+            maps: [B, H, W] what localizes the class.
+            scores: [B, C] class scores.
+        """
+        ranks = true_class_ranks(scores, batch["label"])
+        for metric in (self.boxes, self.boxes_at_threshold):
+            metric.update(maps, batch["boxes"], ranks, batch.get("size"))
+
+    def compute(self) -> dict[str, float]:
+        """The figures by name: of the boxes in percent where there are any, else of the seeds.
+
+        GT-known, Top-1 and Top-5 are those at the given threshold; MaxBoxAcc and MaxBoxAccV2 are at the best.
+        """
+        if not self.boxes.update_called:
+            return super().compute()
+        sweep, fixed = self.boxes.compute(), self.boxes_at_threshold.compute()
+        return {
+            "gt_known_loc": fixed.gt_known,
+            "top1_loc": fixed.top1,
+            "top5_loc": fixed.top5,
+            "max_box_acc": sweep.max_box_acc,
+            "max_box_acc_v2": sweep.max_box_acc_v2,
+            "box_threshold_oracle": sweep.oracle_threshold,
+        }
+
+
+class LocalizationTask(SeedTask):
+    """A baseline that classifies by maps, so that batches with boxes can be scored as well.
+
+    A subclass defines `scored_maps` beside what `SeedTask` asks for.
+
+    Args:
+        args: see `SeedTask`.
+        top_n: in batches with boxes, the average of the maps of the n classes that score highest localizes.
+            None takes the map of the true class, with which GT-known is independent of the classification.
+        box_threshold: share of a map's maximum above which its box is drawn.
+        kwargs: see `SeedTask`.
+    """
+
+    scores: LocalizationScores
+
+    def __init__(
+        self, *args: Any, top_n: int | None = None, box_threshold: float = 0.25, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if top_n is not None and not 1 <= top_n <= self.num_classes:
+            raise ValueError(f"top_n must be 1 to num_classes={self.num_classes}, or None, got {top_n}")
+        self.scores = LocalizationScores(self.num_classes, box_threshold)
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map image: [B, 3, H, W] to class maps [B, C, h, w] at stride `stride` and class logits [B, C]."""
+        raise NotImplementedError
+
+    def class_scores(self, image: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] to class logits [B, C]."""
+        return self.scored_maps(image)[1]
+
+    def localization_maps(self, image: Tensor, top_n: int) -> Tensor:
+        """Map image: [B, 3, H, W] to the average [B, h, w] of the maps of the classes predicted first."""
+        maps, logits = self.scored_maps(image)
+        return averaged_maps(maps, first_classes(logits, top_n))
+
+    def _count(self, batch: Batch, scales: Any) -> None:
+        if "boxes" not in batch:
+            return super()._count(batch, scales)
+        image, label, top_n = batch["image"], batch["label"], self.hparams["top_n"]
+        maps, logits = self.scored_maps(image)
+        chosen = averaged_maps(maps, label if top_n is None else first_classes(logits, top_n))[:, None]
+        full = multi_scale_scores(lambda *_: chosen, image, label, self.stride, flip=False)
+        self.scores.update_boxes(batch, full[:, 0], logits)
+        return None
+
+
+def first_classes(logits: Tensor, number: int) -> Tensor:
+    """The classes that score highest among logits: [B, C], as [B, C] of 0 and 1."""
+    return torch.zeros_like(logits).scatter(1, logits.topk(number).indices, 1.0)
+
+
+def averaged_maps(maps: Tensor, classes: Tensor) -> Tensor:
+    """Average maps: [B, C, h, w] over the classes [B, C] that are 1: [B, h, w]."""
+    weights = classes / classes.sum(1, keepdim=True)
+    return torch.einsum("bchw,bc->bhw", maps.float(), weights.float())
