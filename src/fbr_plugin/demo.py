@@ -1,13 +1,10 @@
 """`fbr-plugin demo`: what FBR does to AMN's seeds, from image labels to a scored table, in minutes."""
 
-import csv
-import io
 import json
 import logging
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -20,20 +17,11 @@ from fbr_plugin import figures
 from fbr_plugin.data import FolderDataModule, SyntheticDataModule
 from fbr_plugin.data.loading import WSSSDataModule
 from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.report import format_table, write_results, write_whole
 from fbr_plugin.training.seed_writer import SeedWriter
 
 FBR = "AMN + FBR"
 ARMS = {"AMN": AMN, FBR: AMNFBR}
-COLUMNS = {
-    "miou_oracle": "mIoU oracle",
-    "miou_honest": "mIoU honest",
-    "recall": "recall",
-    "precision": "precision",
-    "fp_cooccurring": "FP co-occ.",
-    "fp_other": "FP other",
-    "seconds": "seconds",
-    "fbr_share": "FBR's share",
-}
 TERMS = ("train/loss", "fbr/fg", "fbr/bg", "fbr/seg", "fbr/sim", "fbr/total")
 THRESHOLDS = (0.35, 0.10)
 EXAMPLES = 6
@@ -97,8 +85,8 @@ def demo(
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     numbers = _parse_seeds(seeds)
     results = [_cached_run(seed, settings, Path(output), draw=seed == numbers[0]) for seed in numbers]
-    _write_results(results, settings, Path(output))
-    print(f"\n{_table(results)}\n\nfigures and metrics: {output}")
+    write_results(results, settings, Path(output))
+    print(f"\n{format_table(results)}\n\nfigures and metrics: {output}")
 
 
 def _parse_seeds(seeds: str) -> list[int]:
@@ -118,7 +106,7 @@ def _cached_run(seed: int, settings: dict[str, Any], output: Path, draw: bool) -
             print(f"seed {seed}: read from {path} (delete it to compute it again)")
             return known
     result = {"seed": seed, "settings": settings, **_run(seed, settings, folder, output if draw else folder)}
-    _write(path, json.dumps(result, indent=2))
+    write_whole(path, json.dumps(result, indent=2))
     return result
 
 
@@ -237,63 +225,3 @@ def _label_map(model: Any, item: dict[str, Any], threshold: float) -> Tensor:
     seed = model.predict_step({**batch, "id": [item["id"]]}, 0)["seed"][0][-model.num_classes :]
     score, best = seed.max(0)
     return torch.where(score > threshold, best + 1, 0)
-
-
-def _write_results(results: list[dict[str, Any]], settings: dict[str, Any], output: Path) -> None:
-    """Write the figures of all seeds as metrics.json and metrics.csv."""
-    _write(output / "metrics.json", json.dumps({"settings": settings, "seeds": results}, indent=2))
-    rows = [
-        {"seed": result["seed"], "method": name, **{column: score.get(column) for column in COLUMNS}}
-        for result in results
-        for name, score in result["scores"].items()
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    _write(output / "metrics.csv", text.getvalue())
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text)
-    partial.replace(path)
-
-
-def _table(results: list[dict[str, Any]]) -> str:
-    """The figures as a table: means and deviations over the seeds, and the paired difference."""
-    methods = ["CAM", *ARMS]
-    values = {
-        name: {column: [result["scores"][name].get(column) for result in results] for column in COLUMNS}
-        for name in methods
-    }
-    if len(results) > 1:
-        methods.append("difference")
-        values["difference"] = {
-            column: [b - a for a, b in zip(values["AMN"][column], values[FBR][column], strict=True)]
-            if None not in values[FBR][column] + values["AMN"][column]
-            else [None]
-            for column in COLUMNS
-        }
-    cells = [["", *COLUMNS.values()]]
-    cells += [[name, *(_cell(values[name][column]) for column in COLUMNS)] for name in methods]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{'<' if n == 0 else '>'}{widths[n]}}" for n, cell in enumerate(row))
-        for row in cells
-    ]
-    notes = (
-        "percent, but for the seconds of training; seeds of the training images. oracle: the threshold is",
-        "chosen with the masks; honest: without. Recall, precision and false positives (FP: background taken",
-        "for a class of the image, on the texture that co-occurs with it and elsewhere) at the oracle's.",
-    )
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *notes])
-
-
-def _cell(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    return f"{mean(known):.2f}" + (f" ± {stdev(known):.2f}" if len(known) > 1 else "")

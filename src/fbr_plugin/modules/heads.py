@@ -94,7 +94,8 @@ class BackgroundClassifier(nn.Module):
             projection: [B, D, h, w].
             generator: source of the dropout, on the device of `projection`.
         """
-        hidden, weight = self.norm(projection).relu(), self.weight
+        hidden = self.norm(projection).relu()
+        weight: Tensor = self.weight
         if self.training and self.dropout > 0:
             uniform = torch.rand(hidden.shape, device=hidden.device, generator=generator)
             # The scale of what is kept goes to the weight, the smaller tensor.
