@@ -311,7 +311,8 @@ def test_two_processes_train_one_run(words: list[object]) -> None:
     parallel = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks", "ranks.Ranks"]
     line = [sys.executable, "-m", "fbr_plugin", "fit", *words, *quick(2), *parallel, "--data.batch_size", 1]
     local = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run([*map(str, line)], env={**os.environ, **local}, capture_output=True, text=True)
+    options = {"env": {**os.environ, **local}, "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run([*map(str, line)], **options)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(f"rank_{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["broadcast"]
