@@ -90,7 +90,7 @@ def scale_boxes(boxes: NDArray[np.float64], height: int, width: int) -> NDArray[
 
 def resize_map(score: NDArray[np.float64], interpolation: int) -> NDArray[np.float64]:
     """Resize a map [h, w] to [`SIZE`, `SIZE`] with one of OpenCV's interpolations."""
-    return cv2.resize(score, (SIZE, SIZE), interpolation=interpolation)
+    return np.asarray(cv2.resize(score, (SIZE, SIZE), interpolation=interpolation), np.float64)
 
 
 def normalise_map(score: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Localization quality over a whole set: boxes by the protocol most publications share, and by that of BAS."""
+"""Localization quality over a whole set: boxes by the protocol that most share, and by that of BAS."""
 
 import warnings
 from collections.abc import Sequence
@@ -205,7 +205,7 @@ class BoxAccuracy(_BoxMetric):
     def judge(self, score: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         resized = resize_map(normalise_map(score), cv2.INTER_LINEAR)
         found = component_box(resized > self.threshold)
-        return (box_iou(found[None], boxes) > 0.5).any(keepdims=True)
+        return np.array([[(box_iou(found[None], boxes) > 0.5).any()]])
 
     def compute(self) -> BoxResult:
         """Return the figures of the whole set."""
