@@ -1,6 +1,6 @@
 """Time of FBR's loss on one core: beside a straightforward implementation, and as a share of an AMN step.
 
-    python benchmarks/loss.py [--out FILE] [--repeats N] [--channels L] [--batch B] [--skip-amn]
+    python benchmarks/loss.py [--out FILE] [--repeats N] [--channels L] [--batch B] [--threads T] [--skip-amn]
 
 Prints a table and writes JSON. Needs scikit-learn, of the extra `test`.
 """
@@ -111,8 +111,9 @@ def agree(ours: list[float], theirs: list[float]) -> bool:
     return abs(mean(ours) - mean(theirs)) <= 5 * error + 1e-5 * abs(mean(theirs))
 
 
-def share(batch: int, repeats: int) -> dict[str, Any]:
+def share(batch: int, repeats: int, threads: int) -> dict[str, Any]:
     """FBR beside the forward and backward pass of AMN with ResNet-50 at 512x512, taking turns."""
+    torch.set_num_threads(threads)
     amn = AMN(CLASSES)
     channels = amn.feature_channels
     view, loss = make_view(batch, channels), make_loss(channels, FBRConfig.amn())
@@ -141,6 +142,7 @@ def share(batch: int, repeats: int) -> dict[str, Any]:
             seconds[name].append(timed(step, leaves))
     return {
         "batch": batch,
+        "threads": threads,
         "channels": channels,
         "hard_pixels": int(loss(view).num_queries),
         "seconds": seconds,
@@ -181,8 +183,8 @@ def report_comparison(result: dict[str, Any]) -> str:
 def report_share(result: dict[str, Any]) -> str:
     """The figures of `share` as a table."""
     lines = [
-        "Share of a training step, forward and backward, one core: AMN with ResNet-50 at 512x512,",
-        f"B {result['batch']}; FBR with L {result['channels']}, {result['hard_pixels']} hard pixels",
+        f"Share of a training step, forward and backward, {result['threads']} thread(s): AMN with ResNet-50",
+        f"at 512x512, B {result['batch']}; FBR with L {result['channels']}, {result['hard_pixels']} hard pixels",
         f"{'':<18}{'seconds':>9}{'% time':>9}{'GFLOP':>9}{'% FLOP':>9}",
     ]
     for name, seconds in result["seconds"].items():
@@ -203,6 +205,7 @@ def main() -> None:
     )
     parser.add_argument("--channels", type=int, default=128, help="L of the comparison; default: %(default)s")
     parser.add_argument("--batch", type=int, default=4, help="of the AMN step; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="of the AMN step; default: %(default)s")
     parser.add_argument("--skip-amn", action="store_true", help="leave out the share of an AMN step")
     args = parser.parse_args()
     if args.repeats < 2:
@@ -214,9 +217,9 @@ def main() -> None:
     with threadpool_limits(1):  # scikit-learn's threads
         comparison = compare(args.channels, args.repeats)
         print(report_comparison(comparison))
-        shares = None if args.skip_amn else share(args.batch, args.repeats)
-        if shares is not None:
-            print(f"\n{report_share(shares)}")
+    shares = None if args.skip_amn else share(args.batch, args.repeats, args.threads)
+    if shares is not None:
+        print(f"\n{report_share(shares)}")
     machine = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability(), "load": load}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(
