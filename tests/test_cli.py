@@ -283,7 +283,7 @@ def test_in_a_shell_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_in_a_shell_any_other_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
-        raise ValueError("a fault, not a mistake")
+        raise ValueError("a fault, not a mistake") from KeyError("that was never raised")
 
     monkeypatch.setattr(cli, "demo", broken)
     monkeypatch.setattr(sys, "argv", ["fbr-plugin", "demo"])

@@ -135,9 +135,9 @@ def _run_folder(class_path: str) -> str:
 def _complaint(error: BaseException | None) -> BaseException | None:
     """What our own code raised about its input, or a file that is missing; None for any other error."""
     while error is not None:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raised = frame.filename.startswith(OUR_FOLDERS) and (frame.line or "").startswith("raise ")
-        if raised or isinstance(error, FileNotFoundError):
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = bool(frames) and frames[-1].filename.startswith(OUR_FOLDERS)
+        if isinstance(error, FileNotFoundError) or (ours and (frames[-1].line or "").startswith("raise ")):
             return error
         error = error.__cause__
     return None
