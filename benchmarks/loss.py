@@ -183,9 +183,9 @@ def report_comparison(result: dict[str, Any]) -> str:
 def report_share(result: dict[str, Any]) -> str:
     """The figures of `share` as a table."""
     lines = [
-        "Share of a training step, forward and backward: AMN with ResNet-50 on "
-        f"{result['threads']} thread(s)",
-        f"at 512x512, B {result['batch']}; FBR with L {result['channels']}, {result['hard_pixels']} hard pixels",
+        f"Share of a training step, forward and backward, {result['threads']} thread(s): AMN with",
+        f"ResNet-50 at 512x512, B {result['batch']}; FBR with L {result['channels']}, "
+        f"{result['hard_pixels']} hard pixels",
         f"{'':<18}{'seconds':>9}{'% time':>9}{'GFLOP':>9}{'% FLOP':>9}",
     ]
     for name, seconds in result["seconds"].items():
