@@ -1,4 +1,4 @@
-"""Lightning data modules: the embedded scenes, one's own folder, PASCAL VOC."""
+"""Lightning data modules: the embedded scenes, one's own folder, PASCAL VOC, localization."""
 
 from fbr_plugin.data.dataset import SegmentationDataset
 from fbr_plugin.data.folder import FolderDataModule
@@ -10,6 +10,7 @@ from fbr_plugin.data.synthetic import SyntheticDataModule, SyntheticScenes
 from fbr_plugin.data.textures import TEXTURE_NAMES
 from fbr_plugin.data.transforms import MEAN, STD, denormalise, eval_transform, train_transform
 from fbr_plugin.data.voc import VOCDataModule
+from fbr_plugin.data.wsol import WSOLDataModule
 
 __all__ = [
     "MEAN",
@@ -23,6 +24,7 @@ __all__ = [
     "SyntheticDataModule",
     "SyntheticScenes",
     "VOCDataModule",
+    "WSOLDataModule",
     "WSSSDataModule",
     "denormalise",
     "eval_transform",

@@ -1,19 +1,26 @@
 """The one dataset of the project: items of any source, transformed."""
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from fbr_plugin.data.images import check_same_size, read_mask
+from fbr_plugin.data.saliency import read_saliency, resize_saliency
 from fbr_plugin.data.transforms import Transform, apply_transform
 
 Stage = Literal["fit", "validate", "test", "predict"]
 
 
 class Source(Protocol):
-    """Raw items: `id` str, `image` uint8 [H, W, 3], maybe `label` float32 [C], maps uint8 [H, W]."""
+    """Raw items: `id` str, `image` uint8 [H, W, 3], maybe `label` float32 [C], maps uint8 [H, W],
+    `saliency` float32 [H, W], `boxes` int64 [n, 4].
+    """
 
     num_classes: int
 
@@ -23,13 +30,14 @@ class Source(Protocol):
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
-    """Items of a source with pseudo labels added, transformed into tensors.
+    """Items of a source with pseudo labels and saliency maps added, transformed into tensors.
 
     Args:
         source: raw items.
         transform: what is done to image and masks.
         pseudo_label_dir: folder of `ID.png` with 0..C and 255, at the images' size.
         require_pseudo_labels: whether a missing pseudo label is an error, or the item goes without.
+        saliency: the saliency map of each id; None goes without.
     """
 
     def __init__(
@@ -38,11 +46,14 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         transform: Transform,
         pseudo_label_dir: str | Path | None = None,
         require_pseudo_labels: bool = False,
+        saliency: Mapping[str, Path] | None = None,
     ) -> None:
         self.source = source
         self.transform = transform
         self.pseudo_label_dir = None if pseudo_label_dir is None else Path(pseudo_label_dir)
         self.require_pseudo_labels = require_pseudo_labels
+        self.saliency = saliency
+        self.warned = False
 
     def __len__(self) -> int:
         return len(self.source)
@@ -59,7 +70,23 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             if self.require_pseudo_labels or path.exists():
                 item["pseudo_label"] = read_mask(path, self.source.num_classes)
                 check_same_size(path, item["pseudo_label"], item["image"])
+        if self.saliency is not None:
+            item["saliency"] = self._saliency(self.saliency[item["id"]], *item["image"].shape[:2])
         item["size"] = torch.tensor(item["image"].shape[:2])
         if "label" in item:
             item["label"] = torch.from_numpy(item["label"])
         return apply_transform(self.transform, item, seed)
+
+    def _saliency(self, path: Path, height: int, width: int) -> NDArray[np.float32]:
+        """A saliency map at its image's size: [height, width]."""
+        saliency = read_saliency(path)
+        if saliency.shape == (height, width):
+            return saliency
+        if not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"{path} is {saliency.shape[1]}x{saliency.shape[0]} pixels, but its image {width}x{height}: "
+                "this map, and any more like it, is resized to its image",
+                stacklevel=2,
+            )
+        return resize_saliency(saliency, height, width)

@@ -21,7 +21,7 @@ class FolderDataModule(LayoutDataModule):
         mask_dir: folder of masks in `root`, 0 = background, 1..C, 255 = ignore.
         label_source: `csv` or `masks`, or `none` for images without labels; None takes `csv` where
             `labels.csv` exists, else `masks`.
-        kwargs: pseudo labels, augmentation and loading.
+        kwargs: pseudo labels, saliency maps, augmentation and loading.
     """
 
     def __init__(

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 IGNORE = 255
-_HIGH_DEPTH = ("I", "I;16", "I;16B")
+HIGH_DEPTH = ("I", "I;16", "I;16B")
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """A photo as RGB [H, W, 3], upright; grey, palette, transparent and 16-bit images are converted."""
-    image = ImageOps.exif_transpose(_open(path))
-    if image.mode in _HIGH_DEPTH:
+    image = ImageOps.exif_transpose(open_image(path))
+    if image.mode in HIGH_DEPTH:
         image = Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8))
     return np.array(image.convert("RGB"))
 
@@ -26,7 +26,7 @@ def read_mask(path: str | Path, num_classes: int) -> NDArray[np.uint8]:
         path: file to read.
         num_classes: C; a value in between C and 255 is an error.
     """
-    image = _open(path)
+    image = open_image(path)
     if image.mode not in ("P", "L", "1"):
         raise ValueError(
             f"{path} is a {image.mode} image, but a mask holds one class number a pixel: "
@@ -74,7 +74,8 @@ def voc_palette() -> NDArray[np.uint8]:
     return colours
 
 
-def _open(path: str | Path) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
+    """An image file, loaded."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check the folder and the id in the list file")

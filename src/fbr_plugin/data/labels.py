@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fbr_plugin.data.images import IGNORE
 from fbr_plugin.data.pickles import load_restricted
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPEG")
 
 Labels = Mapping[str, NDArray[np.float32]]
 
@@ -85,20 +85,23 @@ def _voc_id(key: object) -> str:
     return f"{text[:4]}_{text[4:]}" if text.isdigit() and len(text) == 10 else text
 
 
+def read_objects(path: Path) -> list[ElementTree.Element]:
+    """The objects of an annotation in VOC's XML."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: image labels and boxes come from there")
+    try:
+        return ElementTree.parse(path).getroot().findall("object")
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is no XML ({error}): copy it again") from error
+
+
 def labels_from_xml(folder: Path, ids: Iterable[str], class_names: Sequence[str]) -> Labels:
     """Image labels from the objects of VOC's `ID.xml`."""
     index = {name: i for i, name in enumerate(class_names)}
     labels = {}
     for name in ids:
         path = folder / f"{name}.xml"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: image labels come from there")
-        try:
-            found = [
-                element.text or "" for element in ElementTree.parse(path).getroot().iterfind("object/name")
-            ]
-        except ElementTree.ParseError as error:
-            raise ValueError(f"{path} is no XML ({error}): copy it again") from error
+        found = [element.findtext("name", "") for element in read_objects(path)]
         if unknown := {*found} - {*index}:
             raise ValueError(f"{path} holds {sorted(unknown)}: the classes are {list(class_names)}")
         labels[name] = np.zeros(len(index), np.float32)

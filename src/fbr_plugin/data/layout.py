@@ -1,13 +1,19 @@
 """Images and masks in the folders of PASCAL VOC: what one's own data and VOC itself share."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fbr_plugin.data.boxes import Boxes, clip_boxes
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.images import check_same_size, read_image, read_mask
 from fbr_plugin.data.labels import IMAGE_SUFFIXES, Labels, labels_of_mask, read_ids
 from fbr_plugin.data.loading import WSSSDataModule
+from fbr_plugin.data.saliency import find_saliency
 from fbr_plugin.data.transforms import eval_transform, train_transform
 
 
@@ -20,16 +26,25 @@ class LayoutSource:
         mask_dir: folder of `ID.png`; None goes without masks.
         num_classes: C, the number of foreground classes.
         labels: image labels by id; None takes them from the masks, or goes without.
+        boxes: boxes by id, which are cut off at their image's border with one warning; None goes without.
     """
 
     def __init__(
-        self, ids: list[str], image_dir: Path, mask_dir: Path | None, num_classes: int, labels: Labels | None
+        self,
+        ids: list[str],
+        image_dir: Path,
+        mask_dir: Path | None,
+        num_classes: int,
+        labels: Labels | None,
+        boxes: Boxes | None = None,
     ) -> None:
         self.ids = ids
         self.image_dir = image_dir
         self.mask_dir = mask_dir
         self.num_classes = num_classes
         self.labels = labels
+        self.boxes = boxes
+        self.warned = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,7 +60,21 @@ class LayoutSource:
             item["label"] = self.labels[name]
         elif self.mask_dir is not None:
             item["label"] = labels_of_mask(item["mask"], self.num_classes)
+        if self.boxes is not None:
+            item["boxes"] = self._inside(name, self.boxes[name], item["image"])
         return item
+
+    def _inside(self, name: str, boxes: NDArray[np.int64], image: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The boxes [n, 4] of an image, cut off at its border."""
+        clipped = clip_boxes(name, boxes, image)
+        if not self.warned and (clipped != boxes).any():
+            self.warned = True
+            warnings.warn(
+                f"{name}: of its boxes {boxes.tolist()} some reach beyond the image of {image.shape[1]}x"
+                f"{image.shape[0]} pixels: they, and any more of this kind, are cut off at the border",
+                stacklevel=2,
+            )
+        return clipped
 
     def _image_path(self, name: str) -> Path:
         paths = [self.image_dir / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
@@ -67,6 +96,7 @@ class LayoutDataModule(WSSSDataModule):
         mask_dir: folder of masks in `root`.
         label_source: where image labels come from; `masks` takes them from the masks, `none` goes without.
         pseudo_label_dir: folder of pseudo labels `ID.png`, for a baseline that trains on them.
+        saliency_dir: folder of grey saliency maps `ID.png` or `ID.jpg`, for a baseline that trains on them.
         crop_size: side of the square training crops.
         long_side: range in pixels from which the longer side is drawn in training, e.g. [320, 640] for a CAM.
         rescale: range from which a factor of the size is drawn in training instead, e.g. [0.5, 1.5] for AMN.
@@ -88,6 +118,7 @@ class LayoutDataModule(WSSSDataModule):
         mask_dir: str,
         label_source: str,
         pseudo_label_dir: str | Path | None = None,
+        saliency_dir: str | Path | None = None,
         crop_size: int = 512,
         long_side: tuple[int, int] | None = None,
         rescale: tuple[float, float] | None = None,
@@ -110,6 +141,7 @@ class LayoutDataModule(WSSSDataModule):
         self.mask_dir = self.root / mask_dir
         self.label_source = label_source
         self.pseudo_label_dir = pseudo_label_dir
+        self.saliency_dir = saliency_dir
         self.train_transform = train_transform(crop_size, long_side, rescale, colour_jitter)
         self.eval_transform = eval_transform(max_size)
 
@@ -135,4 +167,6 @@ class LayoutDataModule(WSSSDataModule):
     def dataset(self, stage: Stage) -> SegmentationDataset:
         training = stage == "fit"
         transform = self.train_transform if training else self.eval_transform
-        return SegmentationDataset(self.source(stage), transform, self.pseudo_label_dir, training)
+        source = self.source(stage)
+        maps = find_saliency(self.saliency_dir, source.ids) if training and self.saliency_dir else None
+        return SegmentationDataset(source, transform, self.pseudo_label_dir, training, maps)

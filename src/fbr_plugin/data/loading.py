@@ -68,11 +68,14 @@ def run_position(trainer: Trainer, num_batches: int, batch_size: int) -> tuple[i
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Items of one size as a batch: tensors stacked, ids in a list."""
+    """Items of one size as a batch: tensors stacked, ids and each image's boxes in lists."""
     shapes = {tuple(item["image"].shape[-2:]) for item in items}
     if len(shapes) > 1:
         raise ValueError(f"images of the sizes {sorted(shapes)} in one batch: set eval_batch_size to 1")
-    return default_collate(items)
+    batch = default_collate([{key: item[key] for key in item if key != "boxes"} for item in items])
+    if "boxes" in items[0]:
+        batch["boxes"] = [item["boxes"] for item in items]
+    return batch
 
 
 class WSSSDataModule(LightningDataModule):

@@ -4,6 +4,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.loading import WSSSDataModule
 from fbr_plugin.data.scenes import PRESETS, Scene, ScenePreset, draw_scene
@@ -23,6 +25,7 @@ class SyntheticScenes:
         size: pixels of a side.
         seed: names the stream of scenes.
         first: index of the first scene, so that other runs of one stream do not overlap.
+        saliency: whether items hold the true foreground as a saliency map.
     """
 
     num_classes = len(CLASS_NAMES)
@@ -34,19 +37,24 @@ class SyntheticScenes:
         size: int = 64,
         seed: int = 0,
         first: int = 0,
+        saliency: bool = False,
     ) -> None:
         if isinstance(preset, str):
             if preset not in PRESETS:
                 raise ValueError(f"preset={preset!r} is unknown: choose one of {', '.join(PRESETS)}")
             preset = PRESETS[preset]
         self.first = first
+        self.saliency = saliency
         self.scenes: list[Scene] = [draw_scene(preset, seed, first + i, size) for i in range(num_images)]
 
     def __len__(self) -> int:
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"id": f"scene_{self.first + index:06d}", **self.scenes[index]._asdict()}
+        item = {"id": f"scene_{self.first + index:06d}", **self.scenes[index]._asdict()}
+        if self.saliency:
+            item["saliency"] = (item["mask"] > 0).astype(np.float32)
+        return item
 
 
 class SyntheticDataModule(WSSSDataModule):
@@ -63,6 +71,7 @@ class SyntheticDataModule(WSSSDataModule):
         size: pixels of a side.
         val_images: fresh scenes for validation and test; 0 takes the training scenes.
         pseudo_label_dir: folder of pseudo labels `ID.png`, for a baseline that trains on them.
+        saliency: whether the true foreground comes along as a saliency map, for a baseline that asks for one.
         batch_size: images a training batch, on each process.
         eval_batch_size: images a batch in validation, test and prediction.
         num_workers: processes that load data; 0 loads in the main one, which is fast here.
@@ -78,6 +87,7 @@ class SyntheticDataModule(WSSSDataModule):
         size: int = 64,
         val_images: int = 0,
         pseudo_label_dir: str | Path | None = None,
+        saliency: bool = False,
         batch_size: int = 16,
         eval_batch_size: int = 50,
         num_workers: int = 0,
@@ -89,18 +99,21 @@ class SyntheticDataModule(WSSSDataModule):
         self.size = size
         self.val_images = val_images
         self.pseudo_label_dir = pseudo_label_dir
+        self.saliency = saliency
 
     @cached_property
     def train_scenes(self) -> SyntheticScenes:
         """The training scenes, drawn once."""
-        return SyntheticScenes(self.preset, self.num_images, self.size, self.seed)
+        return SyntheticScenes(self.preset, self.num_images, self.size, self.seed, 0, self.saliency)
 
     @cached_property
     def val_scenes(self) -> SyntheticScenes:
         """The scenes of validation and test, drawn once."""
         if self.val_images == 0:
             return self.train_scenes
-        return SyntheticScenes(self.preset, self.val_images, self.size, self.seed, first=self.num_images)
+        return SyntheticScenes(
+            self.preset, self.val_images, self.size, self.seed, self.num_images, self.saliency
+        )
 
     def dataset(self, stage: Stage) -> SegmentationDataset:
         if stage == "fit":

@@ -38,6 +38,7 @@ def train_transform(
     long_side: tuple[int, int] | None = None,
     rescale: tuple[float, float] | None = None,
     colour_jitter: float = 0.0,
+    square: int | None = None,
 ) -> Transform:
     """Random size, flip, colour and crop.
 
@@ -47,19 +48,23 @@ def train_transform(
         long_side: range in pixels from which the longer side is drawn, e.g. (320, 640) for a CAM.
         rescale: range from which a factor of the image's own size is drawn, e.g. (0.5, 1.5) for AMN.
         colour_jitter: largest relative change of brightness, contrast and saturation; 0 is none.
+        square: side of a square to which images of any shape are resized first, e.g. 256 for localization.
     """
-    if long_side is not None and rescale is not None:
-        raise ValueError(f"long_side={long_side} and rescale={rescale} exclude each other: give one of them")
+    sizes = {"long_side": long_side, "rescale": rescale, "square": square}
+    if len(given := [f"{name}={value}" for name, value in sizes.items() if value is not None]) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
     for name, span in (("long_side", long_side), ("rescale", rescale)):
         if span is not None and not 0 < span[0] <= span[1]:
             raise ValueError(f"{name}={span} must be a range (low, high) with 0 < low <= high")
     steps: list[A.BasicTransform] = []
     if long_side is not None:
-        sizes = list(range(long_side[0], long_side[1] + 1))
-        steps.append(A.LongestMaxSize(max_size=sizes, area_for_downscale="image"))
+        sides = list(range(long_side[0], long_side[1] + 1))
+        steps.append(A.LongestMaxSize(max_size=sides, area_for_downscale="image"))
     if rescale is not None:
         limits = (rescale[0] - 1, rescale[1] - 1)
         steps.append(A.RandomScale(scale_limit=limits, area_for_downscale="image", p=1.0))
+    if square is not None:
+        steps.append(A.Resize(height=square, width=square, area_for_downscale="image"))
     steps.append(A.HorizontalFlip(p=0.5))
     if colour_jitter > 0:
         amount = (max(0.0, 1 - colour_jitter), 1 + colour_jitter)
@@ -83,15 +88,19 @@ def shift_transform(size: int, shift: int) -> Transform:
     return _compose([A.HorizontalFlip(p=0.5), pad, A.RandomCrop(height=size, width=size)])
 
 
-def eval_transform(max_size: int | None = None) -> Transform:
+def eval_transform(max_size: int | None = None, square: int | None = None) -> Transform:
     """Normalises alone, at the image's own size.
 
     Args:
         max_size: longest side in pixels; bigger images are shrunk to it, with their masks. None shrinks none.
+        square: side of a square to which images of any shape are resized; None resizes none.
     """
-    return _compose(
-        [] if max_size is None else [ShrinkLongSide(max_size=max_size, area_for_downscale="image")]
-    )
+    steps: list[A.BasicTransform] = []
+    if max_size is not None:
+        steps.append(ShrinkLongSide(max_size=max_size, area_for_downscale="image"))
+    if square is not None:
+        steps.append(A.Resize(height=square, width=square, area_for_downscale="image"))
+    return _compose(steps)
 
 
 def _compose(steps: list[A.BasicTransform]) -> Transform:
@@ -100,17 +109,36 @@ def _compose(steps: list[A.BasicTransform]) -> Transform:
 
 
 def apply_transform(transform: Transform, item: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The item with image and masks transformed and turned into tensors, by draws that `seed` alone decides.
+    """The item with image and maps transformed and turned into tensors, by draws that `seed` alone decides.
+
+    Saliency is resampled bilinearly, and is 0 where the image is padded. Boxes follow a resized image,
+    rounded down as in the evaluation of localization; a transform that crops or flips is not for them.
+    """
+    maps = {key: item[key] for key in ("image", *MASK_KEYS) if key in item}
+    maps = _draw(transform, maps, seed, cv2.INTER_NEAREST)
+    image = torch.from_numpy(np.ascontiguousarray(maps.pop("image").transpose(2, 0, 1)))
+    result = {key: torch.from_numpy(value.astype(np.int64)) for key, value in maps.items()}
+    if "saliency" in item:
+        # A pass of its own, as the library has one interpolation for all masks of a pass.
+        twin = {"image": item["image"], "mask": item["saliency"]}
+        soft = torch.from_numpy(np.ascontiguousarray(_draw(transform, twin, seed, cv2.INTER_LINEAR)["mask"]))
+        result["saliency"] = torch.where(soft == IGNORE, 0.0, soft)
+    if "boxes" in item:
+        (height, width), (new_height, new_width) = item["image"].shape[:2], image.shape[1:]
+        old, new = np.array([width, height] * 2), np.array([new_width, new_height] * 2)
+        result["boxes"] = torch.from_numpy(item["boxes"] * new // old)
+    return {**item, "image": image, **result}
+
+
+def _draw(transform: Transform, maps: dict[str, Any], seed: int, interpolation: int) -> dict[str, Any]:
+    """Image and masks transformed, masks with an interpolation of OpenCV's.
 
     One stream serves all steps: the seeding built into the library starts every step's stream from the same
     number, so that the draws of one step (a size) would predict those of the next (a crop's place).
     """
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
-    maps = {key: item[key] for key in ("image", *MASK_KEYS) if key in item}
-    maps = transform(**maps)
-    image = torch.from_numpy(np.ascontiguousarray(maps.pop("image").transpose(2, 0, 1)))
-    masks = {key: torch.from_numpy(value.astype(np.int64)) for key, value in maps.items()}
-    return {**item, "image": image, **masks}
+    transform.set_mask_interpolation(interpolation)
+    return transform(**maps)
 
 
 def denormalise(image: Tensor) -> NDArray[np.uint8]:

@@ -42,7 +42,7 @@ class VOCDataModule(LayoutDataModule):
         label_source: `npy` for the file known as `cls_labels.npy`, `xml` for `Annotations`, `masks`,
             or `none` for images without labels, as those of the test list.
         label_file: the file of `npy`, relative to `root` or absolute.
-        kwargs: pseudo labels, augmentation and loading.
+        kwargs: pseudo labels, saliency maps, augmentation and loading.
     """
 
     def __init__(
