@@ -4,6 +4,21 @@ from baselines.amn import AMN, AMNFBR
 from baselines.bas import BAS, BASFBR
 from baselines.cam import CAM, CAMFBR
 from baselines.encoders import SmallEncoder, build_encoder
+from baselines.ppc import PPC, PPCFBR
+from baselines.resnet38 import ResNet38d
 from baselines.task import SeedTask
 
-__all__ = ["AMN", "AMNFBR", "BAS", "BASFBR", "CAM", "CAMFBR", "SeedTask", "SmallEncoder", "build_encoder"]
+__all__ = [
+    "AMN",
+    "AMNFBR",
+    "BAS",
+    "BASFBR",
+    "CAM",
+    "CAMFBR",
+    "PPC",
+    "PPCFBR",
+    "ResNet38d",
+    "SeedTask",
+    "SmallEncoder",
+    "build_encoder",
+]

@@ -15,13 +15,14 @@ class SeedWriter(BasePredictionWriter):
     """Writes the seeds of each predicted batch at once, so that a set of seeds need not fit into memory.
 
     `predict_step` returns a dictionary of `id`: B names, `seed`: B score maps at the image's size, [C, H, W]
-    or with the background first [1+C, H, W], and `label`: [B, C]. Every process writes its own images; one
-    that a distributed sampler repeats is replaced by the same content.
+    or with the background first [1+C, H, W], `label`: [B, C], and maybe `format`. Every process writes its
+    own images; one that a distributed sampler repeats is replaced by the same content.
 
     Args:
         output_dir: folder of the files, made if missing.
         format: layout of the seed files `ID.npy`: IRN's (also BAS's), AMN's or SEAM's (also PPC's); None
-            takes AMN's where the background has scores of its own, else IRN's.
+            takes the `format` of the prediction, else AMN's where the background has scores of its own, else
+            IRN's.
         thresholds: FG and BG; given, label images `ID.png` are written instead of seeds: the class where a
             score exceeds FG, 0 where none exceeds BG, 255 in between.
     """
@@ -60,7 +61,8 @@ class SeedWriter(BasePredictionWriter):
                 raise ValueError(f"the id {name!r} holds a path, but it names a file: rename the image")
             seed = Seed.from_dense(scores, label)
             if self.thresholds is None:
-                style = self.format or ("irn" if seed.background is None else "amn")
+                usual: SeedStyle = "irn" if seed.background is None else "amn"
+                style = self.format or prediction.get("format", usual)
                 write_seed(self.output_dir / f"{name}.npy", seed, style)
             else:
                 write_mask(self.output_dir / f"{name}.png", threshold_labels(seed, *self.thresholds))
