@@ -150,13 +150,11 @@ def _run(args: list[str] | None) -> None:
         auto_cli(demo, args=words[1:], prog="fbr-plugin demo")
         return
     if words[:1] == ["evaluate"]:
-        scores = auto_cli(evaluate, as_positional=False, args=words[1:], prog="fbr-plugin evaluate")
-        print(format_table(scores))
+        options = {"prog": "fbr-plugin evaluate", "allow_abbrev": True}  # --list for --list_file
+        print(format_table(auto_cli(evaluate, as_positional=False, args=words[1:], **options)))
         return
-    options = "[--config FILE] [--model CLASS] [--data CLASS] [--NAME VALUE ...]"
-    subcommands = {
-        name: {"prog": name, "usage": f"fbr-plugin {name} {options}"} for name in CommandLine.subcommands()
-    }
+    usage = "fbr-plugin {} [--config FILE] [--model CLASS] [--data CLASS] [--NAME VALUE ...]"
+    subcommands = {name: {"prog": name, "usage": usage.format(name)} for name in CommandLine.subcommands()}
     CommandLine(
         LightningModule,
         LightningDataModule,
