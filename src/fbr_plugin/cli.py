@@ -150,8 +150,14 @@ def _run(args: list[str] | None) -> None:
         auto_cli(demo, args=words[1:], prog="fbr-plugin demo")
         return
     if words[:1] == ["evaluate"]:
-        options = {"prog": "fbr-plugin evaluate", "allow_abbrev": True}  # --list for --list_file
-        print(format_table(auto_cli(evaluate, as_positional=False, args=words[1:], **options)))
+        scores = auto_cli(
+            evaluate,
+            as_positional=False,
+            args=words[1:],
+            prog="fbr-plugin evaluate",
+            allow_abbrev=True,  # --list for --list_file
+        )
+        print(format_table(scores))
         return
     usage = "fbr-plugin {} [--config FILE] [--model CLASS] [--data CLASS] [--NAME VALUE ...]"
     subcommands = {name: {"prog": name, "usage": usage.format(name)} for name in CommandLine.subcommands()}
