@@ -34,13 +34,13 @@ class LocalizationScores(SeedScores):
         """Count the boxes of a batch.
 
         Args:
-            batch: with `boxes`, B tensors [n, 4], and `label` [B, C], one class an image.
-            maps: [B, H, W] what localizes the class.
+            batch: with `boxes`, B tensors [n, 4] in pixels of the image, and `label` [B, C], one class each.
+            maps: [B, H, W] what localizes the class, at the size of the image.
             scores: [B, C] class scores.
         """
         ranks = true_class_ranks(scores, batch["label"])
         for metric in (self.boxes, self.boxes_at_threshold):
-            metric.update(maps, batch["boxes"], ranks, batch.get("size"))
+            metric.update(maps, batch["boxes"], ranks)
 
     def compute(self) -> dict[str, float]:
         """The figures by name: of the boxes in percent where there are any, else of the seeds.

@@ -29,12 +29,13 @@ class Boxes(LightningDataModule):
             image = torch.randn(3, 32, 42 + 4 * (index % 2), generator=torch.Generator().manual_seed(index))
             image[index % 3, BOX[1] : BOX[3] + 1, BOX[0] : BOX[2] + 1] += 3
             label = torch.eye(NUM_CLASSES)[index % 3]
-            items.append({"id": str(index), "image": image, "label": label, "boxes": torch.tensor([BOX])})
+            item = {"id": str(index), "image": image, "label": label, "boxes": torch.tensor([BOX])}
+            items.append({**item, "size": torch.tensor([99, 99])})
         return items
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-            stacked = {key: torch.stack([item[key] for item in items]) for key in ("image", "label")}
+            stacked = {key: torch.stack([item[key] for item in items]) for key in ("image", "label", "size")}
             return {**stacked, **{key: [item[key] for item in items] for key in ("id", "boxes")}}
 
         return DataLoader(self.images(), collate_fn=collate)  # type: ignore[arg-type]
