@@ -14,7 +14,7 @@ from baselines import AMNFBR
 from fbr_plugin import FBRConfig, demo
 from fbr_plugin.data import SyntheticDataModule
 
-QUICK = ["--cam_steps", 3, "--amn_steps", 2, "--size", 32]
+QUICK = ["--cam_steps", 3, "--steps", 2, "--size", 32]
 FIGURES = {"examples.png", "losses.png", "nroi.png", "semantic_graph.png", "threshold_sweep.png"}
 METHODS = ["CAM", "AMN", "AMN + FBR"]
 
@@ -68,7 +68,7 @@ def test_one_seed_and_then_another(
     assert f"{difference.mean():.2f} ± {difference.std(ddof=1):.2f}" in printed
     assert {path.name for path in (output / "seed_2").glob("*.png")} == FIGURES
 
-    command("demo", *QUICK, "--amn_steps", 1)
+    command("demo", *QUICK, "--steps", 1)
     assert "seed 1: AMN" in capsys.readouterr().out  # other settings: computed again
 
 
@@ -111,5 +111,13 @@ def test_seeds_that_are_no_numbers_are_named(seeds: str) -> None:
 
 
 def test_a_folder_that_is_missing_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere/classes.txt does not exist: write one class name"):
+    with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
         command("demo", "--data", "nowhere")
+
+
+@pytest.mark.parametrize("baseline", ["ppc", "bas"])
+def test_other_baselines(baseline: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command("demo", *QUICK, "--baseline", baseline)
+    name = baseline.upper()
+    assert [row[0] for row in table(capsys.readouterr().out)] == ["CAM", name, f"{name} + FBR"]
+    assert {path.name for path in Path("runs/demo").glob("*.png")} == FIGURES

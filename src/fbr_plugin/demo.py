@@ -1,4 +1,4 @@
-"""`fbr-plugin demo`: what FBR does to AMN's seeds, from image labels to a scored table, in minutes."""
+"""`fbr-plugin demo`: what FBR does to a baseline's seeds, from image labels to a scored table, in minutes."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
-from baselines import AMN, AMNFBR, CAM
+from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, PPC, PPCFBR
 from fbr_plugin import figures
 from fbr_plugin.data import FolderDataModule, SyntheticDataModule
 from fbr_plugin.data.loading import WSSSDataModule
@@ -20,8 +20,12 @@ from fbr_plugin.data.transforms import denormalise
 from fbr_plugin.report import format_table, write_results, write_whole
 from fbr_plugin.training.seed_writer import SeedWriter
 
-FBR = "AMN + FBR"
-ARMS = {"AMN": AMN, FBR: AMNFBR}
+# The baseline bare and with FBR, and settings for small images and an encoder that the CAM has trained.
+BASELINES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "amn": (AMN, AMNFBR, {"rates": (1, 2, 4), "lr": 5e-4, "head_lr": 1e-3}),
+    "ppc": (PPC, PPCFBR, {"lr": 5e-4, "head_lr": 1e-3, "dropout": 0.0}),
+    "bas": (BAS, BASFBR, {"lr": 5e-4, "head_lr": 1e-3}),
+}
 TERMS = ("train/loss", "fbr/fg", "fbr/bg", "fbr/seg", "fbr/sim", "fbr/total")
 THRESHOLDS = (0.35, 0.10)
 EXAMPLES = 6
@@ -54,14 +58,16 @@ def demo(
     seeds: str = "1",
     data: Path | None = None,
     preset: Literal["default", "hard", "control"] = "default",
+    baseline: Literal["amn", "ppc", "bas"] = "amn",
     encoder: str = "small",
     size: int | None = None,
     cam_steps: int = 500,
-    amn_steps: int = 150,
+    steps: int = 150,
 ) -> None:
-    """Train a CAM classifier, make labels of its seeds, and train AMN on them without and with FBR.
+    """Train a CAM classifier, make labels of its seeds, and train a baseline without and with FBR.
 
-    Both arms have the same data, initialisation and batches. Scores are those of the training images' seeds.
+    Both arms begin with the CAM's encoder; AMN trains on the labels. They have the same data, initialisation
+    and batches. Scores are those of the training images' seeds.
     A seed whose results are in the output folder, from the same settings, is not computed again.
 
     Args:
@@ -69,18 +75,20 @@ def demo(
         seeds: random seeds, separated by commas; several give means, deviations and paired differences.
         data: one's own folder (JPEGImages, SegmentationClass, ImageSets, classes.txt) in place of the scenes.
         preset: how often classes of the scenes co-occur with their textures.
+        baseline: what FBR is added to.
         encoder: "small", or the name of a timm model, trained from scratch.
         size: pixels of a side of the scenes (64 unless given), or of the longer side of own images (128).
         cam_steps: training steps of the CAM classifier.
-        amn_steps: training steps of AMN.
+        steps: training steps of the baseline.
     """
     settings = {
         "data": data and str(data),
         "preset": preset,
+        "baseline": baseline,
         "encoder": encoder,
         "size": size or (128 if data else 64),
         "cam_steps": cam_steps,
-        "amn_steps": amn_steps,
+        "steps": steps,
     }
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     numbers = _parse_seeds(seeds)
@@ -128,17 +136,21 @@ def _run(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path)
 
     module = _data_module(seed, settings, folder / "labels")
     models: dict[str, Any] = {"CAM": cam}
-    common |= {"rates": (1, 2, 4), "weights": str(checkpoint), "lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9}
-    for name, arm in ARMS.items():
+    bare, plugged, own = BASELINES[settings["baseline"]]
+    for arm, name in (
+        (bare, settings["baseline"].upper()),
+        (plugged, f"{settings['baseline'].upper()} + FBR"),
+    ):
         pl.seed_everything(seed, verbose=False)
-        models[name] = arm(module.num_classes, **common)
+        models[name] = arm(module.num_classes, weights=str(checkpoint), poly_power=0.9, **{**common, **own})
         print(f"seed {seed}: {name}")
-        trainer, seconds[name], recorders[name] = _fit(models[name], module, settings["amn_steps"], folder)
+        trainer, seconds[name], recorders[name] = _fit(models[name], module, settings["steps"], folder)
         scores[name] = _score(trainer, models[name], module)
-    steps = {name: median(recorder.times) for name, recorder in recorders.items()}
-    for name, figures_of_arm in scores.items():
-        figures_of_arm |= {"seconds": seconds[name], "seconds_per_step": steps[name], "fbr_share": None}
-    scores[FBR]["fbr_share"] = 100 * (1 - steps["AMN"] / steps[FBR])
+    step = {name: median(recorder.times) for name, recorder in recorders.items()}
+    for name, score in scores.items():
+        score |= {"seconds": seconds[name], "seconds_per_step": step[name], "fbr_share": None}
+    _, without, with_fbr = step.values()
+    scores[name]["fbr_share"] = 100 * (1 - without / with_fbr)
     _draw(models, recorders, scores, module, figure_folder)
     return {"class_names": module.class_names, "scores": scores}
 
@@ -201,10 +213,11 @@ def _draw(
     photos = [_photo(item["image"]) for item in items]
     examples = figures.examples(photos, [item["mask"] for item in items], maps, names)
     figures.save(examples, folder / "examples.png")
-    terms, images = models[FBR].fbr_terms, [_photo(image) for image in recorders[FBR].images]
+    _, bare, plugged = models
+    terms, images = models[plugged].fbr_terms, [_photo(image) for image in recorders[plugged].images]
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
     figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
-    curves = {name: recorders[name].curves for name in ARMS}
+    curves = {name: recorders[name].curves for name in (bare, plugged)}
     figures.save(figures.loss_curves(curves), folder / "losses.png")
     kinds = ("oracle", "honest")
     marks = {name: {kind: score[f"threshold_{kind}"] for kind in kinds} for name, score in scores.items()}

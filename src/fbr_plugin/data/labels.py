@@ -18,6 +18,8 @@ Labels = Mapping[str, NDArray[np.float32]]
 
 def read_lines(path: Path, what: str) -> list[str]:
     """The lines of a text file that hold something; `what` names them in complaints."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: {path.name} is looked for there")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: write one {what} a line into it")
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
