@@ -1,6 +1,7 @@
 """Every example runs: the settings through the command line, the scripts as they are."""
 
 import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 import wandb
 import yaml
-from tiny import EXAMPLES, command, quick, write_photos, write_scene_labels
+from tiny import EXAMPLES, command, quick, write_localization, write_photos, write_scene_labels
 
 SCENES = ["--data.num_images", 8, "--data.size", 32, "--data.batch_size", 4]
 PHOTOS = ["--data.crop_size", 32, "--data.batch_size", 2, "--data.num_workers", 0]
@@ -31,6 +32,9 @@ def smaller(settings: dict, folder: Path) -> list[object]:
     words = [*quick(2), "--model.scales", "[1.0]"]
     if data["class_path"].endswith("SyntheticDataModule"):
         words += [*SCENES, "--data.pseudo_label_dir", write_scene_labels(folder / "labels", 8, 32)]
+    elif data["class_path"].endswith("WSOLDataModule"):
+        photos = write_localization(folder / "photos")
+        words += [*PHOTOS, *NETWORK, "--data.root", photos, "--data.resize", 36, "--data.eval_size", 32]
     else:
         num_classes = 20 if data["class_path"].endswith("VOCDataModule") else 2
         photos = write_photos(folder / "photos", num_classes)
@@ -38,7 +42,7 @@ def smaller(settings: dict, folder: Path) -> list[object]:
         words += ["--data.pseudo_label_dir", photos / "SegmentationClass"]
     if "long_side" in data["init_args"]:
         words += ["--data.long_side", "[32, 40]"]
-    if "fbr" in model["init_args"]:
+    if model["class_path"].endswith("FBR"):
         words += ["--figures.every_n_steps", 1]
     return words
 
@@ -52,11 +56,14 @@ def test_settings_train(path: Path, tmp_path: Path) -> None:
     (checkpoint,) = run.rglob("*.ckpt")
     assert torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"] == 2
     assert (run / "config.yaml").is_file()
-    assert bool(list(run.glob("figures/step_000002_nroi.png"))) == ("fbr" in settings["model"]["init_args"])
+    assert bool(list(run.glob("figures/step_000002_nroi.png"))) == model.endswith("FBR")
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_scripts_run(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scripts_run(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(path)])
     runpy.run_path(str(path), run_name="__main__")
     assert "bank" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

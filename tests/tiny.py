@@ -1,4 +1,4 @@
-"""Tiny photos in the folders of PASCAL VOC, and the command line run in this process."""
+"""Tiny photos in the folders of PASCAL VOC and of localization, and the command line run in this process."""
 
 import sys
 from pathlib import Path
@@ -54,6 +54,27 @@ def write_photos(root: Path, num_classes: int = 2, count: int = 6) -> Path:
     rows = [",".join([name, *map(str, label.astype(int))]) for name, label in labels.items()]
     (root / "labels.csv").write_text("\n".join([",".join(["id", *names]), *rows]))
     np.save(root / "cls_labels.npy", np.array(labels, dtype=object))
+    return root
+
+
+def write_localization(root: Path, count: int = 4) -> Path:
+    """Write photos of a bright square each, of two classes in turn, with its box, in the layout `folder`."""
+    rng = np.random.default_rng(0)
+    names = ("cat", "dog")
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for number in range(count):
+        photo = rng.integers(0, 120, (32, 36 + number, 3), dtype=np.uint8)
+        photo[8:24, 8:24, number % 2] += 120
+        Image.fromarray(photo).save(root / "JPEGImages" / f"{number}.jpg")
+        corners = "".join(
+            f"<{key}>{value}</{key}>" for key, value in {"xmin": 9, "ymin": 9, "xmax": 24, "ymax": 24}.items()
+        )
+        xml = f"<object><name>{names[number % 2]}</name><bndbox>{corners}</bndbox></object>"
+        (root / "Annotations" / f"{number}.xml").write_text(f"<annotation>{xml}</annotation>")
+    for name in ("train", "test"):
+        (root / "ImageSets" / "Main" / f"{name}.txt").write_text("\n".join(map(str, range(count))))
+    (root / "classes.txt").write_text("\n".join(names))
     return root
 
 
