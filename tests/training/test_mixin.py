@@ -4,6 +4,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from runs import Losses, fit
 from torch import nn
 
 from baselines import AMN, AMNFBR, CAMFBR
@@ -14,36 +15,10 @@ CONFIG = FBRConfig(dim=8, num_clusters=3, bank_size=300, min_bank=8, num_negativ
 OFF = {"weight_fg": 0.0, "weight_bg": 0.0, "weight_seg": 0.0, "weight_sim": 0.0}
 
 
-def fit(model, data, folder, ckpt_path=None, **kwargs):
-    """Train quietly; returns the trainer."""
-    options = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, "limit_val_batches": 0}
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        **{**options, **kwargs},
-    )
-    trainer.fit(model, data, ckpt_path=ckpt_path)
-    return trainer
-
-
 def amn(cls=AMNFBR, seed=3, **kwargs):
     """A small AMN with faster learning rates, so that training moves it."""
     pl.seed_everything(seed, verbose=False)
     return cls(5, lr=1e-3, head_lr=1e-2, **SMALL, **kwargs)
-
-
-class Losses(pl.Callback):
-    """Keeps the loss of each step."""
-
-    def __init__(self):
-        self.values = []
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        """Note the loss, and what else reached Lightning."""
-        assert "views" not in outputs
-        self.values.append(outputs["loss"].item())
 
 
 def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(scenes, tmp_path):
