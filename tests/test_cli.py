@@ -277,7 +277,9 @@ def test_words_that_do_not_parse_are_named_below_a_short_usage(
 def test_in_a_shell_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["fit", "--config", str(CONFIG), "--data.root", "nowhere"]
     monkeypatch.setattr(sys, "argv", ["fbr-plugin", *words])
-    with pytest.raises(SystemExit, match=r"^error: the folder nowhere does not exist: classes.txt is looked for there$"):
+    with pytest.raises(
+        SystemExit, match=r"^error: the folder nowhere does not exist: classes.txt is looked for there$"
+    ):
         cli.main()
 
 

@@ -101,6 +101,7 @@ def test_default_settings_are_the_class_s(scenes):
         default_fbr = FBRConfig(dim=32)
 
     assert Wider(5, encoder="small").fbr.config.dim == 32
+    assert Wider(5, encoder="small", fbr={"bank_size": 100}).fbr.config == FBRConfig(dim=32, bank_size=100)
 
 
 def test_parameter_groups_give_fbr_the_new_layers_settings():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytorch_lightning import Callback, LightningModule
@@ -74,7 +74,8 @@ class FBRMixin(_Module):
     classes), set by its constructor or as class attributes, and may have `num_views` (1 unless set).
 
     Args:
-        fbr: FBR's settings, an `FBRConfig` or a mapping of its fields; None takes the class's `default_fbr`.
+        fbr: FBR's settings, an `FBRConfig`, or a mapping of the fields that differ from the class's
+            `default_fbr`; None takes that as it is.
 
     Raises:
         AttributeError: the baseline has no `feature_channels` or `num_classes`.
@@ -86,7 +87,7 @@ class FBRMixin(_Module):
 
     def __init__(self, *args: Any, fbr: FBRConfig | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        config = FBRConfig(**fbr) if isinstance(fbr, Mapping) else fbr or self.default_fbr
+        config = replace(self.default_fbr, **fbr) if isinstance(fbr, Mapping) else fbr or self.default_fbr
         missing = [name for name in ("feature_channels", "num_classes") if getattr(self, name, None) is None]
         if missing:
             raise AttributeError(
