@@ -1,0 +1,148 @@
+"""Why BAS learns from activation rather than cross-entropy: both against the size of the foreground mask.
+
+A classifier is trained on scenes of known masks. Then the true mask of an object is eroded and dilated, the
+features before the last stage are cut out along it, and the rest of the network scores what is left, after
+the experiment of Wu et al., Background Activation Suppression for Weakly Supervised Object Localization (CVPR
+2022). As there, the cross-entropy is nearly gone when the mask still covers a part of the object, and the
+activation rises further, to where the mask reaches the last features that see the object, a few pixels beyond
+its boundary. It takes a minute or two on one core and downloads nothing:
+
+python examples/bas_activation_vs_entropy.py
+"""
+
+import argparse
+from itertools import islice
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pytorch_lightning import Trainer, seed_everything
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, max_pool2d
+
+from baselines import CAM
+from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.figures import save
+
+SIZES = np.concatenate(
+    [np.arange(0, 1, 0.05), np.arange(1, 4.01, 0.1)]
+)  # of the mask, as shares of the object
+NAMES = ("cross-entropy", "activation", "background activation")
+
+
+def resized(mask: Tensor, pixels: int) -> Tensor:
+    """Dilate masks: [B, 1, H, W] by a number of pixels, or erode them by a negative one."""
+    sign = 1 if pixels > 0 else -1
+    for _ in range(abs(pixels)):
+        mask = sign * max_pool2d(sign * mask, 3, stride=1, padding=1)
+    return mask
+
+
+def curves(model: CAM, image: Tensor, target: Tensor, mask: Tensor, reach: int) -> NDArray[np.float64]:
+    """Score what masks of every size leave of images.
+
+    Args:
+        model: trained classifier.
+        image: [B, 3, H, W].
+        target: [B] the class of each.
+        mask: [B, 1, H, W] its true mask.
+        reach: pixels by which masks are eroded and dilated at most.
+
+    Returns:
+        [B, 3, S] cross-entropy, activation and background activation at the sizes `SIZES` of the mask.
+    """
+    features = model.encoder(image)[-2]
+    last_stage = model.encoder.last_stage()
+
+    def scores(weights: Tensor) -> Tensor:
+        return model.head(last_stage(features * weights)).mean((2, 3))
+
+    areas, values = [], []
+    for pixels in range(-reach, reach + 1):
+        grown = resized(mask, pixels)
+        weights = adaptive_avg_pool2d(grown, list(features.shape[-2:]))
+        inside, outside = scores(weights), scores(1 - weights)
+        active = [each.gather(1, target[:, None])[:, 0].relu() for each in (inside, outside)]
+        areas.append(grown.sum((1, 2, 3)) / mask.sum((1, 2, 3)))
+        values.append(torch.stack([cross_entropy(inside, target, reduction="none"), *active]))
+    area, value = torch.stack(areas).numpy(), torch.stack(values).numpy()  # [N, B], [N, 3, B]
+    series = [np.interp(SIZES, area[:, i], value[:, k, i]) for i in range(len(image)) for k in range(3)]
+    return np.array(series).reshape(-1, 3, len(SIZES))
+
+
+def saturation(curve: NDArray[np.float64]) -> float:
+    """The first of `SIZES` at which a curve [S] has made 90% of its way from its start to its extreme."""
+    way = np.abs(curve - curve[0])
+    return float(SIZES[(way >= 0.9 * way.max()).argmax()])
+
+
+def plot(mean: NDArray[np.float64], places: list[float]) -> Figure:
+    """Draw the mean curves [3, S], each as a share of its maximum, and where two of them saturate."""
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    colours = ("#c44e52", "#4c72b0", "#999999")
+    for name, curve, colour in zip(NAMES, mean, colours, strict=True):
+        axes.plot(SIZES, curve, color=colour, label=name)
+    for name, place, colour in zip(NAMES, places, colours, strict=False):
+        axes.axvline(place, color=colour, linestyle=":", label=f"{name}: 90% of its way (median)")
+    axes.axvline(1, color="#333333", linewidth=0.8)
+    axes.set(
+        xlabel="size of the mask / size of the object", ylabel="share of the maximum", xlim=(0, SIZES[-1])
+    )
+    axes.legend(frameon=False)
+    return figure
+
+
+def main() -> None:
+    """Train, measure, print where the curves saturate, and save the figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", default="default", help="how strongly classes and textures co-occur")
+    parser.add_argument("--images", type=int, default=800, help="number of training scenes")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--size", type=int, default=64, help="pixels of a scene's side")
+    parser.add_argument("--output", default="bas_activation_vs_entropy.png", help="file of the figure")
+    options = parser.parse_args()
+
+    seed_everything(0)
+    data = SyntheticDataModule(options.preset, options.images, options.size)
+    model = CAM(data.num_classes, encoder="small", optimizer="AdamW", lr=3e-3, head_lr=3e-3, warmup_steps=20)
+    Trainer(
+        max_epochs=options.epochs,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    ).fit(model, data)
+
+    model.eval()
+    found, margins = [], []
+    with torch.no_grad():
+        for batch in islice(data.val_dataloader(), 4):  # the first 200 scenes
+            target = batch["label"].argmax(1)
+            one_class = (batch["label"].sum(1) == 1) & (batch["mask"] != 255).all(2).all(1)
+            kept = one_class & (model(batch["image"])[0].argmax(1) == target)
+            mask = (batch["mask"][kept] > 0)[:, None].float()
+            found.append(curves(model, batch["image"][kept], target[kept], mask, reach=options.size // 3))
+            margins.append(resized(mask, model.stride).sum((1, 2, 3)) / mask.sum((1, 2, 3)))
+    every = np.concatenate(found)
+    every = every[every[:, 1].max(1) > 0]
+    if not len(every):
+        raise SystemExit("the classifier got no scene right: train for longer with --epochs")
+    entropy, activation = (float(np.median([saturation(c) for c in every[:, k]])) for k in (0, 1))
+    shares = (every / every.max(2, keepdims=True).clip(min=1e-8)).mean(0)
+    print(f"{len(every)} scenes of one class, rightly classified; sizes relative to the object, medians")
+    print(f"cross-entropy saturates at {entropy:.2f}, activation at {activation:.2f}")
+    print(
+        f"the object and one feature ({model.stride} pixels) all around it: {torch.cat(margins).median():.2f}"
+    )
+    for name, share in zip(NAMES, shares[:, np.isclose(SIZES, 1)].ravel(), strict=True):
+        print(f"within the true mask, {name} is {100 * share:.0f}% of its maximum")
+    save(plot(shares, [entropy, activation]), options.output)
+    print(f"figure: {options.output}")
+
+
+if __name__ == "__main__":
+    main()
