@@ -88,7 +88,7 @@ def test_every_term_equals_the_naive_one(logits, monkeypatch):
         for gradient, reference in zip(gradients, naive_gradients, strict=True):
             if reference is None:
                 reference = torch.zeros_like(gradient)
-            torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(gradient, reference, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("term", ["fg", "bg"])
