@@ -7,7 +7,6 @@ Segmentation (IJCV 2023).
 
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -18,39 +17,20 @@ from baselines.bas_losses import bas_terms
 from baselines.localization import LocalizationTask
 from baselines.task import Batch
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
-from fbr_plugin.distributed import rank
+from fbr_plugin.modules import StepRandom
 from fbr_plugin.pipeline.inference import finish_cam
 
 COLLAPSED = 0.01  # mean of M over the last steps below which it is empty
 
 
-class LabelSampler(nn.Module):
-    """Draws one class of each image, from the seed at construction, a step counter and the process.
-
-    The global stream is not touched, and a resumed run draws what the uninterrupted one would have drawn.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seed = torch.initial_seed() % 2**63
-        self.step = 0
+class LabelSampler(StepRandom):
+    """Draws one class of each image."""
 
     def forward(self, label: Tensor) -> Tensor:
         """Map label: [B, C] to the index [B] of one class of each image; of any class where it has none."""
-        entropy = np.random.SeedSequence((self.seed, self.step), spawn_key=(rank(),))
-        state = int(entropy.generate_state(1, np.uint64)[0])
-        generator = torch.Generator(label.device).manual_seed(state)
         self.step += 1
-        drawn = torch.rand(label.shape, generator=generator, device=label.device)
+        drawn = torch.rand(label.shape, generator=self.generator(label.device), device=label.device)
         return torch.where(label > 0, drawn, -1).argmax(1)
-
-    def get_extra_state(self) -> Tensor:
-        """The seed and the step counter, for the state dict."""
-        return torch.tensor([self.seed, self.step])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the seed and the step counter from a state dict."""
-        self.seed, self.step = state.tolist()
 
 
 def call_frozen(module: nn.Module, inputs: Tensor) -> Tensor:

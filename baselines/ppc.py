@@ -7,46 +7,27 @@ After Du et al., Weakly Supervised Semantic Segmentation by Pixel-to-Prototype C
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, multilabel_soft_margin_loss
 
 from baselines import ppc_losses, seam_losses
 from baselines.ppc_network import Maps, PPCHead, resize
 from baselines.task import Batch, SeedTask
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
-from fbr_plugin.distributed import rank
 from fbr_plugin.functional import min_max
+from fbr_plugin.modules import StepRandom
 
 CONTRAST_WEIGHT = 0.1
 
 
-class StepNoise(nn.Module):
-    """Uniform draws of a step, from the seed at construction, a step counter, the view and the process.
-
-    They leave the global stream as it was, and a resumed run makes those of the uninterrupted one.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seed = torch.initial_seed() % 2**63
-        self.step = 0
+class StepNoise(StepRandom):
+    """Uniform draws of a step."""
 
     def forward(self, count: int, view: int, device: torch.device) -> Tensor:
         """The draws [count] of a view, in [0, 1); view 0 comes first and begins the step."""
         self.step += view == 0
-        sequence = np.random.SeedSequence((self.seed, self.step, view, rank()))
-        state = int(sequence.generate_state(1, np.uint64)[0])
-        return torch.rand(count, generator=torch.Generator(device).manual_seed(state), device=device)
-
-    def get_extra_state(self) -> Tensor:
-        """The seed and the step counter, for the state dict."""
-        return torch.tensor([self.seed, self.step])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the seed and the step counter from a state dict."""
-        self.seed, self.step = state.tolist()
+        return torch.rand(count, generator=self.generator(device, view), device=device)
 
 
 class PPC(SeedTask):

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from random_data import NUM_CLASSES, RandomData
+from runs import Losses, fit
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, interpolate
 
@@ -34,30 +35,6 @@ def build(kind: type[PPC] = PPC, num_classes: int = NUM_CLASSES, seed: int = 0, 
 
 def scenes(**options: Any) -> SyntheticDataModule:
     return SyntheticDataModule(num_images=12, size=32, batch_size=4, eval_batch_size=6, **options)
-
-
-def fit(model: Any, data: Any, folder: Path, ckpt_path: Path | None = None, **options: Any) -> pl.Trainer:
-    options = {"max_epochs": 1, "limit_val_batches": 0, "enable_checkpointing": False} | options
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        **options,
-    )
-    trainer.fit(model, data, ckpt_path=ckpt_path)
-    return trainer
-
-
-class Losses(pl.Callback):
-    """Keeps the loss of each step."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.values.append(outputs["loss"].item())
 
 
 def saliency_batch() -> dict[str, Any]:

@@ -3,5 +3,6 @@
 from fbr_plugin.modules.fbr_loss import FBRLoss
 from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
 from fbr_plugin.modules.memory_bank import MemoryBank
+from fbr_plugin.modules.step_random import StepRandom
 
-__all__ = ["BackgroundClassifier", "FBRLoss", "MemoryBank", "ProjectionHeads"]
+__all__ = ["BackgroundClassifier", "FBRLoss", "MemoryBank", "ProjectionHeads", "StepRandom"]

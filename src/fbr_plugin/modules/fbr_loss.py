@@ -3,20 +3,19 @@
 import warnings
 from typing import cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
-from fbr_plugin.distributed import rank
 from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
 from fbr_plugin.modules.memory_bank import MemoryBank
+from fbr_plugin.modules.step_random import StepRandom
 from fbr_plugin.view import DenseView, FBRTerms
 
 
-class FBRLoss(nn.Module):
+class FBRLoss(StepRandom):
     """Fine-grained background representation as a loss.
 
     NROI contrast, intra-foreground contrast with active sampling, background segmentation loss and
@@ -53,11 +52,9 @@ class FBRLoss(nn.Module):
         self.config = config or FBRConfig()
         self.num_classes = num_classes
         self.num_views = num_views
-        self.step = 0
-        self.seed = torch.initial_seed() % 2**63
         dim = self.config.dim
         self._warned = False
-        generator = self._generator(torch.device("cpu"), view=0)
+        generator = self.generator(torch.device("cpu"))
         self.heads = ProjectionHeads(in_channels, dim, generator)
         self.classifier = BackgroundClassifier(dim, generator=generator)
         banks = 1 if self.config.shared_bank else num_views
@@ -78,7 +75,7 @@ class FBRLoss(nn.Module):
         self._check(view, index)
         config = self.config
         self.step += self.training and index == 0
-        generator = self._generator(view.features.device, index)
+        generator = self.generator(view.features.device, index)
         *projections, finite = self.heads(view.features)
         with torch.autocast(view.features.device.type, enabled=False):
             # At least float32, whatever the precision of the baseline.
@@ -141,14 +138,6 @@ class FBRLoss(nn.Module):
                 stacklevel=2,
             )
 
-    def get_extra_state(self) -> Tensor:
-        """The seed and the step counter, for the state dict."""
-        return torch.tensor([self.seed, self.step])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the seed and the step counter from a state dict."""
-        self.seed, self.step = state.tolist()
-
     def _update(
         self,
         bank: MemoryBank,
@@ -209,11 +198,6 @@ class FBRLoss(nn.Module):
         if scores.shape[-2:] != grid:
             scores = F.interpolate(scores, grid, mode="bilinear", align_corners=False)
         return fbr.background_target(scores, view.labels, self.config.seg_threshold)
-
-    def _generator(self, device: torch.device, view: int) -> torch.Generator:
-        """A generator on `device` for this step, view and process."""
-        state = np.random.SeedSequence((self.seed, self.step, view, rank())).generate_state(1, np.uint64)
-        return torch.Generator(device).manual_seed(int(state[0]))
 
     def _freeze_unused(self) -> None:
         """Parameters that only terms of weight 0 use need no gradient (DDP would wait for it)."""
