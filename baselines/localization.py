@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from baselines.scores import SeedScores
 from baselines.task import Batch, SeedTask
-from fbr_plugin.metrics import BoxAccuracy, BoxSweep, true_class_ranks
+from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox, true_class_ranks
+from fbr_plugin.metrics.boxes import SIZE
 from fbr_plugin.pipeline.inference import multi_scale_scores
 
 
@@ -23,12 +25,14 @@ class LocalizationScores(SeedScores):
         super().__init__(num_classes)
         self.boxes = BoxSweep()
         self.boxes_at_threshold = BoxAccuracy(threshold)
+        self.centre_box = CentreBox()
 
     def reset(self) -> None:
         """Forget all counts."""
         super().reset()
         self.boxes.reset()
         self.boxes_at_threshold.reset()
+        self.centre_box.reset()
 
     def update_boxes(self, batch: dict[str, Any], maps: Tensor, scores: Tensor) -> None:
         """Count the boxes of a batch.
@@ -41,15 +45,18 @@ class LocalizationScores(SeedScores):
         ranks = true_class_ranks(scores, batch["label"])
         for metric in (self.boxes, self.boxes_at_threshold):
             metric.update(maps, batch["boxes"], ranks)
+        self.centre_box.update(batch["boxes"], torch.tensor([maps.shape[1:]] * len(maps)))
 
     def compute(self) -> dict[str, float]:
         """The figures by name: of the boxes in percent where there are any, else of the seeds.
 
         GT-known, Top-1 and Top-5 are those at the given threshold; MaxBoxAcc and MaxBoxAccV2 are at the best.
+        Beside them is what a fixed box of the best size reaches, which any learned map should exceed.
         """
         if not self.boxes.update_called:
             return super().compute()
         sweep, fixed = self.boxes.compute(), self.boxes_at_threshold.compute()
+        centre = self.centre_box.compute()
         return {
             "gt_known_loc": fixed.gt_known,
             "top1_loc": fixed.top1,
@@ -57,6 +64,8 @@ class LocalizationScores(SeedScores):
             "max_box_acc": sweep.max_box_acc,
             "max_box_acc_v2": sweep.max_box_acc_v2,
             "box_threshold_oracle": sweep.oracle_threshold,
+            "centre_box_gt_known_loc": centre.gt_known,
+            "centre_box_max_box_acc_v2": centre.max_box_acc_v2,
         }
 
 
@@ -108,15 +117,36 @@ class LocalizationTask(SeedTask):
         maps, logits = self.scored_maps(image)
         return averaged_maps(maps, first_classes(logits, top_n))
 
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
+        """Count the seeds of a batch, or its boxes.
+
+        Returns:
+            With boxes, "maps": [B, H, W] what localizes the class, and "found": [B, 4] the boxes drawn from
+            it at `box_threshold`: x0, y0, x1, y1 in pixels of the image.
+        """
+        if "boxes" not in batch:
+            return super().test_step(batch, batch_idx)
+        maps = self._count_boxes(batch)
+        drawn = np.stack(
+            [self.scores.boxes_at_threshold.find(score) for score in maps.double().cpu().numpy()]
+        )
+        height, width = maps.shape[-2:]
+        return {"maps": maps, "found": torch.from_numpy(drawn * [width, height, width, height] / SIZE)}
+
     def _count(self, batch: Batch, scales: Any) -> None:
         if "boxes" not in batch:
             return super()._count(batch, scales)
+        self._count_boxes(batch)
+        return None
+
+    def _count_boxes(self, batch: Batch) -> Tensor:
+        """Count the boxes of a batch; returns what localizes the class: [B, H, W]."""
         image, label, top_n = batch["image"], batch["label"], self.hparams["top_n"]
         maps, logits = self.scored_maps(image)
         chosen = averaged_maps(maps, label if top_n is None else first_classes(logits, top_n))[:, None]
-        full = multi_scale_scores(lambda *_: chosen, image, label, self.stride, flip=False)
-        self.scores.update_boxes(batch, full[:, 0], logits)
-        return None
+        full = multi_scale_scores(lambda *_: chosen, image, label, self.stride, flip=False)[:, 0]
+        self.scores.update_boxes(batch, full, logits)
+        return full
 
 
 def first_classes(logits: Tensor, number: int) -> Tensor:

@@ -114,9 +114,10 @@ class SeedTask(LightningModule):
         """Count the seeds of a batch, at the validation scales."""
         self._count(batch, self.hparams["val_scales"])
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
         """Count the seeds of a batch, at all scales."""
         self._count(batch, self.hparams["scales"])
+        return None
 
     def on_validation_epoch_start(self) -> None:
         """Start a new count."""

@@ -17,6 +17,7 @@ IMAGES = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
 LABELS = torch.zeros(2, 4, 6, dtype=torch.long)
 LABELS[0, :2] = 2
 LABELS[1, 0, 0] = 255
+BOXES = torch.tensor([[1, 2, 9, 8], [0, 0, 23, 15]])
 SWEEP = figures.threshold_sweep([0.1, 0.2], {"CAM": [40.0, 50.0]}, {"CAM": {"oracle": 0.2, "honest": 0.1}})
 
 
@@ -37,13 +38,14 @@ def curves() -> Figure:
     [
         lambda: figures.seeds_over_images(IMAGES, LABELS, NAMES),
         lambda: figures.examples(IMAGES, LABELS, {"AMN": LABELS, "AMN + FBR": LABELS}, NAMES),
+        lambda: figures.boxes_over_images(IMAGES, IMAGES[:, 0], [BOXES, BOXES[:1]], BOXES),
         lambda: figures.nroi_clusters(IMAGES, LABELS - 1),
         lambda: figures.semantic_graph(torch.eye(3), NAMES),
         lambda: figures.semantic_graph(torch.zeros(26, 26), "abcdefghijklmnopqrstuvwxyz"),
         curves,
         lambda: SWEEP,
     ],
-    ids=["seeds", "examples", "nroi", "graph", "large graph", "losses", "sweep"],
+    ids=["seeds", "examples", "boxes", "nroi", "graph", "large graph", "losses", "sweep"],
 )
 def test_every_figure_is_saved_whole_and_rendered(draw: Callable[[], Figure], tmp_path: Path) -> None:
     figure = draw()
@@ -128,3 +130,11 @@ def test_mistakes_are_named() -> None:
         figures.seeds_over_images(IMAGES, (LABELS == 2) * 4, NAMES)
     with pytest.raises(ValueError, match=r"graph is \[2, 2\], but 3 foreground classes are named"):
         figures.semantic_graph(torch.eye(2), NAMES)
+
+
+def test_boxes_lie_over_image_and_map() -> None:
+    figure = figures.boxes_over_images(IMAGES, IMAGES[:, 0], [BOXES, BOXES[:1]], BOXES)
+    outlines = [[patch.get_bbox().bounds for patch in axes.patches] for axes in figure.axes]
+    assert outlines[0] == outlines[2] == [(0.5, 1.5, 9, 7), (-0.5, -0.5, 24, 16), (0.5, 1.5, 9, 7)]
+    assert outlines[1] == outlines[3] == [(0.5, 1.5, 9, 7), (-0.5, -0.5, 24, 16)]
+    assert legend(figure) == ["true", "found"]

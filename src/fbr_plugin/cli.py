@@ -24,6 +24,7 @@ import fbr_plugin.data
 from fbr_plugin.demo import demo
 from fbr_plugin.pipeline.evaluate import evaluate, format_table
 from fbr_plugin.training.callbacks import FBRFigures
+from fbr_plugin.training.localization_figure import LocalizationFigure
 from fbr_plugin.training.mixin import FBRMixin
 from fbr_plugin.training.random_state import RandomState
 from fbr_plugin.training.seed_writer import SeedWriter
@@ -99,6 +100,10 @@ class CommandLine(LightningCLI):
         self.trainer.loggers = [logger for logger in self.trainer.loggers if _starts(logger)]
         if not isinstance(self.model, FBRMixin):  # which brings its own
             self.trainer.callbacks.append(RandomState())  # type: ignore[attr-defined]
+
+    def before_test(self) -> None:
+        """Draw the boxes of a set that has some."""
+        self.trainer.callbacks.append(LocalizationFigure())  # type: ignore[attr-defined]
 
     def before_predict(self) -> None:
         """Write what is predicted."""

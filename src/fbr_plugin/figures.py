@@ -9,10 +9,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch.nn.functional as F
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -73,6 +74,32 @@ def examples(images: Maps, truths: Maps, methods: Mapping[str, Maps], class_name
         columns[name] = [_colours(label, class_names) for _, label in _pairs(images, labels)]
     shown = [label for labels in (truths, *methods.values()) for label in labels]
     return _class_legend(_grid(columns, vertical=True), shown, class_names)
+
+
+@_style
+def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: Maps) -> Figure:
+    """Draw images with their true boxes (white) and those found (red); below them the score maps.
+
+    Args:
+        images: N images [3, H, W] in [0, 1].
+        maps: N score maps [H, W] of any range.
+        boxes: for each image its true boxes [n, 4]: x0, y0, x1, y1 in pixels of the image.
+        found: N boxes [4].
+    """
+    heat = [colormaps["inferno"](_stretched(score))[..., :3] for score in maps]
+    over = [0.35 * photo + 0.65 * colour for photo, colour in zip(_photos(images), heat, strict=True)]
+    figure = _grid({"image": _photos(images), "score map": over})
+    per_strip = len(over)
+    for number, (true, drawn) in enumerate(zip(boxes, found, strict=True)):
+        for axes in (figure.axes[number], figure.axes[per_strip + number]):
+            for colour, own in (("white", true), ("#e6194b", drawn[None])):
+                for x0, y0, x1, y1 in own.tolist():
+                    corner, wide, high = (x0 - 0.5, y0 - 0.5), x1 - x0 + 1, y1 - y0 + 1
+                    axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=colour, linewidth=1.4))
+    names = {"true": "white", "found": "#e6194b"}
+    lines = [Patch(facecolor=colour, edgecolor=_INK, label=name) for name, colour in names.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2)
+    return figure
 
 
 @_style
@@ -204,6 +231,12 @@ def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray, NDArray[np.int64
 def _photos(images: Maps) -> list[NDArray]:
     """N images [3, H, W] in [0, 1] as the [H, W, 3] that matplotlib draws."""
     return [image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy() for image in images]
+
+
+def _stretched(score: Tensor) -> NDArray:
+    """A map [H, W] stretched to [0, 1]; a constant one becomes 0."""
+    above = (score - score.min()).double().cpu().numpy()
+    return above / (above.max() or 1.0)
 
 
 def _colours(label: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np.float64]:

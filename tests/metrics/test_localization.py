@@ -1,6 +1,7 @@
 """Localization metrics against plain loops over thresholds, pixels and boxes."""
 
 import math
+from collections.abc import Sequence
 from itertools import product
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fbr_plugin.metrics import BoxAccuracy, BoxSweep, PixelSweep, centre_box_baseline, true_class_ranks
+from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox, CentreBoxResult, PixelSweep, true_class_ranks
 
 SIZE = 224
 STEPS = [step * 0.001 for step in range(1000)]
@@ -27,6 +28,14 @@ def scene(seed: int, height: int = 90, width: int = 130) -> tuple[Tensor, Tensor
     bump = np.exp(-(((2 * x - x0 - x1) / (x1 - x0)) ** 2) - ((2 * y - y0 - y1) / (y1 - y0)) ** 2)
     noise = cv2.resize(rng.random((6, 6)), (28, 28))
     return torch.from_numpy(bump + noise), torch.from_numpy(boxes), (height, width)
+
+
+def centre_box(boxes: Sequence[Tensor], sizes: Tensor) -> CentreBoxResult:
+    """The centre box of images counted in two batches."""
+    metric = CentreBox()
+    metric.update(boxes[:1], sizes[:1])
+    metric.update(boxes[1:], sizes[1:])
+    return metric.compute()
 
 
 def overlap(first: list[int], second: list[int]) -> float:
@@ -187,7 +196,7 @@ def test_degenerate_boxes(boxes: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BoxSweep().update(torch.rand(1, 20, 30), [torch.tensor(boxes)])
     with pytest.raises(ValueError, match=message):
-        centre_box_baseline([torch.tensor(boxes)], torch.tensor([[20, 30]]))
+        CentreBox().update([torch.tensor(boxes)], torch.tensor([[20, 30]]))
 
 
 def test_a_box_of_one_pixel_counts() -> None:
@@ -214,8 +223,8 @@ def test_wrong_batches() -> None:
         BoxAccuracy(1.5)
     with pytest.raises(ValueError, match=r"masks must be \[B, H, W\], got \(2, 8\)"):
         PixelSweep().update(maps, torch.zeros(2, 8, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"sizes must be \[N, 2\] for 0 images"):
-        centre_box_baseline([], torch.zeros(0, 2))
+    with pytest.raises(ValueError, match=r"sizes must be \[B, 2\] for 1 images; got \(2,\)"):
+        CentreBox().update([box], torch.zeros(2))
 
 
 def test_pixel_sweep_equals_a_loop_over_thresholds() -> None:
@@ -266,9 +275,9 @@ def test_centre_box() -> None:
     middle = torch.stack([sizes[:, 1], sizes[:, 0], 3 * sizes[:, 1] - 4, 3 * sizes[:, 0] - 4], 1) // 4
     boxes = [box[None] for box in middle]
     boxes[2] = torch.cat([torch.tensor([[0, 0, 5, 5]]), boxes[2]])
-    result = centre_box_baseline(boxes, sizes)
+    result = centre_box(boxes, sizes)
     assert (result.gt_known, result.max_box_acc_v2) == (100, 100)
-    aside = centre_box_baseline([torch.tensor([[0, 0, 9, 9]]), boxes[0]], sizes[[1, 0]])
+    aside = centre_box([torch.tensor([[0, 0, 9, 9]]), boxes[0]], sizes[[1, 0]])
     assert aside.gt_known == 50
     assert aside.max_box_acc_v2 == pytest.approx(50)
 
@@ -280,7 +289,7 @@ def test_centre_box_equals_a_loop_over_sizes() -> None:
         box = [(SIZE - wide) // 2, (SIZE - high) // 2, (SIZE + wide) // 2 - 1, (SIZE + high) // 2 - 1]
         overlaps = [max(overlap(box, other) for other in given.tolist()) for given in boxes]
         best = {b: max(best[b], 100 * np.mean([value >= b for value in overlaps])) for b in best}
-    result = centre_box_baseline(boxes, torch.tensor(sizes))
+    result = centre_box(boxes, torch.tensor(sizes))
     assert result.gt_known == pytest.approx(best[0.5])
     assert result.max_box_acc_v2 == pytest.approx(np.mean(list(best.values())))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from pytorch_lightning import LightningDataModule
 from random_data import NUM_CLASSES
 from test_baselines import build, trainer
@@ -13,7 +14,9 @@ from torch.utils.data import DataLoader
 
 from baselines import BAS, BASFBR, CAM
 from baselines.localization import LocalizationTask, averaged_maps, first_classes
-from fbr_plugin.metrics import BoxAccuracy, BoxSweep
+from fbr_plugin import figures
+from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox
+from fbr_plugin.training.localization_figure import LocalizationFigure
 
 BOX = (8, 4, 23, 19)
 
@@ -79,9 +82,10 @@ def test_scores_are_those_of_the_metrics(kind: type[LocalizationTask], tmp_path:
     model, data = build(kind, box_threshold=0.4), Boxes()
     scores = trainer(tmp_path).test(model, data, verbose=False)[0]
     names = ("gt_known_loc", "top1_loc", "top5_loc", "max_box_acc", "max_box_acc_v2", "box_threshold_oracle")
-    assert scores.keys() == {f"test/{name}" for name in names}
+    fixed_box = ("centre_box_gt_known_loc", "centre_box_max_box_acc_v2")
+    assert scores.keys() == {f"test/{name}" for name in (*names, *fixed_box)}
 
-    sweep, fixed = BoxSweep(), BoxAccuracy(0.4)
+    sweep, fixed, centre = BoxSweep(), BoxAccuracy(0.4), CentreBox()
     model.eval()
     for batch in data.test_dataloader():
         with torch.no_grad():
@@ -92,10 +96,32 @@ def test_scores_are_those_of_the_metrics(kind: type[LocalizationTask], tmp_path:
         rank = (logits[0] > logits[0, batch["label"][0].argmax()]).sum()[None]
         for metric in (sweep, fixed):
             metric.update(grown, batch["boxes"], rank)
+        centre.update(batch["boxes"], torch.tensor([[height, width]]))
+    assert scores["test/centre_box_gt_known_loc"] == centre.compute().gt_known
+    assert scores["test/centre_box_max_box_acc_v2"] == pytest.approx(centre.compute().max_box_acc_v2)
     assert scores["test/gt_known_loc"] == fixed.compute().gt_known
     assert scores["test/top1_loc"] == fixed.compute().top1
     assert scores["test/max_box_acc"] == sweep.compute().max_box_acc
     assert scores["test/max_box_acc_v2"] == pytest.approx(sweep.compute().max_box_acc_v2)
+
+
+@pytest.mark.parametrize("number", [1, 3, 9])
+def test_the_figure_of_a_test(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five images, one a batch: examples at even distances, and no more than there are."""
+    drawn: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(figures, "boxes_over_images", lambda *columns: drawn.append(columns) or Figure())
+    run = trainer(tmp_path, callbacks=[LocalizationFigure(number)])
+    run.test(Perfect(box_threshold=0.5), Boxes(), verbose=False)
+    images, maps, boxes, found = drawn[0]
+    assert len(images) == len(maps) == len(boxes) == len(found) == min(number, 5)
+    classes = [int(image[:, BOX[1] : BOX[3], BOX[0] : BOX[2]].mean((1, 2)).argmax()) for image in images]
+    assert classes == {1: [0], 3: [0, 1, 0], 9: [0, 1, 2, 0, 1]}[number]
+    for true, own, predicted in zip(classes, boxes, found, strict=True):
+        assert own.tolist() == [list(BOX)]
+        assert bool((predicted - own[0]).abs().max() < 4) == (true > 0)
+    assert (tmp_path / "figures" / "boxes.png").is_file()
+    with pytest.raises(ValueError, match="num_images=0"):
+        LocalizationFigure(0)
 
 
 @pytest.mark.parametrize("encoder", ["small", "resnet18"])

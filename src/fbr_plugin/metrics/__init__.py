@@ -1,14 +1,13 @@
 """Metrics over a whole set, streaming: every state is an integer histogram that ranks add up."""
 
 from fbr_plugin.metrics.agreement import AgreementResult, ViewAgreement
+from fbr_plugin.metrics.centre_box import CentreBox, CentreBoxResult
 from fbr_plugin.metrics.cooccurrence import CooccurrenceResult, CooccurrenceSweep
 from fbr_plugin.metrics.localization import (
     BoxAccuracy,
     BoxResult,
     BoxSweep,
     BoxSweepResult,
-    CentreBoxResult,
-    centre_box_baseline,
     true_class_ranks,
 )
 from fbr_plugin.metrics.pixels import PixelResult, PixelSweep
@@ -20,6 +19,7 @@ __all__ = [
     "BoxResult",
     "BoxSweep",
     "BoxSweepResult",
+    "CentreBox",
     "CentreBoxResult",
     "CooccurrenceResult",
     "CooccurrenceSweep",
@@ -30,6 +30,5 @@ __all__ = [
     "SegmentationScore",
     "SweepResult",
     "ViewAgreement",
-    "centre_box_baseline",
     "true_class_ranks",
 ]

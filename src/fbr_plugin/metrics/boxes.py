@@ -16,6 +16,9 @@ SIZE = 224
 THRESHOLDS = np.arange(0, 1, 0.001)
 """The thresholds, as shares of a map's maximum."""
 
+IOUS = (0.3, 0.5, 0.7)
+"""The overlaps with a true box from which a box is right."""
+
 
 def check_batch(maps: Tensor, truths: Sequence[Tensor] | Tensor, sizes: Tensor | None) -> None:
     """Raise unless a batch holds finite score maps and as many truths and sizes.

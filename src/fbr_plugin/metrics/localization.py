@@ -12,10 +12,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fbr_plugin.metrics.boxes import (
-    SIZE,
+    IOUS,
     THRESHOLDS,
     box_iou,
-    centred_boxes,
     check_batch,
     clip_boxes,
     component_box,
@@ -24,8 +23,6 @@ from fbr_plugin.metrics.boxes import (
     resize_map,
     scale_boxes,
 )
-
-IOUS = (0.3, 0.5, 0.7)
 
 
 class BoxResult(NamedTuple):
@@ -202,62 +199,16 @@ class BoxAccuracy(_BoxMetric):
             raise ValueError(f"threshold must be 0 or more and below 1, got {threshold}")
         self.threshold = threshold
 
+    def find(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Find the box [4] of scores: [h, w], on the grid of `SIZE` x `SIZE`."""
+        return component_box(resize_map(normalise_map(score), cv2.INTER_LINEAR) > self.threshold)
+
     def judge(self, score: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        resized = resize_map(normalise_map(score), cv2.INTER_LINEAR)
-        found = component_box(resized > self.threshold)
-        return np.array([[(box_iou(found[None], boxes) > 0.5).any()]])
+        return np.array([[(box_iou(self.find(score)[None], boxes) > 0.5).any()]])
 
     def compute(self) -> BoxResult:
         """Return the figures of the whole set."""
         return self._results()[0]
-
-
-class CentreBoxResult(NamedTuple):
-    """What one box in the middle of every image reaches, in percent.
-
-    Attributes:
-        gt_known: overlap with a true box at IoU 0.5, with the best size.
-        max_box_acc_v2: mean over the IoUs 0.3, 0.5 and 0.7, each with its best size.
-        width: that of the box of `gt_known`, as a share of the image's.
-        height: the same for its height.
-    """
-
-    gt_known: float
-    max_box_acc_v2: float
-    width: float
-    height: float
-
-
-def centre_box_baseline(boxes: Sequence[Tensor], sizes: Tensor) -> CentreBoxResult:
-    """Accuracy of a fixed box in the middle of every image, which any learned map should exceed.
-
-    Its size, a share of the image's width and height, is the best of all in steps of 1/56, chosen with the
-    boxes like the oracle thresholds of `BoxSweep`.
-
-    Args:
-        boxes: for each of N images its true boxes [n, 4].
-        sizes: [N, 2] heights and widths of the images.
-    """
-    if sizes.shape != (len(boxes), 2) or not len(boxes):
-        raise ValueError(
-            f"sizes must be [N, 2] for {len(boxes)} images, one or more; got {tuple(sizes.shape)}"
-        )
-    sides = np.arange(4, SIZE + 1, 4)
-    candidates = centred_boxes(sides).reshape(-1, 4)
-    hits = np.zeros((len(IOUS), len(candidates)), np.int64)
-    for given, (height, width) in zip(boxes, sizes.tolist(), strict=True):
-        inside, _ = clip_boxes(given.cpu().double().numpy(), height, width)
-        overlap = box_iou(candidates, scale_boxes(inside, height, width).astype(np.int64)).max(1)
-        hits += overlap >= np.array(IOUS)[:, None]
-    shares = 100 * hits / len(boxes)
-    at_half = shares[IOUS.index(0.5)]
-    width_index, height_index = divmod(int(at_half.argmax()), len(sides))
-    return CentreBoxResult(
-        gt_known=float(at_half.max()),
-        max_box_acc_v2=float(shares.max(1).mean()),
-        width=float(sides[width_index] / SIZE),
-        height=float(sides[height_index] / SIZE),
-    )
 
 
 def true_class_ranks(scores: Tensor, label: Tensor) -> Tensor:
