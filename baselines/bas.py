@@ -164,15 +164,15 @@ class BAS(LocalizationTask):
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to the maps of the seeds: [B, C, h3, w3], or [B, 2C, h3, w3] for "both"."""
-        class_maps, maps, _ = self(image)
+        class_maps, maps, levels = self(image)
         cam = _fit(class_maps.relu(), maps)
         parts = {"generator": [maps], "cam": [cam], "both": [maps, cam]}[self.hparams["seeds"]]
-        return self._crop(torch.cat(parts, 1), image)
+        return self._crop(self.gated(torch.cat(parts, 1), levels), image)
 
     def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map image: [B, 3, H, W] to M [B, C, h3, w3] and class logits [B, C]."""
-        class_maps, maps, _ = self(image)
-        return self._crop(maps, image), class_maps.mean((2, 3)).float()
+        class_maps, maps, levels = self(image)
+        return self._crop(self.gated(maps, levels), image), class_maps.mean((2, 3)).float()
 
     def finish(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""

@@ -81,12 +81,13 @@ class CAM(LocalizationTask):
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] and label: [B, C] to class activation maps [B, C, h, w], at least 0."""
-        return self.head(self.encoder(image)[-1]).relu().float()
+        levels = self.encoder(image)
+        return self.gated(self.head(levels[-1]).relu().float(), levels)
 
     def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map image: [B, 3, H, W] to class activation maps [B, C, h, w], at least 0, and logits [B, C]."""
         logits, levels = self(image)
-        return self.head(levels[-1]).relu().float(), logits.float()
+        return self.gated(self.head(levels[-1]).relu().float(), levels), logits.float()
 
     def finish(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C, H, W] by the image labels and divide each map by its maximum."""

@@ -130,7 +130,8 @@ class PPC(SeedTask):
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] and label: [B, C] to refined maps [B, C, h, w], at least 0."""
-        return self(image, label).refined[:, 1:]
+        maps = self(image, label)
+        return self.gated(maps.refined[:, 1:], maps.levels)
 
     def finish(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C, H, W] by the image labels and bring each map to [0, 1]."""

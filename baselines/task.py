@@ -64,6 +64,7 @@ class SeedTask(LightningModule):
         self.num_classes = num_classes
         self.encoder = build_encoder(encoder, output_stride, pretrained, weights)
         self.feature_channels = self.encoder.channels[-1]
+        self.level_channels = sum(self.encoder.channels)
         self.stride = self.encoder.stride
         self.scores = SeedScores(num_classes)
 
@@ -84,6 +85,21 @@ class SeedTask(LightningModule):
     def finish(self, scores: Tensor, batch: Batch) -> Tensor:
         """Turn scores: [B, C or 1+C, H, W] at the image's size into a seed of the same shape in [0, 1]."""
         raise NotImplementedError
+
+    def class_gate(self, levels: Sequence[Tensor]) -> Tensor | None:
+        """What a plug-in knows of each class at the pixels of feature levels: [B, C, h, w] in (0, 1]."""
+        return None
+
+    def gated(self, scores: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """Gate scores: maps [B, n*C, h, w] or logits [B, 1+C, h, w] of an image with these feature levels."""
+        gate = self.class_gate(levels)
+        if gate is None:
+            return scores
+        if gate.shape[-2:] != scores.shape[-2:]:
+            gate = interpolate(gate, scores.shape[-2:], mode="bilinear", align_corners=False)
+        if scores.shape[1] == self.num_classes + 1:
+            return torch.cat([scores[:, :1], scores[:, 1:] + gate.log()], 1)
+        return scores * gate.repeat(1, scores.shape[1] // self.num_classes, 1, 1)
 
     def view_scores(self, batch: Batch, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Scores [B, C or 1+C, H, W] of the images and of their mirror images, each averaged over scales."""

@@ -39,13 +39,14 @@ def curves() -> Figure:
         lambda: figures.seeds_over_images(IMAGES, LABELS, NAMES),
         lambda: figures.examples(IMAGES, LABELS, {"AMN": LABELS, "AMN + FBR": LABELS}, NAMES),
         lambda: figures.boxes_over_images(IMAGES, IMAGES[:, 0], [BOXES, BOXES[:1]], BOXES),
+        lambda: figures.class_maps(IMAGES, {"seed": IMAGES[:, 0], "gate": IMAGES[:, 1, :4, :6]}),
         lambda: figures.nroi_clusters(IMAGES, LABELS - 1),
         lambda: figures.semantic_graph(torch.eye(3), NAMES),
         lambda: figures.semantic_graph(torch.zeros(26, 26), "abcdefghijklmnopqrstuvwxyz"),
         curves,
         lambda: SWEEP,
     ],
-    ids=["seeds", "examples", "boxes", "nroi", "graph", "large graph", "losses", "sweep"],
+    ids=["seeds", "examples", "boxes", "class maps", "nroi", "graph", "large graph", "losses", "sweep"],
 )
 def test_every_figure_is_saved_whole_and_rendered(draw: Callable[[], Figure], tmp_path: Path) -> None:
     figure = draw()

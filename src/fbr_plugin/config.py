@@ -27,6 +27,10 @@ class FBRConfig:
         weight_seg: of the background segmentation loss.
         weight_sim: of the separation of the two projections.
         warmup_steps: steps at the start in which the bank fills and both contrasts are 0.
+        gate: ours: lower a class's scores where background that occurs without the class explains a pixel.
+        gate_prototypes: prototypes of a class, for the gate.
+        gate_words: kinds of background that the gate tells apart.
+        gate_temperature: of the gate's sigmoid.
 
     Raises:
         ValueError: a value out of its range; the message names the field, the value and the range.
@@ -51,6 +55,10 @@ class FBRConfig:
     weight_seg: float = 0.1
     weight_sim: float = 0.1
     warmup_steps: int = 0
+    gate: bool = False
+    gate_prototypes: int = 16
+    gate_words: int = 64
+    gate_temperature: float = 0.03
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -76,6 +84,11 @@ class FBRConfig:
         both baselines, and so has this preset, with the weight of PPC.
         """
         return cls()
+
+    @classmethod
+    def recommended(cls) -> "FBRConfig":
+        """Ours: the class-aware gate alone (docs/effect.md says what it brings, and what the losses do)."""
+        return cls(gate=True, weight_fg=0.0, weight_bg=0.0, weight_seg=0.0, weight_sim=0.0)
 
     @classmethod
     def ppc(cls) -> "FBRConfig":

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
 from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, PPC, PPCFBR
-from fbr_plugin import figures
+from fbr_plugin import FBRConfig, figures
 from fbr_plugin.data import FolderDataModule, SyntheticDataModule
 from fbr_plugin.data.loading import WSSSDataModule
 from fbr_plugin.data.transforms import denormalise
@@ -58,6 +58,7 @@ def demo(
     data: Path | None = None,
     preset: Literal["default", "hard", "control"] = "default",
     baseline: Literal["amn", "ppc", "bas"] = "amn",
+    fbr: Literal["recommended", "amn", "ppc"] = "recommended",
     encoder: str = "small",
     size: int | None = None,
     cam_steps: int = 500,
@@ -75,6 +76,7 @@ def demo(
         data: one's own folder (JPEGImages, SegmentationClass, ImageSets, classes.txt) in place of the scenes.
         preset: how often classes of the scenes co-occur with their textures.
         baseline: what FBR is added to.
+        fbr: its settings: ours with the class-aware gate, or those published for AMN or PPC.
         encoder: "small", or the name of a timm model, trained from scratch.
         size: pixels of a side of the scenes (64 unless given), or of the longer side of own images (128).
         cam_steps: training steps of the CAM classifier.
@@ -84,6 +86,7 @@ def demo(
         "data": data and str(data),
         "preset": preset,
         "baseline": baseline,
+        "fbr": fbr,
         "encoder": encoder,
         "size": size or (128 if data else 64),
         "cam_steps": cam_steps,
@@ -136,12 +139,13 @@ def _run(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path)
     module = _data_module(seed, settings, folder / "labels")
     models: dict[str, Any] = {"CAM": cam}
     bare, plugged, own = BASELINES[settings["baseline"]]
-    for arm, name in (
-        (bare, settings["baseline"].upper()),
-        (plugged, f"{settings['baseline'].upper()} + FBR"),
+    for arm, name, fbr in (
+        (bare, settings["baseline"].upper(), {}),
+        (plugged, f"{settings['baseline'].upper()} + FBR", {"fbr": getattr(FBRConfig, settings["fbr"])()}),
     ):
         pl.seed_everything(seed, verbose=False)
-        models[name] = arm(module.num_classes, weights=str(checkpoint), poly_power=0.9, **{**common, **own})
+        options = {"weights": str(checkpoint), "poly_power": 0.9, **common, **own, **fbr}
+        models[name] = arm(module.num_classes, **options)
         print(f"seed {seed}: {name}")
         trainer, seconds[name], recorders[name] = _fit(models[name], module, settings["steps"], folder)
         scores[name] = _score(trainer, models[name], module)
@@ -217,6 +221,18 @@ def _draw(
     terms, images = models[plugged].fbr_terms, [_photo(image) for image in recorders[plugged].images]
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
     figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
+    if models[plugged].fbr.gate is not None:
+        classes = [int(item["label"].argmax()) for item in items]
+        with torch.no_grad():
+            gates = [
+                models[plugged].class_gate(models[plugged].encoder(item["image"][None]))[0] for item in items
+            ]
+        columns = {bare: [_seed(models[bare], item) for item in items], "gate": gates}
+        columns[plugged] = [_seed(models[plugged], item) for item in items]
+        own = {
+            title: [m[c] for m, c in zip(column, classes, strict=True)] for title, column in columns.items()
+        }
+        figures.save(figures.class_maps(photos, own), folder / "gate.png")
     curves = {name: recorders[name].curves for name in (bare, plugged)}
     figures.save(figures.loss_curves(curves), folder / "losses.png")
     kinds = ("oracle", "honest")
@@ -232,9 +248,13 @@ def _photo(image: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def _seed(model: Any, item: dict[str, Any]) -> Tensor:
+    """The foreground of the seed of one item: [C, H, W]."""
+    batch = {key: value[None] for key, value in item.items() if isinstance(value, Tensor)}
+    return model.predict_step({**batch, "id": [item["id"]]}, 0)["seed"][0][-model.num_classes :]
+
+
 def _label_map(model: Any, item: dict[str, Any], threshold: float) -> Tensor:
     """The seed of one item, cut at a threshold: [H, W]."""
-    batch = {key: value[None] for key, value in item.items() if isinstance(value, Tensor)}
-    seed = model.predict_step({**batch, "id": [item["id"]]}, 0)["seed"][0][-model.num_classes :]
-    score, best = seed.max(0)
+    score, best = _seed(model, item).max(0)
     return torch.where(score > threshold, best + 1, 0)

@@ -36,6 +36,15 @@ def all_agree(flag: Tensor) -> Tensor:
     return agreed.bool()
 
 
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Add a tensor over all processes, without gradient and without a host read."""
+    if not is_distributed():
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Concatenate tensors along their first axis over all processes, in rank order; without gradient.
 

@@ -86,8 +86,7 @@ def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: 
         boxes: for each image its true boxes [n, 4]: x0, y0, x1, y1 in pixels of the image.
         found: N boxes [4].
     """
-    heat = [colormaps["inferno"](_stretched(score))[..., :3] for score in maps]
-    over = [0.35 * photo + 0.65 * colour for photo, colour in zip(_photos(images), heat, strict=True)]
+    over = _heat(images, [(score - score.min()) / (score.max() - score.min() or 1) for score in maps])
     figure = _grid({"image": _photos(images), "score map": over})
     per_strip = len(over)
     for number, (true, drawn) in enumerate(zip(boxes, found, strict=True)):
@@ -100,6 +99,18 @@ def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: 
     lines = [Patch(facecolor=colour, edgecolor=_INK, label=name) for name, colour in names.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=2)
     return figure
+
+
+@_style
+def class_maps(images: Maps, maps: Mapping[str, Maps]) -> Figure:
+    """Draw a row an image: the image, and maps of one class laid over it, such as a seed and its gate.
+
+    Args:
+        images: N images [3, H, W] in [0, 1].
+        maps: title -> N maps [h, w] in [0, 1].
+    """
+    columns = {"image": _photos(images), **{title: _heat(images, own) for title, own in maps.items()}}
+    return _grid(columns, vertical=True)
 
 
 @_style
@@ -233,10 +244,17 @@ def _photos(images: Maps) -> list[NDArray]:
     return [image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy() for image in images]
 
 
-def _stretched(score: Tensor) -> NDArray:
-    """A map [H, W] stretched to [0, 1]; a constant one becomes 0."""
-    above = (score - score.min()).double().cpu().numpy()
-    return above / (above.max() or 1.0)
+def _heat(images: Maps, maps: Maps) -> list[NDArray]:
+    """Each image [H, W, 3] under the colours of its map [h, w] in [0, 1]."""
+    photos = _photos(images)
+    grown = (
+        F.interpolate(own[None, None].double().cpu(), photo.shape[:2], mode="bilinear")[0, 0].numpy()
+        for photo, own in zip(photos, maps, strict=True)
+    )
+    return [
+        (1 - _OPACITY) * photo + _OPACITY * colormaps["inferno"](own)[..., :3]
+        for photo, own in zip(photos, grown, strict=True)
+    ]
 
 
 def _colours(label: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np.float64]:

@@ -37,6 +37,7 @@ def record(monkeypatch, name: str) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("logits", [True, False])
 def test_every_term_equals_the_naive_one(logits, monkeypatch):
+    torch.manual_seed(0)  # the order of tests must not decide which rounding is met
     loss = FBRLoss(5, 3, CONFIG)
     loss(make_view(9))  # something in the bank
     loss.classifier.dropout = 0.0
@@ -88,7 +89,7 @@ def test_every_term_equals_the_naive_one(logits, monkeypatch):
         for gradient, reference in zip(gradients, naive_gradients, strict=True):
             if reference is None:
                 reference = torch.zeros_like(gradient)
-            torch.testing.assert_close(gradient, reference, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(gradient, reference, rtol=1e-5, atol=2e-7)
 
 
 @pytest.mark.parametrize("term", ["fg", "bg"])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
+from fbr_plugin.modules.class_gate import ClassAwareGate
 from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
 from fbr_plugin.modules.memory_bank import MemoryBank
 from fbr_plugin.modules.step_random import StepRandom
@@ -33,6 +34,8 @@ class FBRLoss(StepRandom):
         num_classes: C, foreground classes.
         config: settings; None takes `FBRConfig()`.
         num_views: views of a step; with `config.shared_bank` False each has a bank of its own.
+        level_channels: channels of all of a view's `levels` together, for the class-aware gate; None: a
+            view has no levels, and its features take their place.
 
     Raises:
         ValueError: fewer than 1 channel, class or view.
@@ -41,7 +44,12 @@ class FBRLoss(StepRandom):
     skipped: Tensor
 
     def __init__(
-        self, in_channels: int, num_classes: int, config: FBRConfig | None = None, num_views: int = 1
+        self,
+        in_channels: int,
+        num_classes: int,
+        config: FBRConfig | None = None,
+        num_views: int = 1,
+        level_channels: int | None = None,
     ) -> None:
         super().__init__()
         if min(in_channels, num_classes, num_views) < 1:
@@ -59,6 +67,8 @@ class FBRLoss(StepRandom):
         self.classifier = BackgroundClassifier(dim, generator=generator)
         banks = 1 if self.config.shared_bank else num_views
         self.banks = nn.ModuleList(MemoryBank(self.config.bank_size, dim, num_classes) for _ in range(banks))
+        channels = in_channels if level_channels is None else level_channels
+        self.gate = ClassAwareGate(channels, num_classes, self.config) if self.config.gate else None
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
         self._freeze_unused()
 
@@ -83,9 +93,14 @@ class FBRLoss(StepRandom):
                 z.to(torch.promote_types(z.dtype, torch.float32)) for z in projections
             )
             maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, config.background_score)
+            levels = view.levels or (view.features,)
             pseudo_labels = maps.normalised.argmax(1)
             bank = cast(MemoryBank, self.banks[index % len(self.banks)])
             assignments = self._update(bank, background, pseudo_labels, view.labels, finite, generator)
+            if self.gate is not None and self.training:
+                raw = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
+                own = self.generator(view.features.device, self.num_views + index)
+                self.gate.observe(levels, raw, view.labels, pseudo_labels == 0, finite, self.step, own)
             hard = fbr.hard_pixels(
                 maps,
                 pseudo_labels,

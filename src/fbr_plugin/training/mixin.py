@@ -1,6 +1,6 @@
 """FBR for a LightningModule, by inheritance."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -95,7 +95,8 @@ class FBRMixin(_Module):
                 "(channels of the encoder's features) and num_classes (foreground classes), set in the "
                 "baseline's constructor or as class attributes"
             )
-        self.fbr = FBRLoss(self.feature_channels, self.num_classes, config, self.num_views)
+        levels = getattr(self, "level_channels", None)
+        self.fbr = FBRLoss(self.feature_channels, self.num_classes, config, self.num_views, levels)
         # What the figures show: the last step's terms of the first view, detached.
         self.fbr_terms: FBRTerms | None = None
         self._captured: dict[str, Any] = {}
@@ -106,6 +107,7 @@ class FBRMixin(_Module):
             *getattr(self, "_ddp_params_and_buffers_to_ignore", []),
             *(f"fbr.banks.{name}" for name, _ in self.fbr.banks.named_buffers()),
             "fbr.skipped",
+            *(f"fbr.gate.{name}" for name, _ in (self.fbr.gate or nn.Module()).named_buffers()),
         ]
 
     def dense_views(self, batch: Any, outputs: Any) -> list[DenseView]:
@@ -122,6 +124,10 @@ class FBRMixin(_Module):
                 "dense_views(batch, outputs)"
             )
         return outputs["views"]
+
+    def class_gate(self, levels: Sequence[Tensor]) -> Tensor | None:
+        """The class-aware gate of an image's feature levels [B, L_j, h_j, w_j]: [B, C, h, w], or None."""
+        return None if self.fbr.gate is None else self.fbr.gate(levels)
 
     def training_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """The baseline's step, with FBR's terms added to its loss."""

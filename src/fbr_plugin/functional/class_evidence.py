@@ -1,0 +1,145 @@
+"""What image labels know of a pixel: how near it is to a class, and to background that lives without it.
+
+Ours, not part of the published method. All rows and maps are of unit length, so that products are cosines.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbr_plugin.functional.kmeans import kmeans
+
+
+class Words(NamedTuple):
+    """The kinds of background of a set.
+
+    Attributes:
+        centres: [M, L] of unit length; rows that are not used are 0.
+        foreign: [M, C] bool, whether a word is background that occurs without a class.
+    """
+
+    centres: Tensor
+    foreign: Tensor
+
+
+class Affinity(NamedTuple):
+    """How near pixels are to each class and to its foreign background.
+
+    Attributes:
+        own: [B, C, h, w] cosine to the nearest prototype of the class; infinite for a class without any.
+        foreign: [B, C, h, w] cosine to the nearest word foreign to the class; -infinite where there is none.
+    """
+
+    own: Tensor
+    foreign: Tensor
+
+
+@torch.no_grad()
+def describe(levels: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
+    """Describe each pixel by all levels: each brought to unit length and averaged over the grid's cells.
+
+    Args:
+        levels: maps [B, L_j, h_j, w_j].
+        grid: h and w.
+
+    Returns:
+        [B, sum of L_j, h, w] of unit length, float32.
+    """
+    with torch.autocast(levels[0].device.type, enabled=False):
+        parts = [F.normalize(_pooled(level.float(), grid), dim=1) for level in levels]
+        return F.normalize(torch.cat(parts, 1), dim=1)
+
+
+def _pooled(level: Tensor, grid: Sequence[int]) -> Tensor:
+    size = (grid[0], grid[1])
+    return level if level.shape[-2:] == size else F.adaptive_avg_pool2d(level, size)
+
+
+@torch.no_grad()
+def background_words(
+    rows: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    number: int,
+    least: int = 2,
+    generator: torch.Generator | None = None,
+) -> Words:
+    """Cluster background pixels into words, each foreign to the classes that images of its pixels lack.
+
+    Args:
+        rows: [N, L] background pixels, of unit length.
+        labels: [N, C] labels of the images they came from.
+        mask: [N] bool, the rows that take part.
+        number: M, words.
+        least: pixels of images without a class that make a word foreign to it.
+        generator: source of randomness.
+    """
+    clusters = kmeans(rows[None], mask[None], number, generator=generator)
+    member = F.one_hot(clusters.assignments[0].clamp_min(0), number).float() * mask[:, None]
+    lacking = member.T @ (labels <= 0).float()
+    return Words(F.normalize(clusters.centroids[0], dim=-1), lacking >= least)
+
+
+@torch.no_grad()
+def affinity(pixels: Tensor, prototypes: Tensor, words: Words) -> Affinity:
+    """Compare pixels with the prototypes of each class and with the background foreign to it.
+
+    Args:
+        pixels: [B, L, h, w] of unit length.
+        prototypes: [C, K, L] of unit length; rows of zeros do not take part.
+        words: the kinds of background.
+    """
+    rows = pixels.flatten(2).transpose(1, 2)
+    used = prototypes.any(-1)
+    own = (rows @ prototypes.flatten(0, 1).T).unflatten(-1, used.shape).masked_fill(~used, -torch.inf)
+    own = own.amax(-1).masked_fill(~used.any(1), torch.inf)
+    to_words = rows @ words.centres.T
+    foreign = torch.stack(
+        [to_words.masked_fill(~allowed, -torch.inf).amax(-1) for allowed in words.foreign.T], -1
+    )
+    grid = pixels.shape[-2:]
+    return Affinity(own.transpose(1, 2).unflatten(-1, grid), foreign.transpose(1, 2).unflatten(-1, grid))
+
+
+@torch.no_grad()
+def reach(foreign: Tensor, scores: Tensor, labels: Tensor, quantile: float, sure: float = 0.05) -> Tensor:
+    """How near foreign words come to background: a quantile over the sure background of the class's images.
+
+    Args:
+        foreign: [B, C, h, w] of `Affinity`.
+        scores: [B, C, h, w] in [0, 1].
+        labels: [B, C] image labels.
+        quantile: in [0, 1].
+        sure: a pixel with a lower score is sure background of the class.
+
+    Returns:
+        [C] cosines; nan for a class without such pixels.
+    """
+    background = (labels[..., None, None] > 0) & (scores < sure)
+    values = foreign.masked_fill(~background, torch.nan).transpose(0, 1).flatten(1)
+    return values.nanquantile(quantile, dim=1)
+
+
+@torch.no_grad()
+def gate(near: Affinity, reach: Tensor, temperature: float, reach_temperature: float) -> Tensor:
+    """Lower a class where foreign background explains a pixel, and better than the class does.
+
+    (1 - sigmoid((f - r) / T_r) sigmoid((f - o) / T)) ** 2 with the cosines o to the class's nearest prototype
+    and f to the nearest foreign word, and the reach r of foreign words: where a class's background never
+    occurs without the class, no foreign word comes near it, and the gate is 1.
+
+    Args:
+        near: how near the pixels are.
+        reach: [C]; infinite for a class that is not to be gated.
+        temperature: T.
+        reach_temperature: T_r.
+
+    Returns:
+        [B, C, h, w] in (0, 1].
+    """
+    background = torch.sigmoid((near.foreign - reach[:, None, None]) / reach_temperature)
+    better = torch.sigmoid((near.foreign - near.own) / temperature)
+    return (1 - background * better).clamp_min(torch.finfo(better.dtype).eps).square()
