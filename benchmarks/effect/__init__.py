@@ -1,0 +1,1 @@
+"""What FBR does to seeds, measured in paired runs."""

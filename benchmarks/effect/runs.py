@@ -1,0 +1,178 @@
+"""One training run of a stage, paired by seed: the same data, initialisation and batches in every variant."""
+
+import json
+import logging
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR
+from benchmarks.effect.variants import Variant
+from fbr_plugin.data import FolderDataModule, SyntheticDataModule
+from fbr_plugin.data.loading import WSSSDataModule
+from fbr_plugin.data.scenes import PRESETS, ScenePreset
+from fbr_plugin.report import write_whole
+from fbr_plugin.training.seed_writer import SeedWriter
+
+SCENES = {**PRESETS, "never": ScenePreset(p_co=0.85, p_stray=0.0, p_hide=0.15)}
+COMMON: dict[str, Any] = {"scales": (1.0,), "optimizer": "AdamW", "warmup_steps": 20}
+# The baseline bare and with FBR, its training steps, and settings for small images.
+STAGES: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
+    "cam": (CAM, CAMFBR, 500, {"lr": 3e-3, "head_lr": 3e-3, "weight_decay": 1e-3}),
+    "amn": (AMN, AMNFBR, 150, {"rates": (1, 2, 4), "lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9}),
+    "ppc": (PPC, PPCFBR, 150, {"lr": 5e-4, "head_lr": 1e-3, "dropout": 0.0, "poly_power": 0.9}),
+    "bas": (BAS, BASFBR, 150, {"lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9}),
+}
+THRESHOLDS = (0.35, 0.10)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all variants of a comparison share.
+
+    Args:
+        scenes: how often classes and textures go together: a name in `SCENES`.
+        data: one's own folder of photos in place of the scenes.
+        encoder: "small", or the name of a timm model (at stride 8), trained from scratch.
+        size: pixels of a side of the scenes, or of the longer side of photos.
+    """
+
+    scenes: str = "default"
+    data: str | None = None
+    encoder: str = "small"
+    size: int = 64
+
+    @property
+    def name(self) -> str:
+        """A name for the folder of the results."""
+        return f"{Path(self.data).name if self.data else self.scenes}_{self.encoder}_{self.size}"
+
+    def data_module(self, seed: int, labels: Path | None) -> WSSSDataModule:
+        """The images, whose seeds are scored on the training set itself."""
+        if self.data is None:
+            scenes = SCENES[self.scenes]
+            return SyntheticDataModule(scenes, size=self.size, pseudo_label_dir=labels, seed=seed)
+        return FolderDataModule(
+            self.data,
+            val_list="train",
+            crop_size=self.size,
+            long_side=(self.size, self.size * 5 // 4),
+            max_size=self.size,
+            pseudo_label_dir=labels,
+            seed=seed,
+        )
+
+
+def run_seed(
+    setting: Setting,
+    seed: int,
+    stages: list[str],
+    names: list[str],
+    variants: dict[str, Variant],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """All stages and variants of one seed."""
+    return [
+        run(setting, seed, stage, name, variants, folder)
+        for stage in stages
+        for name in names
+        if variants[name].labels == "bare" or stage == "amn"
+    ]
+
+
+def run(
+    setting: Setting, seed: int, stage: str, name: str, variants: dict[str, Variant], folder: Path
+) -> dict[str, Any]:
+    """Train and score one variant, or read what is known of it; what it starts from is trained first.
+
+    Args:
+        setting: data and encoder.
+        seed: of the data, the initialisation and the batches.
+        stage: key of `STAGES`. All but "cam" start from the encoder of the bare CAM.
+        name: of the variant.
+        variants: every variant by name.
+        folder: of all results.
+    """
+    own = folder / setting.name / f"seed_{seed}"
+    path = own / stage / f"{_slug(name)}.json"
+    variant = variants[name]
+    key = {"setting": asdict(setting), "variant": asdict(variant), "seed": seed}
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["key"] == json.loads(json.dumps(key)):
+            return known
+    labels = None
+    if stage != "cam":
+        run(setting, seed, "cam", "bare", variants, folder)
+    if stage == "amn":
+        if variant.labels != "bare":
+            run(setting, seed, "cam", variant.labels, variants, folder)
+        labels = own / "cam" / f"{_slug(variant.labels)}_labels"
+    torch.set_num_threads(1)
+    _silence()
+    scores, seconds = _train(setting, seed, stage, name, variant, own, labels)
+    result = {"key": key, "stage": stage, "name": name, "seed": seed, "seconds": seconds, **scores}
+    write_whole(path, json.dumps(result))
+    return result
+
+
+def _train(
+    setting: Setting, seed: int, stage: str, name: str, variant: Variant, own: Path, labels: Path | None
+) -> tuple[dict[str, Any], float]:
+    """Train, score, and keep what later stages start from."""
+    bare, plugged, steps, options = STAGES[stage]
+    data = setting.data_module(seed, labels)
+    options = {"encoder": setting.encoder, **COMMON, **options}
+    for rate, factor in variant.model.items():
+        options[rate] = factor * options[rate]
+    if setting.encoder != "small":
+        options["output_stride"] = 8
+    if stage != "cam":
+        options["weights"] = str(own / "cam" / "bare.ckpt")
+    pl.seed_everything(seed + variant.seed_offset, verbose=False)
+    if variant.fbr is None:
+        model = bare(data.num_classes, **options)
+    else:
+        model = plugged(data.num_classes, fbr=variant.config(plugged.default_fbr), **options)
+    trainer = pl.Trainer(
+        max_steps=steps,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        default_root_dir=own,
+        accelerator="cpu",
+        devices=1,
+    )
+    start = time.perf_counter()
+    trainer.fit(model, data)
+    seconds = time.perf_counter() - start
+    (logged,) = trainer.test(model, data, verbose=False)
+    sweep, cooccurrence = model.scores.sweep.compute(), model.scores.cooccurrence
+    scores = {
+        **{key.removeprefix("test/"): value for key, value in logged.items()},
+        "recall_curve": [result.recall for result in sweep.results],
+        "fp_curve": list(cooccurrence.compute().own) if cooccurrence.update_called else None,
+        "miou_curve": list(sweep.miou),
+    }
+    if stage == "cam":
+        trainer.save_checkpoint(own / "cam" / f"{_slug(name)}.ckpt")
+        target = own / "cam" / f"{_slug(name)}_labels"
+        trainer.callbacks.append(SeedWriter(target, thresholds=THRESHOLDS))  # type: ignore[attr-defined]
+        trainer.predict(model, data, return_predictions=False)
+    return scores, seconds
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def _silence() -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")

@@ -1,0 +1,84 @@
+"""Paired differences over seeds, with confidence intervals, as a table."""
+
+import math
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+COLUMNS = {
+    "miou_oracle": "mIoU oracle",
+    "miou_honest": "mIoU honest",
+    "recall": "recall",
+    "precision": "precision",
+    "fp_cooccurring": "FP co-occ.",
+    "fp_matched": "at matched recall",
+    "fp_other": "FP other",
+}
+# Two-sided 95% quantiles of Student's t with 1 to 9 degrees of freedom.
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+Result = dict[str, Any]
+
+
+def matched(result: Result, recall: float) -> float:
+    """False positives on the co-occurring background where the recall is that of the bare baseline."""
+    falling = [-value for value in result["recall_curve"]]
+    return float(np.interp(-recall, falling, result["fp_curve"]))
+
+
+def interval(values: Sequence[float]) -> float:
+    """Half the width of the 95% confidence interval of the mean; nan for a single value."""
+    if len(values) < 2:
+        return math.nan
+    return T95[min(len(values), 10) - 2] * stdev(values) / math.sqrt(len(values))
+
+
+def table(results: Sequence[Result]) -> str:
+    """A Markdown table: for each stage the bare baseline, then the paired difference of every variant.
+
+    Args:
+        results: of `runs.run`, of one setting; seeds without the bare baseline are left out.
+    """
+    lines = [
+        "| stage | variant | seeds | won | " + " | ".join(COLUMNS.values()) + " |",
+        "|---" * (len(COLUMNS) + 4) + "|",
+    ]
+    for stage in dict.fromkeys(result["stage"] for result in results):
+        by_name: dict[str, dict[int, Result]] = {}
+        for result in results:
+            if result["stage"] == stage:
+                by_name.setdefault(result["name"], {})[result["seed"]] = dict(result)
+        bare = by_name.get("bare", {})
+        for name, own in by_name.items():
+            pairs = [(own[seed], bare[seed]) for seed in sorted(own.keys() & bare.keys())]
+            if not pairs:
+                continue
+            values = {
+                column: _differences(column, pairs, bare=name == "bare")
+                for column in COLUMNS
+                if column in pairs[0][0] or (column == "fp_matched" and pairs[0][0]["fp_curve"])
+            }
+            won = "" if name == "bare" else f"{sum(value > 0 for value in values['miou_oracle'])}"
+            cells = [_cell(values[column], name == "bare") if column in values else "-" for column in COLUMNS]
+            lines.append("| " + " | ".join([stage, name, str(len(pairs)), won, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _differences(column: str, pairs: Sequence[tuple[Result, Result]], bare: bool) -> list[float]:
+    """A column of each pair: the variant's value less the bare baseline's, or of the latter the value."""
+    if column == "fp_matched":
+        own = [matched(result, base["recall"]) for result, base in pairs]
+        return (
+            own
+            if bare
+            else [value - base["fp_cooccurring"] for value, (_, base) in zip(own, pairs, strict=True)]
+        )
+    return [result[column] - (0 if bare else base[column]) for result, base in pairs]
+
+
+def _cell(values: Sequence[float], bare: bool) -> str:
+    """Mean and deviation of a bare baseline; mean difference and its confidence interval of a variant."""
+    spread = (stdev(values) if len(values) > 1 else math.nan) if bare else interval(values)
+    return f"{mean(values):.2f} ± {spread:.2f}" if bare else f"{mean(values):+.2f} ± {spread:.2f}"
