@@ -88,9 +88,8 @@ def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: 
     """
     over = _heat(images, [(score - score.min()) / (score.max() - score.min() or 1) for score in maps])
     figure = _grid({"image": _photos(images), "score map": over})
-    per_strip = len(over)
     for number, (true, drawn) in enumerate(zip(boxes, found, strict=True)):
-        for axes in (figure.axes[number], figure.axes[per_strip + number]):
+        for axes in (figure.axes[number], figure.axes[len(over) + number]):
             for colour, own in (("white", true), ("#e6194b", drawn[None])):
                 for x0, y0, x1, y1 in own.tolist():
                     corner, wide, high = (x0 - 0.5, y0 - 0.5), x1 - x0 + 1, y1 - y0 + 1
