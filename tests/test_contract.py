@@ -11,10 +11,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from runs import Losses, fit
+from torch.nn.functional import interpolate
 
 from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR, SeedTask
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.functional import describe
+from fbr_plugin.modules import class_gate
 from fbr_plugin.training.random_state import RandomState
 
 Scenes = Callable[..., SyntheticDataModule]
@@ -29,6 +32,7 @@ FBR = {
     "num_negatives": 4,
 }
 OFF = FBRConfig(weight_fg=0, weight_bg=0, weight_seg=0, weight_sim=0)
+GATED = replace(OFF, gate=True, gate_words=8)
 
 
 def build(kind: type[SeedTask], num_classes: int = 5, seed: int = 0, **options: Any) -> Any:
@@ -97,42 +101,156 @@ def test_views(kind: type[SeedTask], encoder: str, size: tuple[int, int]) -> Non
     assert scores.shape[2:] == tuple(-(-side // model.stride) for side in size)
 
 
+@pytest.mark.parametrize("config", [OFF, GATED], ids=["off", "gated"])
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(
-    kind: type[SeedTask], scenes: Scenes, tmp_path: Path
+    kind: type[SeedTask],
+    config: FBRConfig,
+    scenes: Scenes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(class_gate, "REFRESH", 1)
     options = {"intra_view": False} if kind is PPC else {}  # FBR replaces that contrast
     losses, states = [], []
-    for model in (lambda: build(kind, **options), lambda: build(VARIANTS[kind], fbr=OFF)):
+    for model in (lambda: build(kind, **options), lambda: build(VARIANTS[kind], fbr=config)):
         recorder, started = Losses(), model()
         before = deepcopy(started.head.state_dict())
         fit(started, scenes(), tmp_path, callbacks=[recorder], max_steps=3)
         assert any(not torch.equal(value, before[name]) for name, value in started.head.state_dict().items())
         losses.append(recorder.values)
         states.append(started.state_dict())
+    assert states[1]["fbr.gate.words"].any() if config.gate else started.fbr.gate is None
     assert len(losses[0]) == 3
     assert losses[0] == losses[1]
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "gate"), [*((kind, False) for kind in KINDS), *((kind, True) for kind in VARIANTS.values())]
+)
 def test_resume_in_the_middle_of_an_epoch_is_exact(
-    kind: type[SeedTask], scenes: Scenes, tmp_path: Path
+    kind: type[SeedTask], gate: bool, scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(class_gate, "REFRESH", 2)
     data = {"num_images": 12}  # 3 batches
+    gated = {"fbr": FBRConfig(**FBR, gate=True, gate_words=8)} if gate else {}
 
     def train(seed: int, ckpt_path: Path | None = None) -> Any:
         saver = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}")
         carriers = [] if issubclass(kind, FBRMixin) else [RandomState()]
-        model, options = build(kind, seed=seed), {"callbacks": [saver, *carriers], "max_epochs": 2}
+        model, options = build(kind, seed=seed, **gated), {"callbacks": [saver, *carriers], "max_epochs": 2}
         fit(model, scenes(**data), tmp_path, ckpt_path, enable_checkpointing=True, **options)
         return model.state_dict()
 
     whole = train(0)
     resumed = train(99, tmp_path / "step=2.ckpt")
+    assert not gate or (whole["fbr.gate.reached"][1] > 0).any()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def teach(model: Any, image: torch.Tensor) -> None:
+    """Give the gate prototypes and words that are pixels of an image; no word is foreign to class 0."""
+    gate, generator = model.fbr.gate, torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        levels = model.encoder(image)
+    rows = describe(levels, levels[-1].shape[-2:]).movedim(1, -1).flatten(0, 2)
+    for target in (gate.prototypes, gate.words):
+        drawn = torch.randint(len(rows), target.shape[:-1], generator=generator)
+        target.copy_(rows[drawn])
+    gate.foreign[:, 1:] = True
+    gate.reached[0], gate.reached[1] = 0.9, 1.0
+
+
+def bare_and_gated(
+    kind: type[SeedTask], size: tuple[int, int] = (32, 32), **options: Any
+) -> tuple[Any, Any, dict[str, Any]]:
+    """A bare baseline and its variant with a gate, of the same weights, and a batch; to predict."""
+    batch = random_batch([1, 0, 1, 0, 0], *size)
+    bare, gated = build(kind, **options), build(VARIANTS[kind], fbr=GATED, **options)
+    bare.load_state_dict({name: gated.state_dict()[name] for name in bare.state_dict()})
+    return bare.eval(), gated.eval(), batch
+
+
+PADDED = {"encoder": "resnet18", "output_stride": 32, "size": (72, 104)}
+
+
+@pytest.mark.parametrize("options", [{}, {"size": (64, 48)}, PADDED], ids=["small", "oblong", "padded"])
+@pytest.mark.parametrize(
+    ("kind", "seeds"),
+    [(CAM, None), (AMN, None), (PPC, None), (BAS, "generator"), (BAS, "cam"), (BAS, "both")],
+)
+@torch.no_grad()
+def test_seeds_are_the_bare_ones_times_the_gate(
+    kind: type[SeedTask], seeds: str | None, options: dict[str, Any]
+) -> None:
+    options = {**options, "seeds": seeds} if seeds else options
+    bare, gated, batch = bare_and_gated(kind, **options)
+    image, label = batch["image"], batch["label"]
+    plain = bare.seed_scores(image, label)
+    assert torch.equal(gated.seed_scores(image, label), plain)  # nothing is learned yet
+    teach(gated, image)
+    found = gated.seed_scores(image, label)
+    levels = gated.encoder(image)
+    gate = gated.class_gate(levels)
+    assert gate.shape == (2, 5, *levels[-1].shape[-2:])
+    assert (gate[:, 0] == 1).all()
+    assert (gate[:, 1:].amin((0, 2, 3)) < 0.5).all()
+    if kind is BAS:  # its maps are those of the last level but one
+        gate = interpolate(gate, levels[-2].shape[-2:], mode="bilinear", align_corners=False)
+        if PADDED.items() <= options.items():
+            assert (gate.shape[-2:], plain.shape[-2:]) == ((6, 8), (5, 7))
+        gate = gate[..., : plain.shape[2], : plain.shape[3]]
+    if kind is AMN:
+        expected = torch.cat([plain[:, :1], plain[:, 1:] + gate.log()], 1)
+        unknown = slice(0, 2)
+    else:
+        expected = torch.cat([part * gate for part in plain.split(5, 1)], 1)
+        unknown = slice(0, None, 5)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(found[:, unknown], plain[:, unknown])
+    assert not torch.allclose(found, plain)
+
+
+@pytest.mark.parametrize("options", [{}, PADDED], ids=["small", "padded"])
+@pytest.mark.parametrize("kind", [CAM, BAS])
+@torch.no_grad()
+def test_what_localizes_is_gated_and_what_classifies_is_not(
+    kind: type[SeedTask], options: dict[str, Any]
+) -> None:
+    bare, gated, batch = bare_and_gated(kind, **options, **({"seeds": "generator"} if kind is BAS else {}))
+    image, label = batch["image"], batch["label"]
+    plain, logits = bare.scored_maps(image)
+    teach(gated, image)
+    maps, same = gated.scored_maps(image)
+    assert torch.equal(same, logits)
+    assert not torch.allclose(maps, plain)
+    assert torch.equal(maps, gated.seed_scores(image, label))
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_seeds_change_once_the_gate_has_learned(
+    kind: type[SeedTask], scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, seeds = next(iter(scenes().train_dataloader())), []
+    options = {"intra_view": False} if kind is PPC else {}
+    variant, gated = VARIANTS[kind], {"fbr": GATED}
+    steps = 5
+    for trained, settings, refresh in (
+        (kind, options, steps),
+        (variant, gated, steps + 1),  # nothing is renewed
+        (variant, gated, 2),
+    ):
+        monkeypatch.setattr(class_gate, "REFRESH", refresh)
+        model = build(trained, **settings)
+        fit(model, scenes(), tmp_path, max_steps=steps)
+        with torch.no_grad():
+            seeds.append(model.eval().predict_step(batch, 0)["seed"])
+    bare, before, after = seeds
+    assert all(map(torch.equal, before, bare))
+    assert not all(map(torch.allclose, after, bare))
 
 
 @pytest.mark.parametrize(

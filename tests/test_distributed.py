@@ -1,4 +1,4 @@
-"""Collectives in two processes, for real: the shared bank, agreement on skipped steps, gathered objects."""
+"""Collectives in two processes, for real: the shared banks, agreement on skipped steps, gathered objects."""
 
 from pathlib import Path
 
@@ -8,10 +8,28 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from fbr_plugin import DenseView, FBRConfig, FBRLoss
-from fbr_plugin.distributed import all_agree, gather_objects, gather_rows, is_distributed, rank
+from fbr_plugin import functional as fbr
+from fbr_plugin.distributed import (
+    all_agree,
+    gather_objects,
+    gather_rows,
+    is_distributed,
+    rank,
+    sum_over_processes,
+)
+from fbr_plugin.modules import class_gate
 
 WORLD = 2
-CONFIG = FBRConfig(dim=6, num_clusters=3, bank_size=40, min_bank=4, num_negatives=8)
+CONFIG = FBRConfig(
+    dim=6,
+    num_clusters=3,
+    bank_size=40,
+    min_bank=4,
+    num_negatives=8,
+    gate=True,
+    gate_prototypes=2,
+    gate_words=6,
+)
 
 
 def launch(worker, folder: Path) -> list[dict]:
@@ -41,6 +59,24 @@ def view(step: int, number: int, images: int) -> DenseView:
     return DenseView(torch.randn(images, 4, 5, 5, generator=generator).requires_grad_(), scores, labels)
 
 
+def record(owner, name: str) -> tuple[list, list]:
+    """Let a function run, and keep copies of the tensors that it is given and of what it returns."""
+    given, returned, original = [], [], getattr(owner, name)
+
+    def recording(*tensors, **kwargs):
+        given.append([each.clone() for each in tensors if isinstance(each, torch.Tensor)])
+        returned.append(original(*tensors, **kwargs))
+        return returned[-1]
+
+    setattr(owner, name, recording)
+    return given, returned
+
+
+def copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A module's state."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
 def collectives(number: int) -> dict:
     """Each collective on inputs that differ."""
     (rows, mask) = gather_rows(
@@ -52,29 +88,32 @@ def collectives(number: int) -> dict:
         "mask": mask,
         "objects": gather_objects({"of": number}),
         "agree": [all_agree(torch.tensor(True)), all_agree(torch.tensor(number == 0))],
+        "sum": sum_over_processes(torch.tensor([1.0, number], requires_grad=True)),
         "distributed": is_distributed(),
     }
 
 
 def steps(number: int) -> dict:
-    """Three steps on batches of different sizes; the process keeps what it enqueued and the bank."""
+    """Three steps on batches of different sizes; the process keeps what it enqueued, and the banks."""
     torch.manual_seed(0)
     loss = FBRLoss(4, 3, CONFIG)
-    states, enqueued = [], []
-    bank = loss.banks[0]
-    original = bank.enqueue
-
-    def recording(nrois, labels, mask):
-        enqueued.append([nrois.clone(), labels.clone(), mask.clone()])
-        original(nrois, labels, mask)
-
-    bank.enqueue = recording
-    gradients = []
+    banks = {"nrois": loss.banks[0], "background": loss.gate.background, "pixels": loss.gate.pixels}
+    enqueued = {name: record(bank, "enqueue")[0] for name, bank in banks.items()}
+    _, reach = record(fbr, "reach")
+    class_gate.REFRESH = 1
+    states, gradients, reached = [], [], []
     for step in range(3):
         terms = loss(view(step, number, images=3 - number))
         gradients.append(torch.autograd.grad(terms.total, loss.heads.foreground)[0])
-        states.append({name: value.clone() for name, value in bank.state_dict().items()})
-    return {"states": states, "enqueued": enqueued, "gradients": gradients}
+        states.append({name: copied(bank) for name, bank in banks.items()})
+        reached.append(loss.gate.reached.clone())
+    return {
+        "states": states,
+        "enqueued": enqueued,
+        "gradients": gradients,
+        "reach": reach,
+        "reached": reached,
+    }
 
 
 def nan_on_one(number: int) -> dict:
@@ -87,7 +126,8 @@ def nan_on_one(number: int) -> dict:
     terms = loss(broken)
     terms.total.backward()
     gradients = [p.grad for p in loss.parameters()]
-    return {"total": terms.total.detach(), "fill": loss.banks[0].fill, "gradients": gradients}
+    fills = [loss.banks[0].fill, loss.gate.background.fill, *loss.gate.pixels.fill]
+    return {"total": terms.total.detach(), "fills": fills, "gradients": gradients}
 
 
 @pytest.mark.filterwarnings("ignore:FBR met NaN")
@@ -101,30 +141,53 @@ def test_collectives(tmp_path):
         assert not result["rows"].requires_grad
         assert result["objects"] == [{"of": 0}, {"of": 1}]
         assert [bool(flag) for flag in result["agree"]] == [True, False]
+        assert result["sum"].tolist() == [2, 1]
+        assert not result["sum"].requires_grad
 
 
-def test_processes_hold_the_bank_of_one_process_with_the_global_batch(tmp_path):
-    results = launch(steps, tmp_path)
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What `steps` returned in each process."""
+    return launch(steps, tmp_path_factory.mktemp("steps"))
+
+
+def test_processes_hold_the_banks_of_one_process_with_the_global_batch(results):
     torch.manual_seed(0)
-    single = FBRLoss(4, 3, CONFIG).banks[0]
+    loss = FBRLoss(4, 3, CONFIG)
+    banks = {"nrois": loss.banks[0], "background": loss.gate.background, "pixels": loss.gate.pixels}
     for step in range(3):
-        parts = [result["enqueued"][step] for result in results]
-        single.enqueue(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-        expected = single.state_dict()
-        for result in results:
-            held = result["states"][step]
-            for name in ("pointer", "fill"):
-                assert held[name] == expected[name], (step, name)
-            for name in ("nrois", "labels"):  # but for the row that takes what is masked out
-                assert torch.equal(held[name][:-1], expected[name][:-1]), (step, name)
-    assert int(single.fill) == 40  # the ring went round
+        for kind, single in banks.items():
+            parts = [result["enqueued"][kind][step] for result in results]
+            single.enqueue(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+            expected = single.state_dict()
+            for result in results:
+                held = result["states"][step][kind]
+                for name, value in expected.items():
+                    # All of it but the last row of a memory bank, which takes what is masked out.
+                    used = slice(-1) if name in ("nrois", "labels") else ...
+                    assert torch.equal(held[name][used], value[used]), (step, kind, name)
+    assert int(banks["nrois"].fill) == 40  # the ring went round
     assert not torch.equal(results[0]["gradients"][2], results[1]["gradients"][2])
+
+
+def test_processes_share_the_mean_reach_of_all(results):
+    # Each takes a quantile of its own images: their mean is not that of one process with the global batch.
+    expected = torch.zeros(2, 3)
+    for step in range(3):
+        expected *= class_gate.DECAY
+        for result in results:
+            reach = result["reach"][step]
+            expected += torch.stack([reach.nan_to_num(0, 0, 0), reach.isfinite().float()])
+        for result in results:
+            torch.testing.assert_close(result["reached"][step], expected)
+    first, second = (result["reach"][2] for result in results)
+    assert (first.isfinite() & second.isfinite() & (first != second)).any()
 
 
 def test_one_process_s_nan_is_skipped_by_all(tmp_path):
     for result in launch(nan_on_one, tmp_path):
         assert result["total"] == 0
-        assert result["fill"] == 0
+        assert not any(result["fills"])
         assert all((gradient == 0).all() for gradient in result["gradients"] if gradient is not None)
 
 
@@ -132,6 +195,7 @@ def test_single_process_is_a_no_op():
     tensor = torch.ones(2, 3)
     assert gather_rows(tensor)[0] is tensor
     assert gather_objects(5) == [5]
+    assert sum_over_processes(tensor) is tensor
     assert all_agree(torch.tensor(False)) == torch.tensor(False)
     assert not is_distributed()
     assert rank() == 0
