@@ -10,12 +10,11 @@ import pytest
 from PIL import Image
 from tiny import command, write_photos
 
-from baselines import AMNFBR
 from fbr_plugin import FBRConfig, demo
 from fbr_plugin.data import SyntheticDataModule
 
 QUICK = ["--cam_steps", 3, "--steps", 2, "--size", 32]
-FIGURES = {"examples.png", "losses.png", "nroi.png", "semantic_graph.png", "threshold_sweep.png"}
+FIGURES = {"examples.png", "gate.png", "losses.png", "nroi.png", "semantic_graph.png", "threshold_sweep.png"}
 METHODS = ["CAM", "AMN", "AMN + FBR"]
 
 
@@ -75,11 +74,17 @@ def test_one_seed_and_then_another(
 def test_without_weights_both_arms_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same data, initialisation and batches: FBR's terms are the one difference."""
     off = FBRConfig(weight_fg=0, weight_bg=0, weight_seg=0, weight_sim=0)
-    monkeypatch.setattr(AMNFBR, "default_fbr", off)
+    monkeypatch.setattr(FBRConfig, "recommended", lambda: off)
     command("demo", *QUICK)
     scores = json.loads(Path("runs/demo/metrics.json").read_text())["seeds"][0]["scores"]
     for name in ("miou_oracle", "miou_honest", "recall", "precision", "fp_cooccurring", "miou_sweep"):
         assert scores["AMN"][name] == scores["AMN + FBR"][name]
+
+
+def test_the_published_setting_has_no_gate() -> None:
+    command("demo", *QUICK, "--fbr", "amn")
+    assert {path.name for path in Path("runs/demo").glob("*.png")} == FIGURES - {"gate.png"}
+    assert json.loads(Path("runs/demo/metrics.json").read_text())["settings"]["fbr"] == "amn"
 
 
 def test_photos_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
