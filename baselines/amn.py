@@ -127,7 +127,7 @@ class AMN(SeedTask):
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] and label: [B, C] to logits [B, 1+C, h, w]."""
         logits, _, levels = self(image, label)
-        return self.gated(logits.float(), levels)
+        return self.gated(logits.float(), levels, logits=True)
 
     def finish(self, scores: Tensor, batch: Batch) -> Tensor:
         """Turn scores: [B, 1+C, H, W] into probabilities, by the CAM labels where the batch has them."""

@@ -90,14 +90,14 @@ class SeedTask(LightningModule):
         """What a plug-in knows of each class at the pixels of feature levels: [B, C, h, w] in (0, 1]."""
         return None
 
-    def gated(self, scores: Tensor, levels: Sequence[Tensor]) -> Tensor:
+    def gated(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
         """Gate scores: maps [B, n*C, h, w] or logits [B, 1+C, h, w] of an image with these feature levels."""
         gate = self.class_gate(levels)
         if gate is None:
             return scores
         if gate.shape[-2:] != scores.shape[-2:]:
             gate = interpolate(gate, scores.shape[-2:], mode="bilinear", align_corners=False)
-        if scores.shape[1] == self.num_classes + 1:
+        if logits:
             return torch.cat([scores[:, :1], scores[:, 1:] + gate.log()], 1)
         return scores * gate.repeat(1, scores.shape[1] // self.num_classes, 1, 1)
 

@@ -39,6 +39,7 @@ def test_every_field_is_documented():
         ("entropy_quantile", 1.0, r"entropy_quantile must lie in \[0, 1\), got 1.0"),
         ("background_score", 1.5, r"background_score must lie in \[0, 1\], got 1.5"),
         ("temperature", 0.0, "temperature must be positive, got 0.0"),
+        ("gate_temperature", 0.0, "gate_temperature must be positive, got 0.0"),
         ("bank_size", 10, r"min_bank \(64\) must not exceed bank_size \(10\)"),
     ],
 )

@@ -101,18 +101,20 @@ def steps(number: int) -> dict:
     enqueued = {name: record(bank, "enqueue")[0] for name, bank in banks.items()}
     _, reach = record(fbr, "reach")
     class_gate.REFRESH = 1
-    states, gradients, reached = [], [], []
+    states, gradients, reached, gates = [], [], [], []
     for step in range(3):
         terms = loss(view(step, number, images=3 - number))
         gradients.append(torch.autograd.grad(terms.total, loss.heads.foreground)[0])
         states.append({name: copied(bank) for name, bank in banks.items()})
         reached.append(loss.gate.reached.clone())
+        gates.append(copied(loss.gate))
     return {
         "states": states,
         "enqueued": enqueued,
         "gradients": gradients,
         "reach": reach,
         "reached": reached,
+        "gates": gates,
     }
 
 
@@ -199,3 +201,13 @@ def test_single_process_is_a_no_op():
     assert all_agree(torch.tensor(False)) == torch.tensor(False)
     assert not is_distributed()
     assert rank() == 0
+
+
+def test_processes_hold_one_gate(results):
+    for step in range(3):
+        first, second = (result["gates"][step] for result in results)
+        for name, value in first.items():
+            used = slice(-1) if name in ("background.nrois", "background.labels") else ...
+            assert torch.equal(second[name][used], value[used]), (step, name)
+    assert second["prototypes"].any()
+    assert second["words"].any()

@@ -71,8 +71,8 @@ class FBRConfig:
                 raise ValueError(f"{field.name} must lie in [0, 1), got {value}")
             if field.name in ("background_score", "score_floor", "seg_threshold") and not 0 <= value <= 1:
                 raise ValueError(f"{field.name} must lie in [0, 1], got {value}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+            if field.name.endswith("temperature") and not 0 < value < float("inf"):
+                raise ValueError(f"{field.name} must be positive, got {value}")
         if self.min_bank > self.bank_size:
             raise ValueError(f"min_bank ({self.min_bank}) must not exceed bank_size ({self.bank_size})")
 

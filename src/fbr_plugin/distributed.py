@@ -45,6 +45,15 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return total
 
 
+def of_first_process(values: Tensor) -> Tensor:
+    """The tensor of the first process, on every process; without gradient."""
+    if not is_distributed():
+        return values
+    shared = values.detach().to(torch.uint8 if values.dtype == torch.bool else values.dtype, copy=True)
+    dist.broadcast(shared, 0)
+    return shared.to(values.dtype)
+
+
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Concatenate tensors along their first axis over all processes, in rank order; without gradient.
 

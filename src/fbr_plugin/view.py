@@ -60,3 +60,17 @@ class FBRTerms(NamedTuple):
     pseudo_labels: Tensor
     assignments: Tensor
     graph: Tensor
+
+
+SCALARS = (
+    "fg",
+    "bg",
+    "seg",
+    "sim",
+    "total",
+    "num_queries",
+    "bank_fill",
+    "positive_similarity",
+    "negative_similarity",
+)
+"""The fields of `FBRTerms` that are logged."""

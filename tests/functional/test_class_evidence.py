@@ -134,9 +134,9 @@ def test_affinity_equals_a_double_loop(generator):
 def test_a_class_of_which_nothing_is_known_is_not_gated(generator):
     near = fbr.affinity(*setting(generator))
     for reach in (-1.0, 0.5, math.inf):
-        gate = fbr.gate(near, torch.full((4,), reach), 0.03, 0.01)
+        gate = fbr.gate(near.own, near.foreign, torch.full((4,), reach), 0.03, 0.01)
         assert (gate[:, [1, 2]] == 1).all()
-    gate = fbr.gate(near, torch.full((4,), -1.0), 0.03, 0.01)
+    gate = fbr.gate(near.own, near.foreign, torch.full((4,), -1.0), 0.03, 0.01)
     assert (gate[:, [0, 3]] < 1).any(dim=0).all()
 
 
@@ -161,8 +161,8 @@ def test_reach_is_not_finite_where_no_word_is_foreign():
 
 def gate_of(own: float, foreign: float, reach: float) -> float:
     """The gate of one pixel and class at the temperatures 0.03 and 0.01."""
-    near = fbr.Affinity(*(torch.tensor(x, dtype=torch.float64).view(1, 1, 1, 1) for x in (own, foreign)))
-    return float(fbr.gate(near, torch.tensor([reach], dtype=torch.float64), 0.03, 0.01))
+    near = (torch.tensor(x, dtype=torch.float64).view(1, 1, 1, 1) for x in (own, foreign))
+    return float(fbr.gate(*near, torch.tensor([reach], dtype=torch.float64), 0.03, 0.01))
 
 
 def test_gate_in_closed_form():
@@ -182,20 +182,20 @@ def test_gate_in_closed_form():
 
 
 def test_every_class_has_its_own_reach():
-    near = fbr.Affinity(torch.full((1, 2, 1, 1), 0.2), torch.full((1, 2, 1, 1), 0.5))
-    gate = fbr.gate(near, torch.tensor([0.4, 0.6]), 0.03, 0.01).flatten()
+    near = torch.full((1, 2, 1, 1), 0.2), torch.full((1, 2, 1, 1), 0.5)
+    gate = fbr.gate(*near, torch.tensor([0.4, 0.6]), 0.03, 0.01).flatten()
     assert gate[0] < 1e-3
     assert gate[1] > 1 - 1e-3
 
 
 def test_gate_is_positive_and_at_most_1(generator):
-    near = fbr.Affinity(*(2 * torch.rand(2, 3, 20, 20, generator=generator) - 1 for _ in range(2)))
-    gate = fbr.gate(near, torch.tensor([-1.0, 0.0, 1.0]), 0.03, 0.01)
+    near = (2 * torch.rand(2, 3, 20, 20, generator=generator) - 1 for _ in range(2))
+    gate = fbr.gate(*near, torch.tensor([-1.0, 0.0, 1.0]), 0.03, 0.01)
     assert gate.min() > 0
     assert gate.max() <= 1
     assert gate.log().isfinite().all()
-    extreme = fbr.Affinity(torch.full((1, 1, 1, 1), -1.0), torch.ones(1, 1, 1, 1))
-    assert 0 < fbr.gate(extreme, torch.tensor([-1.0]), 0.03, 0.01) < 1e-12
+    extreme = torch.full((1, 1, 1, 1), -1.0), torch.ones(1, 1, 1, 1)
+    assert 0 < fbr.gate(*extreme, torch.tensor([-1.0]), 0.03, 0.01) < 1e-12
 
 
 @pytest.mark.parametrize("strays", [False, True])
@@ -225,7 +225,7 @@ def test_only_a_texture_that_strays_lowers_its_class(strays, generator):
     scores = torch.tensor([1.0, 0.8, 0.0])[:, None].expand(1, 2, 3, 40)
     reach = fbr.reach(near.foreign, scores, images[:1], 0.1)
     assert reach.isfinite().tolist() == [True, False]
-    gate = fbr.gate(near, reach.nan_to_num(torch.inf), 0.03, 0.01)
+    gate = fbr.gate(near.own, near.foreign, reach.nan_to_num(torch.inf), 0.03, 0.01)
     on_object, on_texture, on_ground = gate[0, 0]
     assert on_object.min() > 0.95
     assert on_ground.median() < 0.3

@@ -2,6 +2,7 @@
 
 import io
 from collections import deque
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -331,3 +332,49 @@ def test_state_dict_restores_the_gate():
             train(loss, 3, start)
     for name, value in whole.gate.state_dict().items():
         assert torch.equal(resumed.gate.state_dict()[name], value), name
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_it_follows_the_precision(dtype):
+    loss, exact, probe = make_loss(), make_loss(), make_view(99)
+    train(exact)
+    given = tuple(level.detach().to(dtype) for level in probe.levels)
+    expected = exact.gate(given)
+    assert (expected < 0.5).any()
+    converted = deepcopy(exact).to(dtype)
+    assert converted.gate.words.dtype == dtype
+    gate = converted.gate(given)
+    assert gate.dtype == torch.float32
+    torch.testing.assert_close(gate, expected, rtol=0, atol=0.3 if dtype == torch.bfloat16 else 1e-5)
+    loss = loss.to(dtype)
+    for step in range(4):
+        view = make_view(step)
+        levels = tuple(level.detach().to(dtype) for level in view.levels)
+        view = replace(view, features=levels[1], scores=view.scores.to(dtype), levels=levels)
+        loss(view)
+    assert (loss.gate(given) < 1).any()
+
+
+@pytest.mark.usefixtures("quick")
+def test_autocast_does_not_change_it():
+    loss, probe = make_loss(), make_view(99)
+    train(loss)
+    expected = loss.gate(probe.levels)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(loss.gate(probe.levels), expected)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_class_that_stays_away_keeps_its_reach():
+    loss, probe = make_loss(), make_view(99)
+    train(loss)
+    gate = loss.gate(probe.levels)
+    loss.gate.reached *= 1e-9
+    torch.testing.assert_close(loss.gate(probe.levels), gate)
+
+
+def test_levels_of_other_widths():
+    view = make_view()
+    with pytest.raises(ValueError, match=r"level_channels=5.*4, 5 channels.*sum, 9"):
+        FBRLoss(5, 3, CONFIG)(view)

@@ -282,3 +282,11 @@ def test_encoder_whose_last_stage_cannot_be_split_off() -> None:
         ValueError, match=r"'test_vit' cannot be split .* FeatureGetterNet; take one .*resnet50"
     ):
         build(encoder="test_vit")
+
+
+def test_the_gate_of_one_class_and_both_maps() -> None:
+    bas = BAS(1, encoder="small", seeds="both").eval()
+    image = torch.randn(1, 3, 32, 32)
+    bare = bas.seed_scores(image, torch.ones(1, 1))
+    bas.class_gate = lambda levels: torch.full((1, 1, *levels[-1].shape[-2:]), 0.5)
+    torch.testing.assert_close(bas.seed_scores(image, torch.ones(1, 1)), bare * 0.5)

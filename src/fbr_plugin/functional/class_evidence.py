@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fbr_plugin.functional.kmeans import kmeans
 
+EPSILON = 1e-12  # least square of a length
+
 
 class Words(NamedTuple):
     """The kinds of background of a set.
@@ -31,15 +33,17 @@ class Affinity(NamedTuple):
     Attributes:
         own: [B, C, h, w] cosine to the nearest prototype of the class; infinite for a class without any.
         foreign: [B, C, h, w] cosine to the nearest word foreign to the class; -infinite where there is none.
+        word: [B, h, w] int64, the nearest word of all.
     """
 
     own: Tensor
     foreign: Tensor
+    word: Tensor
 
 
 @torch.no_grad()
 def describe(levels: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
-    """Describe each pixel by all levels: each brought to unit length and averaged over the grid's cells.
+    """Describe each pixel by all levels, each averaged over the cells of the grid and of equal length.
 
     Args:
         levels: maps [B, L_j, h_j, w_j].
@@ -49,13 +53,19 @@ def describe(levels: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
         [B, sum of L_j, h, w] of unit length, float32.
     """
     with torch.autocast(levels[0].device.type, enabled=False):
-        parts = [F.normalize(_pooled(level.float(), grid), dim=1) for level in levels]
-        return F.normalize(torch.cat(parts, 1), dim=1)
+        maps = [_pooled(level.float(), grid) for level in levels]
+        squares = [own.square().sum(1, keepdim=True) for own in maps]
+        active = torch.stack([square > EPSILON for square in squares]).sum(0)  # levels that say something
+        scaled = [
+            own * (active * square).clamp_min(EPSILON).rsqrt()
+            for own, square in zip(maps, squares, strict=True)
+        ]
+        return torch.cat(scaled, 1)
 
 
 def _pooled(level: Tensor, grid: Sequence[int]) -> Tensor:
-    size = (grid[0], grid[1])
-    return level if level.shape[-2:] == size else F.adaptive_avg_pool2d(level, size)
+    height, width = grid
+    return level if level.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(level, (height, width))
 
 
 @torch.no_grad()
@@ -92,16 +102,20 @@ def affinity(pixels: Tensor, prototypes: Tensor, words: Words) -> Affinity:
         prototypes: [C, K, L] of unit length; rows of zeros do not take part.
         words: the kinds of background.
     """
-    rows = pixels.flatten(2).transpose(1, 2)
-    used = prototypes.any(-1)
-    own = (rows @ prototypes.flatten(0, 1).T).unflatten(-1, used.shape).masked_fill(~used, -torch.inf)
-    own = own.amax(-1).masked_fill(~used.any(1), torch.inf)
-    to_words = rows @ words.centres.T
-    foreign = torch.stack(
-        [to_words.masked_fill(~allowed, -torch.inf).amax(-1) for allowed in words.foreign.T], -1
+    used, number = prototypes.any(-1), len(words.centres)
+    rows = torch.cat([prototypes.flatten(0, 1), words.centres])
+    # Added in one operation with the product, as the maps of cosines are large.
+    missing = torch.zeros_like(rows[:, :1]).masked_fill_(
+        ~F.pad(used.flatten(), (0, number), value=True)[:, None], -torch.inf
     )
+    with torch.autocast(pixels.device.type, enabled=False):
+        cosines = torch.baddbmm(missing, rows.expand(len(pixels), -1, -1), pixels.flatten(2))
+    to_prototypes, to_words = cosines.split([used.numel(), number], 1)
+    own = to_prototypes.unflatten(1, used.shape).amax(2).masked_fill(~used.any(1)[:, None], torch.inf)
+    others = torch.zeros_like(words.foreign, dtype=rows.dtype).masked_fill_(~words.foreign, -torch.inf)
+    foreign = torch.stack([(to_words + column[:, None]).amax(1) for column in others.T], 1)
     grid = pixels.shape[-2:]
-    return Affinity(own.transpose(1, 2).unflatten(-1, grid), foreign.transpose(1, 2).unflatten(-1, grid))
+    return Affinity(*(x.unflatten(-1, grid) for x in (own, foreign, to_words.argmax(1))))
 
 
 @torch.no_grad()
@@ -124,7 +138,7 @@ def reach(foreign: Tensor, scores: Tensor, labels: Tensor, quantile: float, sure
 
 
 @torch.no_grad()
-def gate(near: Affinity, reach: Tensor, temperature: float, reach_temperature: float) -> Tensor:
+def gate(own: Tensor, foreign: Tensor, reach: Tensor, temperature: float, reach_temperature: float) -> Tensor:
     """Lower a class where foreign background explains a pixel, and better than the class does.
 
     (1 - sigmoid((f - r) / T_r) sigmoid((f - o) / T)) ** 2 with the cosines o to the class's nearest prototype
@@ -132,7 +146,8 @@ def gate(near: Affinity, reach: Tensor, temperature: float, reach_temperature: f
     occurs without the class, no foreign word comes near it, and the gate is 1.
 
     Args:
-        near: how near the pixels are.
+        own: [B, C, h, w] of `Affinity`.
+        foreign: [B, C, h, w] of `Affinity`.
         reach: [C]; infinite for a class that is not to be gated.
         temperature: T.
         reach_temperature: T_r.
@@ -140,6 +155,6 @@ def gate(near: Affinity, reach: Tensor, temperature: float, reach_temperature: f
     Returns:
         [B, C, h, w] in (0, 1].
     """
-    background = torch.sigmoid((near.foreign - reach[:, None, None]) / reach_temperature)
-    better = torch.sigmoid((near.foreign - near.own) / temperature)
+    background = torch.sigmoid((foreign - reach[:, None, None]) / reach_temperature)
+    better = torch.sigmoid((foreign - own) / temperature)
     return (1 - background * better).clamp_min(torch.finfo(better.dtype).eps).square()

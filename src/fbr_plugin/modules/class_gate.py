@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
-from fbr_plugin.distributed import gather_rows, sum_over_processes
+from fbr_plugin.distributed import gather_rows, of_first_process, sum_over_processes
 from fbr_plugin.modules.memory_bank import MemoryBank
 
 BACKGROUND_ROWS = 4096  # background pixels that are remembered
@@ -125,8 +125,8 @@ class ClassAwareGate(nn.Module):
         mask: Tensor,
         step: int,
         generator: torch.Generator,
-    ) -> None:
-        """Learn from a batch.
+    ) -> Tensor:
+        """Learn from a batch, in training mode; returns the word each pixel is nearest to: [B, h, w].
 
         Args:
             levels: maps [B, L_j, h_j, w_j].
@@ -139,6 +139,8 @@ class ClassAwareGate(nn.Module):
         """
         pixels = fbr.describe(levels, scores.shape[-2:])
         near = self._affinity(pixels)
+        if not self.training:
+            return near.word
         reach = fbr.reach(near.foreign, scores, labels, REACH_QUANTILE)
         known = reach.isfinite() & mask
         self.reached.mul_(DECAY).add_(sum_over_processes(torch.stack([reach.masked_fill(~known, 0), known])))
@@ -147,28 +149,34 @@ class ClassAwareGate(nn.Module):
         self._remember_classes(rows, (scores * self._gate(near)).flatten(2), labels, mask, generator)
         if step % REFRESH == 0:
             self.refresh(generator)
+        return near.word
 
     @torch.no_grad()
     def refresh(self, generator: torch.Generator) -> None:
-        """Renew prototypes and words from what is remembered."""
+        """Renew prototypes and words from what is remembered.
+
+        Each process clusters the same rows from other random starts: all take what the first one finds.
+        """
         number = self.config.gate_prototypes
         clusters = fbr.kmeans(self.pixels.rows, self.pixels.mask(), number, generator=generator)
-        self.prototypes.copy_(F.normalize(clusters.centroids, dim=-1))
+        self.prototypes.copy_(of_first_process(F.normalize(clusters.centroids, dim=-1)))
         bank = self.background
         mask = torch.arange(bank.size, device=bank.fill.device) < bank.fill
         words = fbr.background_words(
             bank.nrois[:-1], bank.labels[:-1], mask, self.config.gate_words, generator=generator
         )
-        self.words.copy_(words.centres)
-        self.foreign.copy_(words.foreign)
+        self.words.copy_(of_first_process(words.centres))
+        self.foreign.copy_(of_first_process(words.foreign))
 
     def _affinity(self, pixels: Tensor) -> fbr.Affinity:
-        return fbr.affinity(pixels, self.prototypes, fbr.Words(self.words, self.foreign))
+        # In the precision of the pixels, whatever that of the buffers.
+        words = fbr.Words(self.words.to(pixels.dtype), self.foreign)
+        return fbr.affinity(pixels, self.prototypes.to(pixels.dtype), words)
 
     def _gate(self, near: fbr.Affinity) -> Tensor:
-        total, count = self.reached
-        reach = torch.where(count > 0, total / count.clamp_min(1e-6), torch.inf)
-        return fbr.gate(near, reach, self.config.gate_temperature, REACH_TEMPERATURE)
+        total, count = self.reached.float()
+        reach = torch.where(count > 0, total / count.clamp_min(torch.finfo(count.dtype).tiny), torch.inf)
+        return fbr.gate(near.own, near.foreign, reach, self.config.gate_temperature, REACH_TEMPERATURE)
 
     def _remember_background(
         self, rows: Tensor, background: Tensor, labels: Tensor, mask: Tensor, generator: torch.Generator

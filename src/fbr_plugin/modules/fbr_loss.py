@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
+from fbr_plugin.distributed import all_agree
 from fbr_plugin.modules.class_gate import ClassAwareGate
 from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
 from fbr_plugin.modules.memory_bank import MemoryBank
 from fbr_plugin.modules.step_random import StepRandom
-from fbr_plugin.view import DenseView, FBRTerms
+from fbr_plugin.view import SCALARS, DenseView, FBRTerms
 
 
 class FBRLoss(StepRandom):
@@ -85,6 +86,8 @@ class FBRLoss(StepRandom):
         self._check(view, index)
         config = self.config
         self.step += self.training and index == 0
+        if self.gate is not None and not any(self._weights()):
+            return self._gate_alone(view, index)
         generator = self.generator(view.features.device, index)
         *projections, finite = self.heads(view.features)
         with torch.autocast(view.features.device.type, enabled=False):
@@ -93,14 +96,11 @@ class FBRLoss(StepRandom):
                 z.to(torch.promote_types(z.dtype, torch.float32)) for z in projections
             )
             maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, config.background_score)
-            levels = view.levels or (view.features,)
             pseudo_labels = maps.normalised.argmax(1)
             bank = cast(MemoryBank, self.banks[index % len(self.banks)])
             assignments = self._update(bank, background, pseudo_labels, view.labels, finite, generator)
-            if self.gate is not None and self.training:
-                raw = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
-                own = self.generator(view.features.device, self.num_views + index)
-                self.gate.observe(levels, raw, view.labels, pseudo_labels == 0, finite, self.step, own)
+            if self.gate is not None:
+                self._observe(view, index, maps, pseudo_labels, finite)
             hard = fbr.hard_pixels(
                 maps,
                 pseudo_labels,
@@ -118,8 +118,7 @@ class FBRLoss(StepRandom):
             seg = F.binary_cross_entropy_with_logits(classified.to(before_relu.dtype), self._seg_target(view))
             sim = fbr.separation(foreground, background)
         terms = (intra.loss, inter.loss, seg, sim)
-        weights = (config.weight_fg, config.weight_bg, config.weight_seg, config.weight_sim)
-        weighted = [weight * term for weight, term in zip(weights, terms, strict=True) if weight > 0]
+        weighted = [weight * term for weight, term in zip(self._weights(), terms, strict=True) if weight > 0]
         if self.training:
             self.skipped += ~finite
         if view.features.device.type == "cpu":
@@ -152,6 +151,40 @@ class FBRLoss(StepRandom):
                 "such steps is logged as fbr/skipped. Lower the learning rate, or train in float32.",
                 stacklevel=2,
             )
+
+    def _gate_alone(self, view: DenseView, index: int) -> FBRTerms:
+        """What is left to do where no term has a weight: the gate learns, and all terms are 0."""
+        finite = all_agree(view.features.isfinite().all())
+        maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, self.config.background_score)
+        pseudo_labels = maps.normalised.argmax(1)
+        words = self._observe(view, index, maps, pseudo_labels, finite)
+        if self.training:
+            self.skipped += ~finite
+        zero = maps.normalised.new_zeros(())
+        return FBRTerms(
+            **dict.fromkeys(SCALARS, zero),
+            finite=finite,
+            pseudo_labels=pseudo_labels,
+            assignments=torch.where(pseudo_labels == 0, words, -1),
+            graph=zero.expand(self.num_classes, self.num_classes),
+        )
+
+    def _observe(
+        self, view: DenseView, index: int, maps: fbr.ScoreMaps, pseudo_labels: Tensor, finite: Tensor
+    ) -> Tensor:
+        """Let the gate learn from a view; the word that each pixel is nearest to [B, h, w]."""
+        scores = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
+        levels = [level.nan_to_num() for level in view.levels or (view.features,)]
+        # Draws of its own: the gate is the same whatever losses are beside it.
+        generator = self.generator(view.features.device, self.num_views + index)
+        return cast(ClassAwareGate, self.gate).observe(
+            levels, scores, view.labels, pseudo_labels == 0, finite, self.step, generator
+        )
+
+    def _weights(self) -> tuple[float, ...]:
+        """The weights of the four terms, in the order of `FBRTerms`."""
+        config = self.config
+        return config.weight_fg, config.weight_bg, config.weight_seg, config.weight_sim
 
     def _update(
         self,
@@ -232,6 +265,12 @@ class FBRLoss(StepRandom):
             raise ValueError(
                 f"scores {tuple(view.scores.shape)} and features {tuple(view.features.shape)} must share "
                 "their grid: resize one of them"
+            )
+        widths = [level.shape[1] for level in view.levels or (view.features,)]
+        if self.gate is not None and sum(widths) != self.gate.words.shape[1]:
+            raise ValueError(
+                f"the gate has level_channels={self.gate.words.shape[1]}, but the view's levels have "
+                f"{', '.join(map(str, widths))} channels: set level_channels to their sum, {sum(widths)}"
             )
         if not 0 <= index < self.num_views:
             raise ValueError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fbr_plugin.config import FBRConfig
 from fbr_plugin.modules import FBRLoss
 from fbr_plugin.training.random_state import RandomState
-from fbr_plugin.view import DenseView, FBRTerms
+from fbr_plugin.view import SCALARS, DenseView, FBRTerms
 
 # A plain class at run time, so that it mixes into any LightningModule; a LightningModule to a type checker.
 _Module: Any = LightningModule if TYPE_CHECKING else object
@@ -68,10 +68,12 @@ class FBRMixin(_Module):
     The baseline takes part by returning ``{"loss": ..., "views": [DenseView, ...]}`` from `training_step`
     when `self.wants_views` is true. One that cannot be edited takes part by an overridden `dense_views`, for
     which `capture` keeps the outputs of submodules. The baseline's loss is computed as before and the mean of
-    the views' FBR terms is added; prediction is untouched.
+    the views' FBR terms is added.
 
     The baseline must have `feature_channels` (channels of the features) and `num_classes` (foreground
-    classes), set by its constructor or as class attributes, and may have `num_views` (1 unless set).
+    classes), set by its constructor or as class attributes, and may have `num_views` (1 unless set) and,
+    where its views have levels, `level_channels` (channels of all of them together). With the class-aware
+    gate (`FBRConfig.gate`) it multiplies its score maps by `class_gate` where it predicts.
 
     Args:
         fbr: FBR's settings, an `FBRConfig`, or a mapping of the fields that differ from the class's
@@ -182,18 +184,7 @@ class FBRMixin(_Module):
 
     def _log_terms(self, terms: list[FBRTerms]) -> None:
         self.fbr_terms = FBRTerms(*(value.detach() for value in terms[0])) if terms else None
-        names = (
-            "fg",
-            "bg",
-            "seg",
-            "sim",
-            "total",
-            "num_queries",
-            "bank_fill",
-            "positive_similarity",
-            "negative_similarity",
-        )
-        for name in names if terms else ():
+        for name in SCALARS if terms else ():
             values = [getattr(term, name).detach().float() for term in terms]
             self.log(f"fbr/{name}", sum(values) / len(values))
         self.log("fbr/skipped", self.fbr.skipped.float())
