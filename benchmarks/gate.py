@@ -1,0 +1,94 @@
+"""What the class-aware gate costs: `python benchmarks/gate.py`, on the CPU.
+
+Inference with and without it takes turns, from images to finished seeds with mirror images at one scale; in
+training, what `FBRConfig.recommended()` adds to a step, with the renewal of prototypes and words spread over
+the steps between.
+"""
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from baselines import AMN, AMNFBR
+from fbr_plugin import DenseView, FBRConfig
+from fbr_plugin.modules.class_gate import REFRESH, ClassAwareGate
+
+CASES = {
+    "ResNet-50, 512x512, 20 classes": ({}, 20, 512, 2),
+    "small encoder, 64x64, 5 classes": ({"encoder": "small", "rates": (1, 2, 4)}, 5, 64, 16),
+}
+
+
+def measure(options: dict[str, Any], classes: int, size: int, batch: int, repeats: int) -> dict[str, float]:
+    """Median seconds of each part, the parts taking turns."""
+    torch.manual_seed(0)
+    model = AMNFBR(classes, fbr=FBRConfig.recommended(), scales=(1.0,), **options)
+    gate = model.fbr.gate
+    assert isinstance(gate, ClassAwareGate)
+    label = torch.zeros(batch, classes).index_fill_(1, torch.tensor([0, 1]), 1.0)
+    data = {
+        "id": [str(number) for number in range(batch)],
+        "image": torch.randn(batch, 3, size, size),
+        "label": label,
+        "pseudo_label": torch.randint(2, (batch, size, size)),
+    }
+    logits, features, levels = (value for value in model(data["image"], label))
+    view = DenseView(features.detach(), logits.detach(), label, levels=tuple(x.detach() for x in levels))
+    for _ in range(2):  # something to remember, and prototypes and words of it
+        model.fbr(view)
+    gate.refresh(torch.Generator().manual_seed(0))
+    parts: dict[str, Callable[[], Any]] = {
+        "inference": lambda: predict(model, None, data),
+        "inference with gate": lambda: predict(model, gate, data),
+        "training step": lambda: AMN.training_step(model.train(), data, 0)["loss"].backward(),
+        "FBR's part of it": lambda: model.train().fbr(view),
+        "renewal": lambda: gate.refresh(torch.Generator().manual_seed(0)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(repeats):
+        for name, part in parts.items():
+            start = perf_counter()
+            part()
+            seconds[name].append(perf_counter() - start)
+    return {name: median(taken) for name, taken in seconds.items()}
+
+
+@torch.no_grad()
+def predict(model: AMNFBR, gate: nn.Module | None, data: dict[str, Any]) -> None:
+    """The seeds of a batch with a gate or without."""
+    model.fbr.gate = gate
+    model.eval().predict_step(data, 0)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    results = Path(__file__).parent / "results" / "gate.json"
+    parser.add_argument("--out", type=Path, default=results, metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", message=".*self.log.*")  # there is no trainer here
+    figures = {}
+    for name, (options, *sizes) in CASES.items():
+        seconds = measure(options, *sizes, args.repeats)
+        added = 100 * (seconds["inference with gate"] / seconds["inference"] - 1)
+        fbr = seconds["FBR's part of it"] + seconds["renewal"] / REFRESH
+        share = 100 * fbr / (fbr + seconds["training step"])
+        figures[name] = {**seconds, "added to inference, %": added, "share of a step, %": share}
+        print(name, *(f"  {part:<24}{value:>9.4f}" for part, value in figures[name].items()), sep="\n")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
