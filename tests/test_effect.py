@@ -1,0 +1,100 @@
+"""The comparison of FBR's effect: pairs, resumption, and the arithmetic of its table."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baselines import CAMFBR
+from benchmarks.effect import runs
+from benchmarks.effect.runs import STAGES, Setting, run, run_seed
+from benchmarks.effect.summary import interval, matched, table
+from benchmarks.effect.variants import ABLATION, FINAL, LABELS, TUNING, Variant
+from fbr_plugin import FBRConfig
+from fbr_plugin.data import SyntheticDataModule
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Setting:
+    """Two steps a stage, on 20 scenes of 32 pixels."""
+    monkeypatch.setattr(runs, "SyntheticDataModule", partial(SyntheticDataModule, num_images=20))
+    for stage, (bare, plugged, _, options) in STAGES.items():
+        monkeypatch.setitem(STAGES, stage, (bare, plugged, 2, options))
+    return Setting(size=32)
+
+
+def result(name: str, seed: int, miou: float, recall: float = 60.0, stage: str = "cam") -> dict[str, Any]:
+    """What a run leaves, with curves that fall by a point a threshold."""
+    figures = dict.fromkeys(("miou_honest", "precision", "fp_cooccurring", "fp_other"), miou / 2)
+    curves = {"recall_curve": [recall + 1, recall, recall - 1], "fp_curve": [30.0, 20.0, 10.0]}
+    key = {"stage": stage, "name": name, "seed": seed}
+    return {**key, "miou_oracle": miou, "recall": recall, **figures, **curves}
+
+
+def test_variants_are_paired_and_ended_runs_are_read(quick: Setting, tmp_path: Path) -> None:
+    variants = {
+        **FINAL,
+        **LABELS,
+        "off": Variant({"weight_fg": 0, "weight_bg": 0, "weight_seg": 0, "weight_sim": 0}),
+    }
+    names = ["bare", "off", "noise", "recommended", "recommended labels"]
+    results = run_seed(quick, 3, ["cam", "amn"], names, variants, tmp_path)
+    by_name = {(own["stage"], own["name"]): own for own in results}
+    assert len(results) == 9  # a CAM has no labels
+    for stage in ("cam", "amn"):
+        assert by_name[stage, "off"]["miou_curve"] == by_name[stage, "bare"]["miou_curve"]
+        assert by_name[stage, "noise"]["miou_curve"] != by_name[stage, "bare"]["miou_curve"]
+    folder = tmp_path / "default_small_32" / "seed_3"
+    assert (folder / "cam" / "recommended_labels").is_dir()
+
+    written = (folder / "amn" / "bare.json").stat().st_mtime_ns
+    again = run(quick, 3, "amn", "bare", variants, tmp_path)
+    assert again == json.loads(json.dumps(by_name["amn", "bare"]))
+    assert (folder / "amn" / "bare.json").stat().st_mtime_ns == written
+    changed = {**variants, "off": Variant({"gate": True})}
+    assert run(quick, 3, "cam", "off", changed, tmp_path)["key"] != by_name["cam", "off"]["key"]
+
+
+def test_rates_are_multiplied(quick: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+    configure = CAMFBR.__mro__[2].configure_optimizers
+
+    def recorded(model: Any) -> Any:
+        rates.append(model.hparams["lr"])
+        return configure(model)
+
+    monkeypatch.setattr(CAMFBR.__mro__[2], "configure_optimizers", recorded)
+    run(quick, 0, "cam", "lr x2", TUNING, tmp_path)
+    assert rates == [pytest.approx(2 * STAGES["cam"][3]["lr"])]
+
+
+def test_every_variant_is_a_valid_setting() -> None:
+    for variant in (*FINAL.values(), *ABLATION.values()):
+        assert isinstance(variant.config(FBRConfig.ppc()), FBRConfig)
+    assert Variant({}, recommended=True).config(FBRConfig.ppc()) == FBRConfig.recommended()
+    assert Variant({}).config(FBRConfig.ppc()) == FBRConfig.ppc()
+    assert Variant({"num_clusters": 4}).config(FBRConfig.ppc()).num_clusters == 4
+
+
+def test_the_table_is_of_pairs() -> None:
+    runs_of_bare = [result("bare", seed, 40.0 + seed) for seed in range(3)]
+    runs_of_new = [result("new", seed, miou) for seed, miou in enumerate((42.0, 42.0, 41.0, 99.0))]
+    head, _, bare, new = table([*runs_of_bare, *runs_of_new]).splitlines()
+    assert head.startswith("| stage | variant | seeds | won | mIoU oracle |")
+    assert bare.startswith("| cam | bare | 3 |  | 41.00 ± 1.00 |")
+    # differences 2, 1, -1: mean .67, deviation 1.53, interval 4.303 * 1.53 / sqrt(3)
+    assert new.startswith("| cam | new | 3 | 2 | +0.67 ± 3.79 | +0.33 ± 1.90 | +0.00 ± 0.00 |")
+
+
+def test_false_positives_at_matched_recall() -> None:
+    base, own = result("bare", 0, 40.0, recall=60.0), result("new", 0, 40.0, recall=60.5)
+    assert matched(own, base["recall"]) == pytest.approx(15.0)  # half way between two thresholds
+    assert matched(base, base["recall"]) == 20.0
+
+
+def test_the_interval_is_student_s() -> None:
+    assert interval([1.0, 3.0]) == pytest.approx(12.706 * 2**0.5 / 2**0.5)
+    assert interval([1.0] * 5) == 0
+    assert interval([1.0]) != interval([1.0])  # nan
