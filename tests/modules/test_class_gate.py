@@ -21,7 +21,7 @@ OBJECTS, TEXTURES, GROUND = (0, 1), (2, 3), 4  # axes of the features
 def held(bank: ClassBank, kind: int) -> list[float]:
     """The numbers that the ring of a class holds, the oldest first."""
     pointer, fill = int(bank.pointer[kind]), int(bank.fill[kind])
-    ring = bank.rows[kind, :, 0].tolist()
+    ring = bank.rows[kind, :-1, 0].tolist()
     return ring[:fill] if fill < bank.size else ring[pointer:] + ring[:pointer]
 
 
@@ -41,16 +41,17 @@ def test_bank_equals_a_queue_a_class(generator):
         for kind, queue in enumerate(queues):
             assert held(bank, kind) == list(queue), (step, kind)
         filled = [[True] * len(queue) + [False] * (5 - len(queue)) for queue in queues]
-        assert bank.mask().tolist() == filled
+        assert bank.mask()[:, :-1].tolist() == filled
+        assert not bank.mask()[:, -1].any()
         assert bank.fill.tolist() == [len(queue) for queue in queues]
-        assert torch.equal(bank.rows[..., 0], bank.rows[..., 1])
+        assert torch.equal(bank.rows[:, :-1, 0], bank.rows[:, :-1, 1])
     assert most > 5  # more at once than a ring holds
 
 
 def test_bank_with_nothing_to_add():
     bank = ClassBank(2, 3, 4)
     bank.enqueue(torch.ones(5, 4), torch.zeros(5, dtype=torch.int64), torch.zeros(5, dtype=torch.bool))
-    assert not bank.rows.any()
+    assert not bank.rows[:, :-1].any()
     assert bank.fill.tolist() == bank.pointer.tolist() == [0, 0]
     assert not bank.mask().any()
 

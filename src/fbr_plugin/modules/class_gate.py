@@ -31,6 +31,7 @@ class ClassBank(nn.Module):
         dim: width of a row.
     """
 
+    # One row more than `size` takes what is masked out, as in `MemoryBank`.
     rows: Tensor
     pointer: Tensor
     fill: Tensor
@@ -38,7 +39,7 @@ class ClassBank(nn.Module):
     def __init__(self, num_classes: int, size: int, dim: int) -> None:
         super().__init__()
         self.size = size
-        self.register_buffer("rows", torch.zeros(num_classes, size, dim))
+        self.register_buffer("rows", torch.zeros(num_classes, size + 1, dim))
         self.register_buffer("pointer", torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer("fill", torch.zeros(num_classes, dtype=torch.int64))
 
@@ -56,19 +57,16 @@ class ClassBank(nn.Module):
         ranks = member.cumsum(0)
         count = ranks[-1]
         rank = ranks.gather(1, classes[:, None])[:, 0]
-        # More rows than a ring holds: only the last ones stay. What is left out overwrites nothing.
+        # More rows than a ring holds: only the last ones stay.
         kept = mask & (rank > (count - self.size)[classes])
-        slot = classes * self.size + (self.pointer[classes] + rank - 1) % self.size
-        spare = len(self.fill) * self.size
-        padded = torch.cat([self.rows.flatten(0, 1), self.rows.new_zeros(1, rows.shape[1])])
-        padded[torch.where(kept, slot, spare)] = rows.to(padded.dtype)
-        self.rows.copy_(padded[:-1].view_as(self.rows))
+        slot = torch.where(kept, (self.pointer[classes] + rank - 1) % self.size, self.size)
+        self.rows[classes, slot] = rows.to(self.rows.dtype)
         self.pointer.copy_((self.pointer + count) % self.size)
         self.fill.copy_((self.fill + count).clamp_max(self.size))
 
     def mask(self) -> Tensor:
-        """Which rows hold something: [C, size]."""
-        return torch.arange(self.size, device=self.fill.device) < self.fill[:, None]
+        """Which rows hold something: [C, size + 1]."""
+        return torch.arange(self.size + 1, device=self.fill.device) < self.fill[:, None]
 
 
 class ClassAwareGate(nn.Module):
