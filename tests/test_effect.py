@@ -10,7 +10,7 @@ import pytest
 from baselines import CAMFBR
 from benchmarks.effect import runs
 from benchmarks.effect.runs import STAGES, Setting, run, run_seed
-from benchmarks.effect.summary import interval, matched, table
+from benchmarks.effect.summary import csv, interval, matched, table
 from benchmarks.effect.variants import ABLATION, FINAL, LABELS, TUNING, Variant
 from fbr_plugin import FBRConfig
 from fbr_plugin.data import SyntheticDataModule
@@ -86,6 +86,12 @@ def test_the_table_is_of_pairs() -> None:
     assert bare.startswith("| cam | bare | 3 |  | 41.00 ± 1.00 |")
     # differences 2, 1, -1: mean .67, deviation 1.53, interval 4.303 * 1.53 / sqrt(3)
     assert new.startswith("| cam | new | 3 | 2 | +0.67 ± 3.79 | +0.33 ± 1.90 | +0.00 ± 0.00 |")
+
+
+def test_every_run_is_a_line_of_the_csv() -> None:
+    lines = csv([result("bare", 4, 40.5), result("new", 4, 41.0)]).splitlines()
+    assert lines[0] == "stage,name,seed,miou_oracle,miou_honest,recall,precision,fp_cooccurring,fp_other"
+    assert lines[2] == "cam,new,4,41.0,20.5,60.0,20.5,20.5,20.5"
 
 
 def test_false_positives_at_matched_recall() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.effect import variants
 from benchmarks.effect.runs import SCENES, STAGES, Setting, run_seed
-from benchmarks.effect.summary import table
+from benchmarks.effect.summary import csv, table
 from fbr_plugin.report import write_whole
 
 COMPARISONS = {
@@ -56,6 +56,7 @@ def main() -> None:
     results.sort(key=lambda result: (stages.index(result["stage"]), names.index(result["name"])))
     text = table(results)
     write_whole(options.output / setting.name / f"{options.comparison}.md", text + "\n")
+    write_whole(options.output / setting.name / f"{options.comparison}.csv", csv(results))
     print(text)
 
 

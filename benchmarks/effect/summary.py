@@ -66,6 +66,13 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def csv(results: Sequence[Result]) -> str:
+    """The figures of every run as CSV, a line a run."""
+    columns = ("stage", "name", "seed", *(column for column in COLUMNS if column != "fp_matched"))
+    lines = [",".join(str(result.get(column, "")) for column in columns) for result in results]
+    return "\n".join([",".join(columns), *lines]) + "\n"
+
+
 def _differences(column: str, pairs: Sequence[tuple[Result, Result]], bare: bool) -> list[float]:
     """A column of each pair: the variant's value less the bare baseline's, or of the latter the value."""
     if column == "fp_matched":
