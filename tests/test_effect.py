@@ -8,18 +8,17 @@ from typing import Any
 import pytest
 
 from baselines import CAMFBR
-from benchmarks.effect import runs
 from benchmarks.effect.runs import STAGES, Setting, run, run_seed
 from benchmarks.effect.summary import csv, interval, matched, table
 from benchmarks.effect.variants import ABLATION, FINAL, LABELS, TUNING, Variant
-from fbr_plugin import FBRConfig
+from fbr_plugin import FBRConfig, demo
 from fbr_plugin.data import SyntheticDataModule
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Setting:
     """Two steps a stage, on 20 scenes of 32 pixels."""
-    monkeypatch.setattr(runs, "SyntheticDataModule", partial(SyntheticDataModule, num_images=20))
+    monkeypatch.setattr(demo, "SyntheticDataModule", partial(SyntheticDataModule, num_images=20))
     for stage, (bare, plugged, _, options) in STAGES.items():
         monkeypatch.setitem(STAGES, stage, (bare, plugged, 2, options))
     return Setting(size=32)
@@ -53,6 +52,11 @@ def test_variants_are_paired_and_ended_runs_are_read(quick: Setting, tmp_path: P
     again = run(quick, 3, "amn", "bare", variants, tmp_path)
     assert again == json.loads(json.dumps(by_name["amn", "bare"]))
     assert (folder / "amn" / "bare.json").stat().st_mtime_ns == written
+    (folder / "cam" / "bare.ckpt").unlink()  # of which later stages need the weights
+    assert (
+        run(quick, 3, "cam", "bare", variants, tmp_path)["miou_curve"] == by_name["cam", "bare"]["miou_curve"]
+    )
+    assert (folder / "cam" / "bare.ckpt").is_file()
     changed = {**variants, "off": Variant({"gate": True})}
     assert run(quick, 3, "cam", "off", changed, tmp_path)["key"] != by_name["cam", "off"]["key"]
 

@@ -13,9 +13,9 @@ import torch
 
 from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR
 from benchmarks.effect.variants import Variant
-from fbr_plugin.data import FolderDataModule, SyntheticDataModule
 from fbr_plugin.data.loading import WSSSDataModule
 from fbr_plugin.data.scenes import PRESETS, ScenePreset
+from fbr_plugin.demo import THRESHOLDS, data_module
 from fbr_plugin.report import write_whole
 from fbr_plugin.training.seed_writer import SeedWriter
 
@@ -28,7 +28,6 @@ STAGES: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
     "ppc": (PPC, PPCFBR, 150, {"lr": 5e-4, "head_lr": 1e-3, "dropout": 0.0, "poly_power": 0.9}),
     "bas": (BAS, BASFBR, 150, {"lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9}),
 }
-THRESHOLDS = (0.35, 0.10)
 
 
 @dataclass(frozen=True)
@@ -53,19 +52,9 @@ class Setting:
         return f"{Path(self.data).name if self.data else self.scenes}_{self.encoder}_{self.size}"
 
     def data_module(self, seed: int, labels: Path | None) -> WSSSDataModule:
-        """The images, whose seeds are scored on the training set itself."""
-        if self.data is None:
-            scenes = SCENES[self.scenes]
-            return SyntheticDataModule(scenes, size=self.size, pseudo_label_dir=labels, seed=seed)
-        return FolderDataModule(
-            self.data,
-            val_list="train",
-            crop_size=self.size,
-            long_side=(self.size, self.size * 5 // 4),
-            max_size=self.size,
-            pseudo_label_dir=labels,
-            seed=seed,
-        )
+        """The images of the demo in this setting."""
+        settings = {"data": self.data, "preset": SCENES[self.scenes], "size": self.size}
+        return data_module(seed, settings, labels)
 
 
 def run_seed(
@@ -102,7 +91,8 @@ def run(
     path = own / stage / f"{_slug(name)}.json"
     variant = variants[name]
     key = {"setting": asdict(setting), "variant": asdict(variant), "seed": seed}
-    if path.exists():
+    # Later stages start from a CAM's checkpoint, so without it the figures are not enough.
+    if path.exists() and (stage != "cam" or path.with_suffix(".ckpt").exists()):
         known = json.loads(path.read_text())
         if known["key"] == json.loads(json.dumps(key)):
             return known

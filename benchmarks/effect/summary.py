@@ -7,15 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from fbr_plugin import report
+
 COLUMNS = {
-    "miou_oracle": "mIoU oracle",
-    "miou_honest": "mIoU honest",
-    "recall": "recall",
-    "precision": "precision",
-    "fp_cooccurring": "FP co-occ.",
-    "fp_matched": "at matched recall",
-    "fp_other": "FP other",
+    column: title for column, title in report.COLUMNS.items() if column not in ("seconds", "fbr_share")
 }
+COLUMNS["fp_matched"] = "co-occ. at matched recall"
 # Two-sided 95% quantiles of Student's t with 1 to 9 degrees of freedom.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 

@@ -123,7 +123,7 @@ def _cached_run(seed: int, settings: dict[str, Any], output: Path, draw: bool) -
 def _run(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path) -> dict[str, Any]:
     """Train and score the CAM and both arms, and draw."""
     common = {"encoder": settings["encoder"], "scales": (1.0,), "optimizer": "AdamW", "warmup_steps": 20}
-    module = _data_module(seed, settings)
+    module = data_module(seed, settings)
     pl.seed_everything(seed, verbose=False)
     cam = CAM(module.num_classes, lr=3e-3, head_lr=3e-3, weight_decay=1e-3, **common)
     print(f"seed {seed}: CAM")
@@ -136,7 +136,7 @@ def _run(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path)
     trainer.callbacks.append(writer)  # type: ignore[attr-defined]
     trainer.predict(cam, module, return_predictions=False)
 
-    module = _data_module(seed, settings, folder / "labels")
+    module = data_module(seed, settings, folder / "labels")
     models: dict[str, Any] = {"CAM": cam}
     bare, plugged, own = BASELINES[settings["baseline"]]
     for arm, name, fbr in (
@@ -159,7 +159,8 @@ def _run(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path)
     return {"class_names": module.class_names, "scores": scores}
 
 
-def _data_module(seed: int, settings: dict[str, Any], labels: Path | None = None) -> WSSSDataModule:
+def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None) -> WSSSDataModule:
+    """The scenes, or one's own photos, whose seeds are scored on the training set itself."""
     size, folder = settings["size"], settings["data"]
     if folder is None:
         return SyntheticDataModule(settings["preset"], size=size, pseudo_label_dir=labels, seed=seed)
