@@ -7,15 +7,19 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR
 from benchmarks.effect.variants import Variant
+from fbr_plugin import functional
 from fbr_plugin.data.loading import WSSSDataModule
 from fbr_plugin.data.scenes import PRESETS, ScenePreset
 from fbr_plugin.demo import THRESHOLDS, data_module
+from fbr_plugin.functional import semantic_graph
 from fbr_plugin.report import write_whole
 from fbr_plugin.training.seed_writer import SeedWriter
 
@@ -141,7 +145,9 @@ def _train(
         devices=1,
     )
     start = time.perf_counter()
-    trainer.fit(model, data)
+    graph = _uniform if variant.uniform else functional.semantic_graph
+    with patch.object(functional, "semantic_graph", graph):
+        trainer.fit(model, data)
     seconds = time.perf_counter() - start
     (logged,) = trainer.test(model, data, verbose=False)
     sweep, cooccurrence = model.scores.sweep.compute(), model.scores.cooccurrence
@@ -157,6 +163,11 @@ def _train(
         trainer.callbacks.append(SeedWriter(target, thresholds=THRESHOLDS))  # type: ignore[attr-defined]
         trainer.predict(model, data, return_predictions=False)
     return scores, seconds
+
+
+def _uniform(prototypes: Tensor, present: Tensor, _: float) -> Tensor:
+    """The semantic graph at so high a temperature that every other present class is as likely."""
+    return semantic_graph(prototypes, present, 1e6)
 
 
 def _slug(name: str) -> str:

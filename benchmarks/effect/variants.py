@@ -19,6 +19,7 @@ class Variant:
         model: arguments of the baseline that differ.
         labels: whose seeds AMN's labels are made of: the CAM of which variant.
         seed_offset: added to the training seed, for the noise floor.
+        uniform: draw the classes of foreground negatives uniformly in place of by the semantic graph.
     """
 
     fbr: dict[str, Any] | None = None
@@ -26,6 +27,7 @@ class Variant:
     model: dict[str, Any] = field(default_factory=dict)
     labels: str = "bare"
     seed_offset: int = 0
+    uniform: bool = False
 
     def config(self, preset: FBRConfig) -> FBRConfig:
         """FBR's settings for a baseline with this published preset."""
@@ -67,12 +69,15 @@ ABLATION = {
     "only L_fg .5": only(weight_fg=0.5),
     "only L_bg .5": only(weight_bg=0.5),
     "warm-up 50": strong(warmup_steps=50),
+    "K 1: a prototype an image": strong(num_clusters=1),
     "K 4": strong(num_clusters=4),
     "K 16": strong(num_clusters=16),
+    "K 256: single pixels": strong(num_clusters=256),
     "bank 1000": strong(bank_size=1000),
     "negatives 32": strong(num_negatives=32),
     "negatives 1024": strong(num_negatives=1024),
     "temperature .1": strong(temperature=0.1),
+    "uniform sampling": replace(strong(), uniform=True),
     "queries: all": strong(confidence_quantile=0.999, entropy_quantile=0.0),
     "queries: least sure": strong(confidence_quantile=0.1, entropy_quantile=0.5),
 }
