@@ -157,19 +157,24 @@ def _create(name: str, output_stride: int, pretrained: bool = False) -> Any:
 
 
 def build_encoder(
-    name: str, output_stride: int | None = None, pretrained: bool = False, weights: str | None = None
+    name: str,
+    output_stride: int | None = None,
+    pretrained: bool = False,
+    weights: str | None = None,
+    default_stride: int = 16,
 ) -> SmallEncoder | ResNet38d | TimmEncoder:
     """Build an encoder whose forward maps images to a list of feature levels.
 
     Args:
         name: "small" for `SmallEncoder`, "resnet38d" for `ResNet38d`, else the name of a timm model with
             `features_only`.
-        output_stride: image pixels per pixel of the last level; None takes 16 for timm's, and for "small" (4)
-            and "resnet38d" (8) the one they have.
+        output_stride: image pixels per pixel of the last level; None takes `default_stride` for timm's,
+            and for "small" (4) and "resnet38d" (8) the one they have.
         pretrained: download timm's weights. Without it nothing is read from the network.
         weights: file of weights: a state dict of the model (torch or safetensors), or a checkpoint of a
             baseline, of which the encoder is taken; for "resnet38d" also MXNet's `.params`. With it
             "resnet38d" keeps its batch normalisation and its first layers as they are.
+        default_stride: output stride of timm's models where none is given.
     """
     if name in (SMALL, RESNET38):
         stride = SmallEncoder.stride if name == SMALL else ResNet38d.stride
@@ -192,7 +197,8 @@ def build_encoder(
                 f"unknown encoder {name!r}; {'did you mean ' + ', '.join(close) + '? ' if close else ''}"
                 "It may be 'small', 'resnet38d' or any model that timm.list_models() names"
             )
-        encoder = TimmEncoder(name, 16 if output_stride is None else output_stride, pretrained)
+        stride = default_stride if output_stride is None else output_stride
+        encoder = TimmEncoder(name, stride, pretrained)
     if weights is not None:
         load_weights(encoder, Path(weights))
     return encoder

@@ -75,7 +75,14 @@ class PPC(SeedTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            num_classes, optimizer, lr, head_lr, poly_power, encoder, weight_decay=weight_decay, **kwargs
+            num_classes,
+            optimizer,
+            lr,
+            head_lr,
+            poly_power,
+            encoder=encoder,
+            weight_decay=weight_decay,
+            **kwargs,
         )
         if pooling not in ("gap", "tap"):
             raise ValueError(f"pooling must be 'gap' or 'tap', got {pooling!r}")

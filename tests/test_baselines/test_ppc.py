@@ -304,6 +304,6 @@ def test_an_encoder_of_two_levels(monkeypatch: pytest.MonkeyPatch) -> None:
         channels = (48, 96)
         stride = 4
 
-    monkeypatch.setattr("baselines.task.build_encoder", lambda *_: Shallow())
+    monkeypatch.setattr("baselines.encoder_task.build_encoder", lambda *_: Shallow())
     with pytest.raises(ValueError, match="two levels before its last, 'small' has 1"):
         PPC(NUM_CLASSES, encoder="small")
