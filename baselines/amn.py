@@ -6,40 +6,13 @@ Segmentation Model Against Thresholds (CVPR 2022).
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, log_softmax
+from torch.nn.functional import interpolate
 
+from baselines.segmentation import ASPP, balanced_cross_entropy
 from baselines.task import Batch, SeedTask
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.pipeline.inference import finish_logits
-
-IGNORE = 255
-
-
-def balanced_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.4) -> Tensor:
-    """Per-pixel cross-entropy, half of it from background, half from foreground pixels.
-
-    The smoothed target is 1 - smoothing on the label and smoothing / C on each of the C other classes. A
-    batch with only background or only foreground takes its loss from that alone; with neither, it is 0.
-
-    Args:
-        logits: [B, 1+C, h, w].
-        target: [B, h, w] int64 labels 0 to C, 255 where ignored.
-        smoothing: what the label gives to the other classes.
-
-    Returns:
-        0-d loss.
-    """
-    background, ignored = target == 0, target == IGNORE
-    log_probabilities = log_softmax(logits.float(), 1)
-    labelled = log_probabilities.gather(1, target.masked_fill(ignored, 0)[:, None])[:, 0]
-    others = (log_probabilities.sum(1) - labelled) / (logits.shape[1] - 1)
-    losses = -(1 - smoothing) * labelled - smoothing * others
-    halves = torch.stack([background, ~background & ~ignored])
-    pixels = halves.sum((1, 2, 3))
-    means = (losses * halves).sum((1, 2, 3)) / pixels.clamp(min=1)
-    return means.sum() / (pixels > 0).sum().clamp(min=1)
 
 
 class ConditionedASPP(nn.Module):
@@ -60,17 +33,12 @@ class ConditionedASPP(nn.Module):
         nn.init.normal_(self.condition.weight, 0, 0.1)
         nn.init.ones_(self.condition.bias)
         self.dropout = nn.Dropout(0.1)
-        branches = [nn.Conv2d(channels, 1 + num_classes, 3, padding=rate, dilation=rate) for rate in rates]
-        for branch in branches:
-            nn.init.normal_(branch.weight, 0, 0.01)
-            nn.init.zeros_(branch.get_parameter("bias"))
-        self.branches = nn.ModuleList(branches)
+        self.branches = ASPP(channels, num_classes, rates)
 
     def forward(self, features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Map features: [B, L, h, w] and label: [B, C] to logits [B, 1+C, h, w] and the scaled features."""
         features = features * self.condition(label)[:, :, None, None]
-        dropped = self.dropout(features)
-        return torch.stack([branch(dropped) for branch in self.branches]).sum(0), features
+        return self.branches(self.dropout(features)), features
 
 
 class AMN(SeedTask):

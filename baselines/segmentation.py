@@ -1,0 +1,56 @@
+"""What the networks share that are trained on labels of pixels: DeepLab-v2's head and the balanced loss."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+IGNORE = 255
+
+
+def balanced_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Per-pixel cross-entropy, half of it from background, half from foreground pixels.
+
+    The smoothed target is 1 - smoothing on the label and smoothing / C on each of the C other classes. A
+    batch with only background or only foreground takes its loss from that alone; with neither, it is 0.
+
+    Args:
+        logits: [B, 1+C, h, w].
+        target: [B, h, w] int64 labels 0 to C, 255 where ignored.
+        smoothing: what the label gives to the other classes.
+
+    Returns:
+        0-d loss.
+    """
+    background, ignored = target == 0, target == IGNORE
+    log_probabilities = log_softmax(logits.float(), 1)
+    labelled = log_probabilities.gather(1, target.masked_fill(ignored, 0)[:, None])[:, 0]
+    others = (log_probabilities.sum(1) - labelled) / (logits.shape[1] - 1)
+    losses = -(1 - smoothing) * labelled - smoothing * others
+    halves = torch.stack([background, ~background & ~ignored])
+    pixels = halves.sum((1, 2, 3))
+    means = (losses * halves).sum((1, 2, 3)) / pixels.clamp(min=1)
+    return means.sum() / (pixels > 0).sum().clamp(min=1)
+
+
+class ASPP(nn.ModuleList):
+    """Dilated 3x3 convolutions whose outputs are summed to logits: the head of DeepLab-v2.
+
+    Weights start from N(0, 0.01), biases from 0, as in deeplab-pytorch (commit 4219467).
+
+    Args:
+        channels: width L of the features.
+        num_classes: number of foreground classes C.
+        rates: dilation of each convolution.
+    """
+
+    def __init__(self, channels: int, num_classes: int, rates: tuple[int, ...]) -> None:
+        super().__init__(
+            nn.Conv2d(channels, 1 + num_classes, 3, padding=rate, dilation=rate) for rate in rates
+        )
+        for branch in self:
+            nn.init.normal_(branch.get_parameter("weight"), 0, 0.01)
+            nn.init.zeros_(branch.get_parameter("bias"))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features: [B, L, h, w] to logits [B, 1+C, h, w]."""
+        return torch.stack([branch(features) for branch in self]).sum(0)
