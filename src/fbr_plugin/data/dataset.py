@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from fbr_plugin.data.files import find_file
 from fbr_plugin.data.images import check_same_size, read_mask
 from fbr_plugin.data.saliency import read_saliency, resize_saliency
 from fbr_plugin.data.transforms import Transform, apply_transform
@@ -23,6 +24,9 @@ class Source(Protocol):
     """
 
     num_classes: int
+
+    @property
+    def ids(self) -> list[str]: ...
 
     def __len__(self) -> int: ...
 
@@ -66,7 +70,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         index, seed = key if isinstance(key, tuple) else (key, key)
         item = dict(self.source[index])
         if self.pseudo_label_dir is not None:
-            path = self.pseudo_label_dir / f"{item['id']}.png"
+            path = find_file(self.pseudo_label_dir, item["id"])
             if self.require_pseudo_labels or path.exists():
                 item["pseudo_label"] = read_mask(path, self.source.num_classes)
                 check_same_size(path, item["pseudo_label"], item["image"])

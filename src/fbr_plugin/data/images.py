@@ -1,11 +1,12 @@
 """Reading and writing images and masks; every complaint names the file."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fbr_plugin.data.files import replacing
 
 IGNORE = 255
 HIGH_DEPTH = ("I", "I;16", "I;16B")
@@ -57,13 +58,10 @@ def check_same_size(path: str | Path, mask: NDArray, image: NDArray) -> None:
 
 def write_mask(path: str | Path, mask: NDArray) -> None:
     """Writes a mask [H, W] as a palette PNG in VOC's colours, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.asarray(mask, np.uint8))
     image.putpalette(voc_palette().ravel().tolist())
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    image.save(partial, format="PNG")
-    partial.replace(path)
+    with replacing(path) as partial:
+        image.save(partial, format="PNG")
 
 
 def voc_palette() -> NDArray[np.uint8]:

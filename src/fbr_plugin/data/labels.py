@@ -8,10 +8,9 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from fbr_plugin.data.files import IMAGE_SUFFIXES
 from fbr_plugin.data.images import IGNORE
 from fbr_plugin.data.pickles import load_restricted
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPEG")
 
 Labels = Mapping[str, NDArray[np.float32]]
 

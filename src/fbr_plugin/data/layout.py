@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from fbr_plugin.data.boxes import Boxes, clip_boxes
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
+from fbr_plugin.data.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.images import check_same_size, read_image, read_mask
-from fbr_plugin.data.labels import IMAGE_SUFFIXES, Labels, labels_of_mask, read_ids
+from fbr_plugin.data.labels import Labels, labels_of_mask, read_ids
 from fbr_plugin.data.loading import WSSSDataModule
 from fbr_plugin.data.saliency import find_saliency
 from fbr_plugin.data.transforms import eval_transform, train_transform
@@ -51,9 +52,9 @@ class LayoutSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name = self.ids[index]
-        item: dict[str, Any] = {"id": name, "image": read_image(self._image_path(name))}
+        item: dict[str, Any] = {"id": name, "image": read_image(self.image_path(name))}
         if self.mask_dir is not None:
-            path = self.mask_dir / f"{name}.png"
+            path = find_file(self.mask_dir, name)
             item["mask"] = read_mask(path, self.num_classes)
             check_same_size(path, item["mask"], item["image"])
         if self.labels is not None:
@@ -63,6 +64,10 @@ class LayoutSource:
         if self.boxes is not None:
             item["boxes"] = self._inside(name, self.boxes[name], item["image"])
         return item
+
+    def image_path(self, name: str) -> Path:
+        """The file of an image."""
+        return find_file(self.image_dir, name, IMAGE_SUFFIXES)
 
     def _inside(self, name: str, boxes: NDArray[np.int64], image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The boxes [n, 4] of an image, cut off at its border."""
@@ -75,10 +80,6 @@ class LayoutSource:
                 stacklevel=2,
             )
         return clipped
-
-    def _image_path(self, name: str) -> Path:
-        paths = [self.image_dir / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
-        return next((path for path in paths if path.exists()), paths[0])
 
 
 class LayoutDataModule(WSSSDataModule):
@@ -107,6 +108,8 @@ class LayoutDataModule(WSSSDataModule):
         num_workers: processes that load data; 0 loads in the main one.
         seed: decides the order and the augmentation of training.
     """
+
+    source_class = LayoutSource
 
     def __init__(
         self,
@@ -138,6 +141,7 @@ class LayoutDataModule(WSSSDataModule):
             "test": val_list,
             "predict": predict_list or train_list,
         }
+        self.image_dir = self.root / "JPEGImages"
         self.mask_dir = self.root / mask_dir
         self.label_source = label_source
         self.pseudo_label_dir = pseudo_label_dir
@@ -145,15 +149,18 @@ class LayoutDataModule(WSSSDataModule):
         self.train_transform = train_transform(crop_size, long_side, rescale, colour_jitter)
         self.eval_transform = eval_transform(max_size)
 
+    def ids(self, stage: Stage) -> list[str]:
+        """The images of a stage by name."""
+        name = self.lists[stage].removesuffix(".txt")
+        return read_ids(self.root / "ImageSets" / "Segmentation" / f"{name}.txt")
+
     def image_labels(self, ids: list[str]) -> Labels:
         """Image labels of at least these ids, from the label source."""
         raise NotImplementedError
 
     def source(self, stage: Stage) -> LayoutSource:
         """The images of a stage as they are on disk."""
-        ids = read_ids(
-            self.root / "ImageSets" / "Segmentation" / f"{self.lists[stage].removesuffix('.txt')}.txt"
-        )
+        ids = self.ids(stage)
         labels = None if self.label_source in ("masks", "none") else self.image_labels(ids)
         if labels is not None and (missing := [name for name in ids if name not in labels]):
             raise ValueError(
@@ -162,7 +169,7 @@ class LayoutDataModule(WSSSDataModule):
             )
         evaluating = stage in ("validate", "test") and self.mask_dir.is_dir()
         mask_dir = self.mask_dir if evaluating or self.label_source == "masks" else None
-        return LayoutSource(ids, self.root / "JPEGImages", mask_dir, self.num_classes, labels)
+        return self.source_class(ids, self.image_dir, mask_dir, self.num_classes, labels)
 
     def dataset(self, stage: Stage) -> SegmentationDataset:
         training = stage == "fit"

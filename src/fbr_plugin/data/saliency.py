@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fbr_plugin.data.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.images import HIGH_DEPTH, open_image
-from fbr_plugin.data.labels import IMAGE_SUFFIXES
 
 _NAMED = 10  # ids that a complaint spells out
 
@@ -20,17 +20,14 @@ def find_saliency(folder: str | Path, ids: Iterable[str]) -> dict[str, Path]:
         raise FileNotFoundError(
             f"saliency_dir={folder} does not exist: write one grey image ID.png an id there"
         )
-    found = {}
-    for name in ids:
-        paths = (folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)
-        found[name] = next((path for path in paths if path.is_file()), None)
-    if missing := [name for name, path in found.items() if path is None]:
+    found = {name: find_file(folder, name, IMAGE_SUFFIXES) for name in ids}
+    if missing := [name for name, path in found.items() if not path.is_file()]:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise FileNotFoundError(
             f"{len(missing)} of {len(found)} ids have no saliency map ID.png or ID.jpg in {folder}: "
             f"{', '.join(missing[:_NAMED])}{more}; make them, or take these ids off the list"
         )
-    return {name: path for name, path in found.items() if path is not None}
+    return found
 
 
 def read_saliency(path: Path) -> NDArray[np.float32]:
