@@ -9,7 +9,9 @@ import pytest
 import torch
 import wandb
 import yaml
-from tiny import EXAMPLES, command, quick, write_localization, write_photos, write_scene_labels
+from tiny import EXAMPLES, command, quick, write_coco, write_localization, write_photos, write_scene_labels
+
+from fbr_plugin.data.instances import rasterise_instances
 
 SCENES = ["--data.num_images", 8, "--data.size", 32, "--data.batch_size", 4]
 PHOTOS = ["--data.crop_size", 32, "--data.batch_size", 2, "--data.num_workers", 0]
@@ -35,6 +37,10 @@ def smaller(settings: dict, folder: Path) -> list[object]:
     elif data["class_path"].endswith("WSOLDataModule"):
         photos = write_localization(folder / "photos")
         words += [*PHOTOS, *NETWORK, "--data.root", photos, "--data.resize", 36, "--data.eval_size", 32]
+    elif data["class_path"].endswith("COCODataModule"):
+        photos = write_coco(folder / "photos")
+        rasterise_instances(photos / "annotations" / "instances_train2014.json", photos / "labels")
+        words += [*PHOTOS, *NETWORK, "--data.root", photos, "--data.pseudo_label_dir", photos / "labels"]
     else:
         num_classes = 20 if data["class_path"].endswith("VOCDataModule") else 2
         photos = write_photos(folder / "photos", num_classes)

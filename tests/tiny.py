@@ -1,5 +1,6 @@
-"""Tiny photos in the folders of PASCAL VOC and of localization, and the command line run in this process."""
+"""Tiny photos in the folders of VOC, COCO and of localization, and the command line run in this process."""
 
+import json
 import sys
 from pathlib import Path
 from unittest.mock import patch
@@ -84,3 +85,28 @@ def write_scene_labels(folder: Path, count: int, size: int) -> Path:
     for item in (scenes[index] for index in range(count)):
         write_mask(folder / f"{item['id']}.png", item["mask"])
     return folder
+
+
+def rectangle(x0: int, y0: int, x1: int, y1: int) -> list[int]:
+    """A polygon, in COCO's form, of the pixels from (x0, y0) up to and without (x1, y1)."""
+    return [x0, y0, x1, y0, x1, y1, x0, y1]
+
+
+def write_coco(root: Path, count: int = 4) -> Path:
+    """Write photos of a bright square each, a person or a toothbrush in turn, as COCO 2014 is laid out."""
+    rng = np.random.default_rng(0)
+    for start, folder in ((0, "train2014"), (count, "val2014")):
+        images, annotations = [], []
+        (root / folder).mkdir(parents=True)
+        for number in range(start, start + count):
+            photo = rng.integers(0, 120, (32, 36 + number, 3), dtype=np.uint8)
+            photo[8:24, 8:24, number % 2] += 120
+            name, shape = f"COCO_{folder}_{number:012d}.jpg", {"height": 32, "width": 36 + number}
+            Image.fromarray(photo).save(root / folder / name)
+            images.append({"id": number, "file_name": name, **shape})
+            outline = {"segmentation": [rectangle(8, 8, 24, 24)], "iscrowd": 0}
+            annotations.append({"image_id": number, "category_id": (90, 1)[number % 2], **outline})
+        (root / "annotations").mkdir(exist_ok=True)
+        content = json.dumps({"images": images, "annotations": annotations})
+        (root / "annotations" / f"instances_{folder}.json").write_text(content)
+    return root

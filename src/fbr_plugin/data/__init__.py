@@ -1,5 +1,6 @@
-"""Lightning data modules: the embedded scenes, one's own folder, PASCAL VOC, localization."""
+"""Lightning data modules: the embedded scenes, one's own folder, PASCAL VOC, COCO, localization."""
 
+from fbr_plugin.data.coco import COCODataModule
 from fbr_plugin.data.dataset import SegmentationDataset
 from fbr_plugin.data.folder import FolderDataModule
 from fbr_plugin.data.images import read_image, read_mask, write_mask
@@ -17,6 +18,7 @@ __all__ = [
     "PRESETS",
     "STD",
     "TEXTURE_NAMES",
+    "COCODataModule",
     "EpochSampler",
     "FolderDataModule",
     "ScenePreset",
