@@ -77,7 +77,7 @@ def main() -> None:
     squarings = {side: squaring(side, args.repeats) for side in DENSE_SIDES}
     dense = {side: SQUARINGS * taken * (SIDE / side) ** 6 for side, taken in squarings.items()}
     print(
-        f"{SQUARINGS} squarings of the dense matrix at {SIDE}x{SIDE}, {4 * SIDE**4 / 2**20:.0f} MB of float32:"
+        f"{SQUARINGS} squarings of the dense {SIDE}x{SIDE} matrix, {4 * SIDE**4 / 2**20:.0f} MB of float32:"
     )
     for side, taken in squarings.items():
         print(f"  {dense[side]:8.0f} s, as one at {side}x{side} takes {taken:.2f} s")
