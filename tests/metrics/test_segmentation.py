@@ -1,8 +1,11 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from damage import DAMAGES
+from PIL import Image
 from torch import Tensor
 
 from fbr_plugin.metrics import SeedSweep, SegmentationResult, SegmentationScore
@@ -41,6 +44,26 @@ def test_score_equals_sets_of_pixels_over_several_updates(generator: torch.Gener
     assert result.precision == pytest.approx(100 * hit[found].double().mean().item())
     assert result.accuracy == pytest.approx(100 * hit[known].double().mean().item())
     assert result.unlabelled == pytest.approx(100 * (prediction[known] == 255).double().mean().item())
+
+
+def test_damaged_copies_of_all_real_masks(real_data: Path) -> None:
+    scores = [SegmentationScore(20) for _ in DAMAGES]
+    common, either = np.zeros((2, len(DAMAGES), 21), np.int64)
+    paths = sorted((real_data / "voc12" / "SegmentationClassAug").glob("*.png"))
+    for path in paths:
+        target = np.array(Image.open(path))
+        for row, (damage, score) in enumerate(zip(DAMAGES, scores, strict=True)):
+            prediction = damage(target)
+            score.update(torch.from_numpy(prediction), torch.from_numpy(target))
+            prediction[target == 255] = 255
+            for index in range(21):
+                a, b = prediction == index, target == index
+                common[row, index] += np.count_nonzero(a & b)
+                either[row, index] += np.count_nonzero(a | b)
+    assert len(paths) == 1464
+    for score, ious in zip(scores, 100 * common / either, strict=True):
+        assert score.compute().iou == pytest.approx(ious.tolist(), abs=1e-9)
+        assert score.compute().miou == pytest.approx(ious.mean(), abs=1e-9)
 
 
 def test_absent_class_is_nan_named_and_left_out_of_the_mean() -> None:

@@ -2,12 +2,13 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from damage import DAMAGES
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -102,6 +103,50 @@ def test_seeds_equal_the_sweep_in_memory(folder: Path) -> None:
     assert "at threshold 0.30 (given)" in format_table(one)
 
 
+def test_compact_seeds_are_scored_as_what_they_hold(folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    for name in IDS:
+        shape = load(folder / "masks" / f"{name}.png").shape
+        scores = rng.random((2, *shape)).astype(np.float16).astype(np.float32)
+        seed = Seed(np.array([0, 2]), scores, scores[0])
+        write_seed(folder / "npy" / f"{name}.npy", seed, "amn")
+        write_seed(folder / "npz" / f"{name}.npz", seed, "compact")
+    arguments = folder / "masks", folder / "list.txt", 3
+    assert evaluate(folder / "npz", *arguments) == evaluate(folder / "npy", *arguments)
+    (folder / "npy" / "a.npy").rename(folder / "npz" / "a.npy")
+    with pytest.raises(ValueError, match=r"both seeds \(ID\.npy\) and compact seeds \(ID\.npz\) for the 3"):
+        evaluate(folder / "npz", *arguments)
+    (folder / "npz" / "a.npy").unlink()
+    (folder / "npz" / "b.npz").write_bytes((folder / "npz" / "b.npz").read_bytes()[:90])
+    with pytest.raises(ValueError, match=r"npz.b\.npz cannot be read"):
+        evaluate(folder / "npz", *arguments)
+
+
+def test_a_seed_that_would_run_something_is_refused(folder: Path) -> None:
+    class Malice:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (folder / "trace",)
+
+    (folder / "seeds").mkdir()
+    for name in IDS:
+        np.save(folder / "seeds" / f"{name}.npy", np.array({"keys": Malice()}, dtype=object))
+    with pytest.raises(ValueError, match=r"a\.npy cannot be read: it asks for .*, which is refused"):
+        evaluate(folder / "seeds", folder / "masks", folder / "list.txt", 3)
+    assert not (folder / "trace").exists()
+
+
+def test_coco_ids_of_every_style_name_the_same_files(folder: Path) -> None:
+    for name, number in zip(IDS, (9, 25, 30), strict=True):
+        (folder / "masks" / f"{name}.png").rename(folder / "masks" / f"{number:012d}.png")
+        old = folder / "predictions" / f"{name}.png"
+        old.rename(folder / "predictions" / f"COCO_val2014_{number:012d}.png")
+    results = []
+    for style in ("{}", "{:012d}", "COCO_val2014_{:012d}"):
+        (folder / "list.txt").write_text("\n".join(style.format(number) for number in (9, 25, 30)))
+        results.append(evaluate(folder / "predictions", folder / "masks", folder / "list.txt", 3).result)
+    assert results[0] == results[1] == results[2]
+
+
 def test_number_and_names_of_classes(folder: Path) -> None:
     arguments = folder / "predictions", folder / "masks", folder / "list.txt"
     guessed = evaluate(*arguments)
@@ -151,7 +196,7 @@ def test_wrong_input_is_named(folder: Path) -> None:
     write_mask(predictions / "b.png", np.zeros((3, 3)))
     with pytest.raises(ValueError, match=r"b\.png: prediction is \(3, 3\), target \("):
         evaluate(predictions, masks, listed, 3)
-    with pytest.raises(ValueError, match=r"neither a seed ID\.npy nor a mask ID\.png .* such as a"):
+    with pytest.raises(ValueError, match=r"neither a seed \(ID\.npy, ID\.npz\) nor a mask .* such as a"):
         evaluate(folder, masks, listed, 3)
     (predictions / "a.npy").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"both seeds \(ID\.npy\) and masks"):
@@ -189,7 +234,10 @@ def test_all_real_masks_against_themselves(real_data: Path) -> None:
     assert seconds < 20
 
 
-def test_shifted_real_masks(real_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damaged_real_masks(
+    real_data: Path, tmp_path: Path, damage: Callable[..., NDArray[np.uint8]]
+) -> None:
     root = real_data / "voc12"
     masks = root / "SegmentationClassAug"
     ids = (root / "ImageSets" / "Segmentation" / "train.txt").read_text().split()[::20]
@@ -197,9 +245,9 @@ def test_shifted_real_masks(real_data: Path, tmp_path: Path) -> None:
     pairs = []
     for name in ids:
         truth = load(masks / f"{name}.png")
-        shifted = np.roll(truth, 1, axis=1)
-        write_mask(tmp_path / "shifted" / f"{name}.png", shifted)
-        pairs.append((shifted, truth))
-    found = evaluate(tmp_path / "shifted", masks, tmp_path / "list.txt", num_classes=20)
-    assert found.result.miou == pytest.approx(mean_iou(pairs, 20), rel=1e-12)
-    assert 50 < found.result.miou < 100
+        damaged = damage(truth.astype(np.uint8))
+        write_mask(tmp_path / "damaged" / f"{name}.png", damaged)
+        pairs.append((damaged, truth))
+    found = evaluate(tmp_path / "damaged", masks, tmp_path / "list.txt", num_classes=20)
+    assert found.result.miou == pytest.approx(mean_iou(pairs, 20), abs=1e-9)
+    assert 50 < found.result.miou < 95

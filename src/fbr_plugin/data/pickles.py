@@ -11,13 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 _NPY_MAGIC = b"\x93NUMPY"
+_ZIP_MAGIC = b"PK\x03\x04"
 
 
 def load_restricted(path: str | Path) -> object:
-    """The content of a `.npy` or pickle file of plain containers, numbers, text and arrays.
+    """The content of a `.npy`, `.npz` or pickle file of plain containers, numbers, text and arrays.
 
-    Tensors, as the seeds of IRN and AMN hold, come back as numpy arrays. Nothing else can be made: a file
-    that asks for any other class or function is refused before that runs.
+    Tensors, as the seeds of IRN and AMN hold, come back as numpy arrays, and a `.npz` as a dictionary of its
+    arrays, which may hold no objects. Nothing else can be made: a file that asks for any other class or
+    function is refused before that runs.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -39,6 +41,9 @@ def load_restricted(path: str | Path) -> object:
 def _load(file: IO[bytes]) -> object:
     start = file.read(len(_NPY_MAGIC))
     file.seek(0)
+    if start.startswith(_ZIP_MAGIC):
+        with np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
     if start != _NPY_MAGIC:
         return _Unpickler(file).load()
     version = np.lib.format.read_magic(file)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from fbr_plugin.data.files import replacing
 from fbr_plugin.data.images import IGNORE, read_mask
 from fbr_plugin.data.labels import read_ids, read_lines
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
 from fbr_plugin.metrics.sweep import THRESHOLDS
-from fbr_plugin.pipeline.maps import read_seed
+from fbr_plugin.pipeline.maps import common_suffix, existing_files, read_seed
 
 
 class Evaluation(NamedTuple):
@@ -51,7 +52,7 @@ def evaluate(
     thresholds: Sequence[float] = THRESHOLDS,
     output: Path | None = None,
 ) -> Evaluation:
-    """Score masks (ID.png) or seeds (ID.npy) of any tool against true masks.
+    """Score masks (ID.png) or seeds (ID.npy, ID.npz) of any tool against true masks.
 
     Args:
         predictions: folder of the masks or seeds.
@@ -65,9 +66,9 @@ def evaluate(
     """
     predictions, masks, list_file = Path(predictions), Path(masks), Path(list_file)
     ids = read_ids(list_file)
-    truths = _existing(masks, ids, ".png", "true masks")
-    suffix = _suffix(predictions, ids)
-    paths = _existing(predictions, ids, suffix, "predictions")
+    truths = existing_files(masks, ids, ".png", "true masks")
+    suffix = common_suffix(predictions, ids)
+    paths = existing_files(predictions, ids, suffix, "predictions")
     names, source = _classes(masks, truths, num_classes, class_names)
     metric = SegmentationScore(len(names) - 1) if suffix == ".png" else SeedSweep(len(names) - 1, thresholds)
     digest = hashlib.sha256()
@@ -125,37 +126,6 @@ def format_table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _suffix(predictions: Path, ids: list[str]) -> str:
-    """Whether a folder holds seeds or masks of the ids."""
-    found = [
-        suffix
-        for suffix in (".npy", ".png")
-        if any((predictions / f"{name}{suffix}").is_file() for name in ids)
-    ]
-    if len(found) != 1:
-        holds = (
-            "both seeds (ID.npy) and masks (ID.png)" if found else "neither a seed ID.npy nor a mask ID.png"
-        )
-        raise ValueError(
-            f"{predictions} holds {holds} for the {len(ids)} ids of the list, such as {ids[0]}: "
-            "name a folder of one kind"
-        )
-    return found[0]
-
-
-def _existing(folder: Path, ids: list[str], suffix: str, what: str) -> list[Path]:
-    """The files of all ids; missing ones are an error."""
-    paths = [folder / f"{name}{suffix}" for name in ids]
-    missing = [(name, path) for name, path in zip(ids, paths, strict=True) if not path.is_file()]
-    if missing:
-        name, path = missing[0]
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(ids)} {what} are missing, the first is that of id {name}: {path}. "
-            "Is the list the right one?"
-        )
-    return paths
-
-
 def _tensors(path: Path, metric: SegmentationScore | SeedSweep) -> tuple[Tensor, ...]:
     """What a metric counts of a prediction: a mask [H, W], or scores [M, H, W] and keys [M] of a seed."""
     if isinstance(metric, SegmentationScore):
@@ -199,8 +169,8 @@ def _write_json(path: Path, evaluation: Evaluation) -> None:
             "oracle_threshold": sweep.oracle_threshold,
         },
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_without_nan(content), indent=2) + "\n")
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(_without_nan(content), indent=2) + "\n")
 
 
 def _without_nan(value: object) -> object:
