@@ -1,0 +1,78 @@
+"""A dense CRF over the pixels of an image, by pydensecrf2. Free of torch: its processes start fast."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+STEPS = 10  # of mean field inference
+LABEL_CERTAINTY = 0.7  # probability that a label is right
+
+
+class Kernel(NamedTuple):
+    """Which pixels want the same class.
+
+    Attributes:
+        sxy: standard deviation of their distance, in pixels.
+        compat: how much they want it.
+        srgb: standard deviation of the difference of their colours, of 255; None where colour has no part.
+    """
+
+    sxy: float
+    compat: float
+    srgb: float | None = None
+
+
+SMOOTHNESS = Kernel(3, 3)
+APPEARANCE_OF_LABELS = Kernel(50, 10, 5)
+APPEARANCE_OF_SCORES = Kernel(80, 10, 13)
+
+
+def import_pydensecrf() -> None:
+    """Raises ImportError with the remedy where pydensecrf2 cannot be imported."""
+    try:
+        import pydensecrf.densecrf
+        import pydensecrf.utils  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"a dense CRF needs pydensecrf2 ({error}): pip install 'fbr_plugin[crf]', which takes a C++ "
+            'compiler, or take the method "pamr"'
+        ) from error
+
+
+def dense_crf(
+    image: NDArray[np.uint8], scores: NDArray[np.float32], hard: bool = False, scale: float = 1.0
+) -> NDArray[np.float32]:
+    """Probabilities of each pixel's classes after mean field inference.
+
+    Krähenbühl and Koltun, *Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials*, NIPS
+    2011, with the parameters of IRN for labels (`jiwoon-ahn/irn` at a2ece00, `misc/imutils.py`) and of PSA
+    for scores (`jiwoon-ahn/psa` at 9493e59, `tool/imutils.py`), which later methods took over.
+
+    Args:
+        image: [H, W, 3] RGB, contiguous and writable.
+        scores: [K, H, W] probabilities, contiguous.
+        hard: whether the best class of each pixel is taken as its label, right with probability 0.7, in
+            place of its probabilities.
+        scale: the distances of the kernels are divided by it, as by PSA's `scale_factor`.
+
+    Returns:
+        [K, H, W] probabilities.
+    """
+    from pydensecrf import densecrf, utils
+
+    classes, height, width = scores.shape
+    if classes == 1:  # nothing to decide; as a label it would divide by 0
+        return np.ones_like(scores)
+    if hard:
+        unary = utils.unary_from_labels(scores.argmax(0), classes, LABEL_CERTAINTY, zero_unsure=False)
+    else:
+        unary = utils.unary_from_softmax(scores)
+    appearance = APPEARANCE_OF_LABELS if hard else APPEARANCE_OF_SCORES
+    crf = densecrf.DenseCRF2D(width, height, classes)
+    crf.setUnaryEnergy(unary)
+    crf.addPairwiseGaussian(sxy=SMOOTHNESS.sxy / scale, compat=SMOOTHNESS.compat)
+    crf.addPairwiseBilateral(
+        sxy=appearance.sxy / scale, srgb=appearance.srgb, rgbim=image, compat=appearance.compat
+    )
+    return np.array(crf.inference(STEPS), np.float32).reshape(scores.shape)
