@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as tools
@@ -241,6 +242,19 @@ def test_only_what_is_there_is_prepared(root: Path) -> None:
     assert not (root / "SegmentationClass").exists()
     with pytest.raises(FileNotFoundError, match=r"val2014 holds no image COCO_val2014_\*.jpg"):
         module.val_dataloader()
+
+
+def test_prediction_makes_no_masks(root: Path) -> None:
+    class Names(pl.LightningModule):
+        def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
+            return batch["id"]
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(accelerator="cpu", **quiet)
+    assert trainer.predict(Names(), open_coco(root)) == [[name] for name in NAMES]
+    assert not (root / "SegmentationClass").exists()
+    trainer.predict(Names(), open_coco(root, label_source="masks"))
+    assert len(list((root / "SegmentationClass").iterdir())) == 5
 
 
 def test_lists_that_do_not_fit(root: Path) -> None:

@@ -1,4 +1,3 @@
-import hashlib
 import io
 import json
 import os
@@ -52,14 +51,15 @@ def test_submission_holds_the_masks_as_they_are(tmp_path: Path) -> None:
 
 
 def test_the_same_masks_give_the_same_bytes(tmp_path: Path) -> None:
-    digests = set()
+    contents = set()
     for number, folder in enumerate(("one", "two")):
         write_masks(tmp_path / folder, IDS, 20)
         for path in (tmp_path / folder).iterdir():
             os.utime(path, (number, number))
         submission(tmp_path / folder, IDS, tmp_path / f"{folder}.tar.gz")
-        digests.add(hashlib.sha256((tmp_path / f"{folder}.tar.gz").read_bytes()).hexdigest())
-    assert len(digests) == 1
+        contents.add((tmp_path / f"{folder}.tar.gz").read_bytes())
+    (content,) = contents
+    assert content[3:8] == bytes(5)  # neither a name nor a time is in the header
 
 
 def test_masks_that_the_server_would_refuse(tmp_path: Path) -> None:

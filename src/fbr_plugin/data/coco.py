@@ -75,9 +75,10 @@ class COCODataModule(LayoutDataModule):
         self._labels: dict[str, Labels] = {}  # by folder: the annotation files are of hundreds of MB
 
     def prepare_data(self) -> None:
-        """Make the masks that are missing."""
+        """Make the masks that are missing and wanted."""
         super().prepare_data()
-        stages: tuple[Stage, ...] = ("validate",)
+        predicting = self.trainer is not None and self.trainer.state.fn == "predict"
+        stages: tuple[Stage, ...] = () if predicting else ("validate",)
         if self.label_source == "masks":
             stages = ("fit", "validate", "predict")
         names: set[str] = set()
