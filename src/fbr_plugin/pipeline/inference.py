@@ -1,6 +1,7 @@
 """Seeds from a network's scores: several scales and both reflections averaged, then normalised."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +9,9 @@ from torch import Tensor
 
 
 def multi_scale_scores(
-    score_fn: Callable[[Tensor, Tensor], Tensor],
+    score_fn: Callable[[Tensor, Any], Tensor],
     image: Tensor,
-    label: Tensor,
+    label: Tensor | None,
     stride: int,
     scales: Sequence[float] = (1.0,),
     flip: bool = True,
@@ -20,7 +21,7 @@ def multi_scale_scores(
     Args:
         score_fn: image [B, 3, h, w] and label [B, C] to scores [B, K, ceil(h / stride), ceil(w / stride)].
         image: [B, 3, H, W] images of one size.
-        label: [B, C] image labels.
+        label: [B, C] image labels; None for a `score_fn` that takes no notice of them.
         stride: pixels from one score to the next.
         scales: factors of the image's size.
         flip: whether the mirrored image is scored as well.
@@ -35,15 +36,24 @@ def multi_scale_scores(
     for scale in scales:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         scaled = image if size == (height, width) else _resize(image, size)
-        views.append(_upsample(score_fn(scaled, label), size, stride))
+        views.append(upsample_scores(score_fn(scaled, label), size, stride))
         if flip:
             # Mirrored back at full resolution: the grid reaches past the right edge, and only there.
-            views.append(_upsample(score_fn(scaled.flip(-1), label), size, stride).flip(-1))
+            views.append(upsample_scores(score_fn(scaled.flip(-1), label), size, stride).flip(-1))
     return torch.stack([_resize(view, (height, width)) for view in views]).mean(0)
 
 
-def _upsample(scores: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """Bring scores [B, K, h, w] to the size of the image that they were computed from."""
+def upsample_scores(scores: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """Bring scores to the size of the image that they were computed from, whose edge their grid may pass.
+
+    Args:
+        scores: [B, K, ceil(H / stride), ceil(W / stride)].
+        size: H and W.
+        stride: pixels from one score to the next.
+
+    Returns:
+        [B, K, H, W].
+    """
     grid = tuple(scores.shape[-2:])
     expected = tuple(-(-side // stride) for side in size)
     if grid != expected:
