@@ -21,8 +21,8 @@ def pamr(
     |difference| / (0.1 sigma + 1e-8), where sigma is the channel's standard deviation over all neighbours
     and, once for each dilation, the pixel itself. As the weights of a pixel sum to 1, probabilities remain
     probabilities, and the scale of the image's values does not matter. Araslanov and Roth, *Single-Stage
-    Semantic Segmentation from Image Labels*, CVPR 2020, section 4.2, with the parameters of the released
-    code (`visinf/1-stage-wseg`, `models/mods/pamr.py`).
+    Semantic Segmentation from Image Labels*, CVPR 2020, as released (`visinf/1-stage-wseg` at d905fca,
+    `models/mods/pamr.py`), but for masks of another grid, which are an error instead of being resized.
 
     Memory: the weights, 8 numbers a pixel and dilation, and three times the masks, whatever their number.
 
