@@ -27,7 +27,8 @@ class DeepLabV2(EncoderTask):
     mirror images, and may refine their softmax along the image's edges.
 
     Logits are brought to the size of the labels, as in test. The published code reduces labels to the grid of
-    the logits instead, and adds up the cross-entropies of three scales and of their maximum.
+    the logits instead, and adds up the cross-entropies of three scales and of their maximum. Averaged weights
+    are had by Lightning's callback `EMAWeightAveraging` (from 2.6 on; `examples/folder_deeplab.yaml`).
 
     Args:
         num_classes: number of foreground classes C.
