@@ -156,9 +156,9 @@ def test_a_constant_stays(generator: torch.Generator) -> None:
             r"boundary must be in \[0, 1\].* got \[1.5, 1.5\]: .*sigmoid",
         ),
         ({"boundary": torch.full((16, 16), math.nan)}, "boundary must be in .* without NaN"),
-        ({"radius": 0}, "radius must be at least 1 pixel, got 0"),
-        ({"beta": 0.0}, "beta must be above 0 and steps at least 0, got beta=0.0"),
-        ({"steps": -1}, "beta must be above 0 and steps at least 0, .*steps=-1"),
+        ({"radius": 0}, "a radius of at least 1 pixel, .* got radius=0"),
+        ({"beta": 0.0}, "a beta above 0 .* beta=0.0"),
+        ({"steps": -1}, "at least 0 steps, .* steps=-1"),
         (
             {"max_memory": ONE_CLASS - 1},
             f"16x16 pixels .* takes {ONE_CLASS} bytes, more than max_memory=.*raise it",

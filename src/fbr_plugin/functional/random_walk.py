@@ -25,10 +25,8 @@ def paths(radius: int) -> tuple[Path, ...]:
     them, as offsets (dy, dx) from its first end, (0, 0); the last one is its other end.
 
     Args:
-        radius: in pixels, at least 1.
+        radius: in pixels; there is no path below 2.
     """
-    if radius < 1:
-        raise ValueError(f"radius must be at least 1 pixel, got {radius}")
     return tuple(
         _path(y, x)
         for y in range(radius)
@@ -145,7 +143,8 @@ def propagate(
     Raises:
         ValueError: an argument of the wrong shape or range, or a `max_memory` that a single class exceeds.
     """
-    _check(scores, boundary, beta, steps)
+    check_settings(radius, beta, steps)
+    _check_maps(scores, boundary)
     pixels = boundary.numel()
     matrix, one_class = PAIR_BYTES * pixels * (2 * len(paths(radius)) + 1), CLASS_BYTES * pixels
     at_once = (max_memory - matrix) // one_class
@@ -174,8 +173,17 @@ def _walk(scores: Tensor, transition: Tensor, steps: int) -> Tensor:
     return rows.t().reshape(scores.shape)
 
 
-def _check(scores: Tensor, boundary: Tensor, beta: float, steps: int) -> None:
-    """Refuse what no walk can be made of."""
+def check_settings(radius: int, beta: float, steps: int) -> None:
+    """Refuse settings that no walk can have, with a `ValueError`."""
+    if radius < 1 or beta <= 0 or steps < 0:
+        raise ValueError(
+            "a walk has a radius of at least 1 pixel, a beta above 0 and at least 0 steps, got "
+            f"radius={radius}, beta={beta} and steps={steps}"
+        )
+
+
+def _check_maps(scores: Tensor, boundary: Tensor) -> None:
+    """Refuse maps that no walk can be over."""
     if boundary.ndim != 2 or scores.ndim != 3 or scores.shape[1:] != boundary.shape:
         raise ValueError(
             "scores must be [K, h, w] and boundary [h, w] of the same grid, got "
@@ -188,5 +196,3 @@ def _check(scores: Tensor, boundary: Tensor, beta: float, steps: int) -> None:
         )
     if not scores.isfinite().all():
         raise ValueError("scores must be finite, got NaN or infinite ones")
-    if beta <= 0 or steps < 0:
-        raise ValueError(f"beta must be above 0 and steps at least 0, got beta={beta} and steps={steps}")
