@@ -89,7 +89,7 @@ class AMN(SeedTask):
         self.log("train/loss", loss, batch_size=len(logits))
         outputs: dict[str, Any] = {"loss": loss}
         if self.wants_views:
-            outputs["views"] = [DenseView(features, logits, batch["label"], levels=tuple(levels))]
+            outputs["views"] = [DenseView(features, logits, batch["label"], levels=self.local(levels))]
         return outputs
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:

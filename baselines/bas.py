@@ -148,7 +148,7 @@ class BAS(LocalizationTask):
         if self.wants_views:
             features = levels[-1] if self.hparams["view"] == "last" else levels[-2]
             scores = _fit(class_maps, features)
-            outputs["views"] = [DenseView(features, scores, label, levels=tuple(levels))]
+            outputs["views"] = [DenseView(features, scores, label, levels=self.local(levels))]
         return outputs
 
     def on_train_epoch_end(self) -> None:

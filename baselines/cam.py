@@ -75,7 +75,7 @@ class CAM(LocalizationTask):
         self.log("train/loss", loss, batch_size=len(logits))
         outputs: dict[str, Any] = {"loss": loss}
         if self.wants_views:
-            view = DenseView(levels[-1], self.head(levels[-1]), batch["label"], levels=tuple(levels))
+            view = DenseView(levels[-1], self.head(levels[-1]), batch["label"], levels=self.local(levels))
             outputs["views"] = [view]
         return outputs
 

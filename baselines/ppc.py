@@ -129,7 +129,7 @@ class PPC(SeedTask):
                     scores=resize(view.refined[:, 1:], grid),
                     labels=label,
                     seg_scores=view.cam[:, -self.num_classes :],
-                    levels=tuple(view.levels),
+                    levels=self.local(view.levels),
                 )
                 for view in views
             ]

@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from baselines.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from baselines.scores import SeedScores
 from fbr_plugin.pipeline.inference import multi_scale_scores
+
+LOCAL_STRIDE = 8  # of the last level that sees little more of an image than a pixel's surroundings
 
 
 class SeedTask(EncoderTask):
@@ -43,7 +44,9 @@ class SeedTask(EncoderTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
-        self.level_channels = sum(self.encoder.channels)
+        finer = sum(stride < LOCAL_STRIDE for stride in self.encoder.strides)
+        self.num_local = min(finer + 1, len(self.encoder.strides))
+        self.level_channels = sum(self.encoder.channels[: self.num_local])
         self.scores = SeedScores(num_classes)
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
@@ -54,17 +57,22 @@ class SeedTask(EncoderTask):
         """Turn scores: [B, C or 1+C, H, W] at the image's size into a seed of the same shape in [0, 1]."""
         raise NotImplementedError
 
-    def class_gate(self, levels: Sequence[Tensor]) -> Tensor | None:
-        """What a plug-in knows of each class at the pixels of feature levels: [B, C, h, w] in (0, 1]."""
+    def local(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The levels that a plug-in may describe a pixel by: those up to the first of stride 8 or more.
+
+        Deeper ones see so much of the image that they say what the classifier believes of all of it.
+        """
+        return tuple(levels[: self.num_local])
+
+    def class_gate(self, levels: Sequence[Tensor], grid: Sequence[int] | None = None) -> Tensor | None:
+        """What a plug-in knows of each class at the pixels of `local` levels: [B, C, h, w] in (0, 1]."""
         return None
 
     def gated(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
         """Gate scores: maps [B, n*C, h, w] or logits [B, 1+C, h, w] of an image with these feature levels."""
-        gate = self.class_gate(levels)
+        gate = self.class_gate(self.local(levels), scores.shape[-2:])
         if gate is None:
             return scores
-        if gate.shape[-2:] != scores.shape[-2:]:
-            gate = interpolate(gate, scores.shape[-2:], mode="bilinear", align_corners=False)
         if logits:
             return torch.cat([scores[:, :1], scores[:, 1:] + gate.log()], 1)
         return scores * gate.repeat(1, scores.shape[1] // self.num_classes, 1, 1)

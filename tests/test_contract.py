@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from runs import Losses, fit
-from torch.nn.functional import interpolate
 
 from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR, SeedTask
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
@@ -94,7 +93,7 @@ def test_views(kind: type[SeedTask], encoder: str, size: tuple[int, int]) -> Non
         assert view.scores.shape[2:] == view.features.shape[2:]
         assert view.features.requires_grad
         assert torch.equal(view.labels, batch["label"])
-        assert [level.shape[1] for level in view.levels] == list(model.encoder.channels)
+        assert [level.shape[1] for level in view.levels] == list(model.encoder.channels)[: model.num_local]
     train_step(model, batch)
     with torch.no_grad():
         scores = model.eval().seed_scores(batch["image"], batch["label"])
@@ -155,7 +154,7 @@ def teach(model: Any, image: torch.Tensor) -> None:
     """Give the gate prototypes and words that are pixels of an image; no word is foreign to class 0."""
     gate, generator = model.fbr.gate, torch.Generator().manual_seed(0)
     with torch.no_grad():
-        levels = model.encoder(image)
+        levels = model.local(model.encoder(image))
     rows = describe(levels, levels[-1].shape[-2:]).movedim(1, -1).flatten(0, 2)
     for target in (gate.prototypes, gate.words):
         drawn = torch.randint(len(rows), target.shape[:-1], generator=generator)
@@ -194,12 +193,12 @@ def test_seeds_are_the_bare_ones_times_the_gate(
     teach(gated, image)
     found = gated.seed_scores(image, label)
     levels = gated.encoder(image)
-    gate = gated.class_gate(levels)
-    assert gate.shape == (2, 5, *levels[-1].shape[-2:])
+    grid = levels[-2 if kind is BAS else -1].shape[-2:]  # BAS's maps are those of the last level but one
+    gate = gated.class_gate(gated.local(levels), grid)
+    assert gate.shape == (2, 5, *grid)
     assert (gate[:, 0] == 1).all()
     assert (gate[:, 1:].amin((0, 2, 3)) < 0.5).all()
-    if kind is BAS:  # its maps are those of the last level but one
-        gate = interpolate(gate, levels[-2].shape[-2:], mode="bilinear", align_corners=False)
+    if kind is BAS:
         if PADDED.items() <= options.items():
             assert (gate.shape[-2:], plain.shape[-2:]) == ((6, 8), (5, 7))
         gate = gate[..., : plain.shape[2], : plain.shape[3]]
@@ -295,3 +294,22 @@ def test_compiled_loss(kind: type[SeedTask]) -> None:
     assert graphs
     torch.testing.assert_close(results[1], results[0])
     assert all(gradient.abs().sum() > 0 for gradient in results[0][1])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options", "channels"),
+    [
+        ("small", {}, [24, 48, 64, 96]),
+        ("resnet10t", {"output_stride": 8}, [64, 64, 128]),
+        ("resnet10t", {"output_stride": 16}, [64, 64, 128]),
+        ("convnext_atto", {"output_stride": 16}, [40, 80]),
+    ],
+)
+def test_a_pixel_is_described_by_levels_up_to_stride_8(
+    encoder: str, options: dict[str, Any], channels: list[int]
+) -> None:
+    model = CAMFBR(2, encoder=encoder, fbr=FBRConfig.recommended(), **options).eval()
+    image = torch.randn(1, 3, 32, 32)
+    assert [level.shape[1] for level in model.local(model.encoder(image))] == channels
+    assert model.fbr.gate.words.shape[1] == sum(channels)
+    assert model.seed_scores(image, torch.ones(1, 2)).shape[-1] == 32 // model.stride

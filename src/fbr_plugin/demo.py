@@ -225,9 +225,8 @@ def _draw(
     if models[plugged].fbr.gate is not None:
         classes = [int(item["label"].argmax()) for item in items]
         with torch.no_grad():
-            gates = [
-                models[plugged].class_gate(models[plugged].encoder(item["image"][None]))[0] for item in items
-            ]
+            levels = [models[plugged].encoder(item["image"][None]) for item in items]
+            gates = [models[plugged].class_gate(models[plugged].local(own))[0] for own in levels]
         columns = {bare: [_seed(models[bare], item) for item in items], "gate": gates}
         columns[plugged] = [_seed(models[plugged], item) for item in items]
         own = {

@@ -172,9 +172,11 @@ def test_views_share_a_grid_and_have_the_level_asked_for(encoder: str, stride: i
     model, batch = build(BASFBR, fbr=FBR, encoder=encoder, output_stride=stride, view=view), RandomData()
     seen: list[Any] = []
     model.fbr.register_forward_hook(lambda _module, args, _terms: seen.append(args[0]))
+    levels: list[torch.Tensor] = []
+    model.encoder.register_forward_hook(lambda _module, _args, found: levels.extend(found))
     model.training_step(batch.batch(), 0)["loss"].backward()
     (given,) = seen
-    level = given.levels[-1 if view == "last" else -2]
+    level = levels[-1 if view == "last" else -2]
     assert given.features is level
     assert given.scores.shape == (2, NUM_CLASSES, *level.shape[-2:])
     assert given.scores.min() < 0, "before ReLU"
@@ -288,5 +290,5 @@ def test_the_gate_of_one_class_and_both_maps() -> None:
     bas = BAS(1, encoder="small", seeds="both").eval()
     image = torch.randn(1, 3, 32, 32)
     bare = bas.seed_scores(image, torch.ones(1, 1))
-    bas.class_gate = lambda levels: torch.full((1, 1, *levels[-1].shape[-2:]), 0.5)
+    bas.class_gate = lambda levels, grid: torch.full((1, 1, *grid), 0.5)
     torch.testing.assert_close(bas.seed_scores(image, torch.ones(1, 1)), bare * 0.5)

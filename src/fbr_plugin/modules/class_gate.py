@@ -102,16 +102,17 @@ class ClassAwareGate(nn.Module):
         self.register_buffer("reached", torch.zeros(2, num_classes))  # decayed sum and count
 
     @torch.no_grad()
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+    def forward(self, levels: Sequence[Tensor], grid: Sequence[int] | None = None) -> Tensor:
         """The gate of every class.
 
         Args:
             levels: maps [B, L_j, h_j, w_j].
+            grid: h and w; None takes those of the last level.
 
         Returns:
-            [B, C, h, w] in (0, 1], on the grid of the last level.
+            [B, C, h, w] in (0, 1].
         """
-        return self._gate(self._affinity(fbr.describe(levels, levels[-1].shape[-2:])))
+        return self._gate(self._affinity(fbr.describe(levels, grid or levels[-1].shape[-2:])))
 
     @torch.no_grad()
     def observe(

@@ -127,9 +127,14 @@ class FBRMixin(_Module):
             )
         return outputs["views"]
 
-    def class_gate(self, levels: Sequence[Tensor]) -> Tensor | None:
-        """The class-aware gate of an image's feature levels [B, L_j, h_j, w_j]: [B, C, h, w], or None."""
-        return None if self.fbr.gate is None else self.fbr.gate(levels)
+    def class_gate(self, levels: Sequence[Tensor], grid: Sequence[int] | None = None) -> Tensor | None:
+        """The class-aware gate of an image's feature levels [B, L_j, h_j, w_j]: [B, C, h, w], or None.
+
+        Args:
+            levels: those that its views had.
+            grid: h and w; None takes the last level's.
+        """
+        return None if self.fbr.gate is None else self.fbr.gate(levels, grid)
 
     def training_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """The baseline's step, with FBR's terms added to its loss."""
