@@ -10,8 +10,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.effect import variants
+from benchmarks.effect.figure import differences
 from benchmarks.effect.runs import SCENES, STAGES, Setting, run_seed
 from benchmarks.effect.summary import csv, table
+from fbr_plugin import figures
 from fbr_plugin.report import write_whole
 
 COMPARISONS = {
@@ -54,9 +56,11 @@ def main() -> None:
             results += job.result()
             print(f"{done} of {len(jobs)} seeds", file=sys.stderr, flush=True)
     results.sort(key=lambda result: (stages.index(result["stage"]), names.index(result["name"])))
-    text = table(results)
-    write_whole(options.output / setting.name / f"{options.comparison}.md", text + "\n")
-    write_whole(options.output / setting.name / f"{options.comparison}.csv", csv(results))
+    text, target = table(results), options.output / setting.name / options.comparison
+    write_whole(target.with_suffix(".md"), text + "\n")
+    write_whole(target.with_suffix(".csv"), csv(results))
+    if len(names) > 1:
+        figures.save(differences(results), target.with_suffix(".png"))
     print(text)
 
 

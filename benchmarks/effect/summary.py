@@ -42,25 +42,29 @@ def table(results: Sequence[Result]) -> str:
         "| stage | variant | seeds | won | " + " | ".join(COLUMNS.values()) + " |",
         "|---" * (len(COLUMNS) + 4) + "|",
     ]
-    for stage in dict.fromkeys(result["stage"] for result in results):
-        by_name: dict[str, dict[int, Result]] = {}
-        for result in results:
-            if result["stage"] == stage:
-                by_name.setdefault(result["name"], {})[result["seed"]] = dict(result)
-        bare = by_name.get("bare", {})
-        for name, own in by_name.items():
-            pairs = [(own[seed], bare[seed]) for seed in sorted(own.keys() & bare.keys())]
-            if not pairs:
-                continue
-            values = {
-                column: _differences(column, pairs, bare=name == "bare")
-                for column in COLUMNS
-                if column in pairs[0][0] or (column == "fp_matched" and pairs[0][0]["fp_curve"])
-            }
-            won = "" if name == "bare" else f"{sum(value > 0 for value in values['miou_oracle'])}"
-            cells = [_cell(values[column], name == "bare") if column in values else "-" for column in COLUMNS]
-            lines.append("| " + " | ".join([stage, name, str(len(pairs)), won, *cells]) + " |")
+    for (stage, name), pairs in pairs_by_variant(results).items():
+        values = {
+            column: _differences(column, pairs, bare=name == "bare")
+            for column in COLUMNS
+            if column in pairs[0][0] or (column == "fp_matched" and pairs[0][0]["fp_curve"])
+        }
+        won = "" if name == "bare" else f"{sum(value > 0 for value in values['miou_oracle'])}"
+        cells = [_cell(values[column], name == "bare") if column in values else "-" for column in COLUMNS]
+        lines.append("| " + " | ".join([stage, name, str(len(pairs)), won, *cells]) + " |")
     return "\n".join(lines)
+
+
+def pairs_by_variant(results: Sequence[Result]) -> dict[tuple[str, str], list[tuple[Result, Result]]]:
+    """Of each stage and variant, the results of the seeds beside those of the bare baseline, in order."""
+    seeds: dict[tuple[str, str], dict[int, Result]] = {}
+    for result in results:
+        seeds.setdefault((result["stage"], result["name"]), {})[result["seed"]] = result
+    pairs = {}
+    for (stage, name), own in seeds.items():
+        bare = seeds.get((stage, "bare"), {})
+        if shared := sorted(own.keys() & bare.keys()):
+            pairs[stage, name] = [(own[seed], bare[seed]) for seed in shared]
+    return pairs
 
 
 def csv(results: Sequence[Result]) -> str:
