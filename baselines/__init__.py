@@ -3,7 +3,9 @@
 from baselines.amn import AMN, AMNFBR
 from baselines.bas import BAS, BASFBR
 from baselines.cam import CAM, CAMFBR
+from baselines.deeplab import DeepLabV2
 from baselines.encoders import SmallEncoder, build_encoder
+from baselines.irn import IRN
 from baselines.ppc import PPC, PPCFBR
 from baselines.resnet38 import ResNet38d
 from baselines.task import SeedTask
@@ -15,8 +17,10 @@ __all__ = [
     "BASFBR",
     "CAM",
     "CAMFBR",
+    "IRN",
     "PPC",
     "PPCFBR",
+    "DeepLabV2",
     "ResNet38d",
     "SeedTask",
     "SmallEncoder",

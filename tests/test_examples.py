@@ -53,7 +53,11 @@ def smaller(settings: dict, folder: Path) -> list[object]:
     return words
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+PIPELINES = sorted(EXAMPLES.glob("*_pipeline.yaml"))
+TRAININGS = sorted({*EXAMPLES.glob("*.yaml")} - {*PIPELINES})
+
+
+@pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)
 def test_settings_train(path: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
     command("fit", "--config", path, *smaller(settings, tmp_path))
@@ -63,6 +67,19 @@ def test_settings_train(path: Path, tmp_path: Path) -> None:
     assert torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"] == 2
     assert (run / "config.yaml").is_file()
     assert bool(list(run.glob("figures/step_000002_nroi.png"))) == model.endswith("FBR")
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_pipelines_are_planned(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words: list[object] = []
+    if path.stem != "scenes_pipeline":
+        words = ["--data.root", write_photos(tmp_path / "photos", 20 if path.stem == "voc_pipeline" else 2)]
+    if path.stem == "voc_pipeline":
+        words += ["--segmentation.data.val_list", "train"]
+    command("pipeline", "--config", path, "--dry-run", *words)
+    planned = capsys.readouterr().out.splitlines()
+    names = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]
+    assert [line.split()[0] for line in planned] == names
 
 
 SCRIPTS: dict[str, tuple[list[str], str, list[str]]] = {

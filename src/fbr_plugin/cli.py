@@ -1,4 +1,4 @@
-"""The console script `fbr-plugin`: Lightning's subcommands, `evaluate` and `demo`."""
+"""The console script `fbr-plugin`: Lightning's subcommands, `pipeline`, `evaluate`, `export` and `demo`."""
 
 import logging
 import os
@@ -23,18 +23,21 @@ import baselines
 import fbr_plugin.data
 from fbr_plugin.demo import demo
 from fbr_plugin.pipeline.evaluate import evaluate, format_table
+from fbr_plugin.pipeline.exports import export
 from fbr_plugin.training.callbacks import FBRFigures
 from fbr_plugin.training.localization_figure import LocalizationFigure
 from fbr_plugin.training.mixin import FBRMixin
 from fbr_plugin.training.random_state import RandomState
 from fbr_plugin.training.seed_writer import SeedWriter
+from fbr_plugin.workflow.command import pipeline
 
 CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
 OUR_FOLDERS = tuple(str(Path(module.__file__ or "").parent) for module in (fbr_plugin, baselines))
 DESCRIPTION = (
     "Train weakly supervised baselines with or without FBR, write their seeds and score them. Beside the "
-    "subcommands below, `fbr-plugin evaluate` scores masks or seeds of any tool, and `fbr-plugin demo` shows "
-    "in minutes what FBR does. Each has its own --help."
+    "subcommands below, `fbr-plugin pipeline` goes the whole way from image labels to scored masks, "
+    "`fbr-plugin evaluate` scores masks or seeds of any tool, `fbr-plugin export` gives them other forms, "
+    "and `fbr-plugin demo` shows in minutes what FBR does. Each has its own --help."
 )
 
 
@@ -153,6 +156,15 @@ def _run(args: list[str] | None) -> None:
     words = sys.argv[1:] if args is None else args
     if words[:1] == ["demo"]:
         auto_cli(demo, args=words[1:], prog="fbr-plugin demo")
+        return
+    if words[:1] == ["pipeline"]:
+        pipeline(words[1:])
+        return
+    if words[:1] == ["export"]:
+        written = auto_cli(
+            export, as_positional=False, args=words[1:], prog="fbr-plugin export", allow_abbrev=True
+        )
+        print(f"written: {written}")
         return
     if words[:1] == ["evaluate"]:
         scores = auto_cli(

@@ -1,5 +1,6 @@
 """Every collective of the project. Each is a no-op in a single process."""
 
+import os
 from typing import Any
 
 import torch
@@ -16,6 +17,19 @@ def is_distributed() -> bool:
 def rank() -> int:
     """The rank of this process, 0 in a single process."""
     return dist.get_rank() if is_distributed() else 0
+
+
+def is_first_process() -> bool:
+    """Whether this is the first process of a run, also before its processes have met."""
+    if is_distributed():
+        return rank() == 0
+    return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if is_distributed():
+        dist.barrier()
 
 
 def gather_objects(obj: Any) -> list[Any]:

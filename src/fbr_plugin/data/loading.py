@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, DistributedSampler, default_collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
 
@@ -118,7 +118,7 @@ class WSSSDataModule(LightningDataModule):
             )
         rank = self.trainer.global_rank if self.trainer else 0
         sampler = EpochSampler(dataset, self.seed, world_size, rank)
-        loader = self._loader(dataset, self.batch_size, sampler=sampler, drop_last=True)
+        loader = self.loader(dataset, self.batch_size, sampler=sampler, drop_last=True)
         if self.trainer:
             # Lightning warns of any loader that keeps no state of its own; the sampler keeps none, it counts.
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
@@ -126,15 +126,15 @@ class WSSSDataModule(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.dataset("validate"), self.eval_batch_size)
+        return self.loader(self.dataset("validate"), self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader(self.dataset("test"), self.eval_batch_size)
+        return self.loader(self.dataset("test"), self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader:
-        return self._loader(self.dataset("predict"), self.eval_batch_size)
+        return self.loader(self.dataset("predict"), self.eval_batch_size)
 
-    def _loader(self, dataset: SegmentationDataset, batch_size: int, **kwargs: Any) -> DataLoader:
+    def loader(self, dataset: Dataset, batch_size: int, **kwargs: Any) -> DataLoader:
         """A loader that draws its workers' seed from a stream of its own, not from the global one."""
         generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(

@@ -47,6 +47,11 @@ class SyntheticScenes:
         self.saliency = saliency
         self.scenes: list[Scene] = [draw_scene(preset, seed, first + i, size) for i in range(num_images)]
 
+    @property
+    def ids(self) -> list[str]:
+        """The scenes' names."""
+        return [f"scene_{self.first + index:06d}" for index in range(len(self.scenes))]
+
     def __len__(self) -> int:
         return len(self.scenes)
 

@@ -11,6 +11,7 @@ from fbr_plugin.functional.class_evidence import (
 )
 from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, separation
 from fbr_plugin.functional.kmeans import KMeans, kmeans
+from fbr_plugin.functional.pamr import pamr
 from fbr_plugin.functional.prototypes import Prototypes, class_prototypes
 from fbr_plugin.functional.pseudo_labels import (
     ScoreMaps,
@@ -41,6 +42,7 @@ __all__ = [
     "kmeans",
     "min_max",
     "normalise_scores",
+    "pamr",
     "reach",
     "sample_bank",
     "sample_pixels",

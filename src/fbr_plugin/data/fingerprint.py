@@ -1,0 +1,38 @@
+"""What names the content of a data set: the same for a copy elsewhere, another for an edited one."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from fbr_plugin.data.files import find_file
+from fbr_plugin.data.layout import LayoutSource
+
+
+def fingerprint(source: LayoutSource) -> dict[str, str]:
+    """Hashes of a list's ids, image labels, images and masks.
+
+    An image counts by its name and its size in bytes, as reading them all would take minutes; everything else
+    by its content.
+
+    Returns:
+        sha256 under "list", "images", and "labels" and "masks" where there are some.
+    """
+    parts = {"list": "\n".join(source.ids).encode(), "images": _sizes(source)}
+    if source.labels is not None:
+        labels = source.labels
+        parts["labels"] = b"".join(name.encode() + labels[name].tobytes() for name in source.ids)
+    if source.mask_dir is not None:
+        paths = (find_file(source.mask_dir, name) for name in source.ids)
+        parts["masks"] = b"".join(
+            hashlib.sha256(path.read_bytes()).digest() for path in paths if path.exists()
+        )
+    return {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+
+
+def _sizes(source: LayoutSource) -> bytes:
+    paths = map(source.image_path, source.ids)
+    return json.dumps([(path.name, _size(path)) for path in paths]).encode()
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None

@@ -1,0 +1,173 @@
+"""What the stages of the pipeline do: train, predict and score in a folder, and go on where they were cut."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import BasePredictionWriter, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from fbr_plugin import figures
+from fbr_plugin.data.dataset import Stage
+from fbr_plugin.data.images import read_mask
+from fbr_plugin.data.loading import WSSSDataModule
+from fbr_plugin.distributed import is_first_process, wait_for_all
+from fbr_plugin.metrics import SegmentationScore
+from fbr_plugin.training.mixin import FBRMixin
+from fbr_plugin.training.random_state import RandomState
+
+CHECKPOINT = "model.ckpt"
+EXAMPLES = 8
+SAVE_EVERY = timedelta(minutes=2)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write beside the file, then take its place."""
+        partial = Path(path).with_name(f".{Path(path).name}")
+        super().save_checkpoint(checkpoint, partial, storage_options)
+        partial.replace(path)
+
+
+def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Mapping[str, Any]) -> None:
+    """Train a model; its weights are `model.ckpt` in the folder, its curves lie in `curves`.
+
+    Args:
+        folder: of the stage; a checkpoint that an interrupted call left there is resumed exactly.
+        model: to be trained.
+        data: its training images.
+        flags: arguments of `pytorch_lightning.Trainer`.
+    """
+    if (folder / CHECKPOINT).exists():
+        return
+    begun = folder / "begun" / "last.ckpt"
+    saver = ModelCheckpoint(
+        begun.parent, begun.stem, train_time_interval=SAVE_EVERY, enable_version_counter=False
+    )
+    state = [] if isinstance(model, FBRMixin) else [RandomState()]  # the mixin brings its own
+    trainer = _trainer(folder, flags, saver, *state, logger=CSVLogger(folder, name="curves"))
+    trainer.fit(model, data, ckpt_path=str(begun) if begun.exists() else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.save_checkpoint(folder / CHECKPOINT, weights_only=True)
+    if is_first_process():
+        shutil.rmtree(begun.parent, ignore_errors=True)
+
+
+def test(
+    folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Mapping[str, Any]
+) -> dict[str, float]:
+    """The scores of a trained model on the images of `test`; none where these have no masks."""
+    if "mask" not in data.dataset("test").source[0]:
+        return {}
+    trainer = _trainer(folder, flags)
+    (logged,) = trainer.test(model, data, ckpt_path=str(folder / CHECKPOINT), verbose=False)
+    return {name.removeprefix("test/"): value for name, value in logged.items()}
+
+
+def predict(
+    checkpoint: Path,
+    model: pl.LightningModule,
+    data: WSSSDataModule,
+    flags: Mapping[str, Any],
+    writer: BasePredictionWriter,
+    written: Path,
+    stage: Stage = "predict",
+) -> None:
+    """Have a callback write what a trained model predicts, but for images that it has written before.
+
+    Args:
+        checkpoint: weights of the model.
+        model: what predicts.
+        data: its images.
+        flags: arguments of `pytorch_lightning.Trainer`.
+        writer: writes one file for each image.
+        written: folder in which a file of an image's name says that the image is done.
+        stage: which images.
+    """
+    dataset = data.dataset(stage)
+    done = {path.stem for path in written.glob("[!.]*.[np]*")} if written.is_dir() else set()
+    pending = [index for index, name in enumerate(dataset.source.ids) if name not in done]
+    wait_for_all()  # before anyone writes
+    if pending:
+        loader = data.loader(Subset(dataset, pending), data.eval_batch_size)
+        trainer = _trainer(written.parent, flags, writer)
+        trainer.predict(model, loader, ckpt_path=str(checkpoint), return_predictions=False)
+    wait_for_all()
+
+
+def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, float]:
+    """The mIoU in percent of folders of masks `ID.png`, over the images of `test` that they hold.
+
+    Args:
+        folders: by the name of their score.
+        data: with true masks; where there are none, or none of these images, there is no score.
+    """
+    scores = {name: SegmentationScore(data.num_classes) for name in folders}
+    items = _with_masks(folders, data) if is_first_process() else iter(())
+    for item, masks in tqdm(items, "score masks", disable=None, leave=False):
+        for score, mask in zip(scores.values(), masks, strict=True):
+            score.update(torch.from_numpy(mask), torch.from_numpy(item["mask"]))
+    return {name: score.compute().miou for name, score in scores.items() if score.update_called}
+
+
+def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) -> None:
+    """Draw the first images of `test` that folders of masks hold, with their true masks.
+
+    Args:
+        folders: by the title of their column.
+        data: with true masks.
+        path: file to write.
+    """
+    shown = list(islice(_with_masks(folders, data), EXAMPLES)) if is_first_process() else []
+    if shown:
+        photos = [torch.from_numpy(item["image"]).permute(2, 0, 1) / 255 for item, _ in shown]
+        truths = [torch.from_numpy(item["mask"]) for item, _ in shown]
+        columns = zip(*(map(torch.from_numpy, masks) for _, masks in shown), strict=True)
+        maps = {title: list(column) for title, column in zip(folders, columns, strict=True)}
+        figures.save(figures.examples(photos, truths, maps, data.class_names), path)
+
+
+def _with_masks(
+    folders: Mapping[str, Path], data: WSSSDataModule
+) -> Iterator[tuple[dict[str, Any], list[NDArray[np.uint8]]]]:
+    """The items of `test` that have a true mask, and their masks in the folders, where these have some."""
+    source = data.dataset("test").source
+    first = next(iter(folders.values()))
+    for index, name in enumerate(source.ids):
+        if (first / f"{name}.png").exists():
+            item = source[index]
+            if "mask" not in item:
+                return
+            yield item, [read_mask(folder / f"{name}.png", data.num_classes) for folder in folders.values()]
+
+
+def _trainer(
+    folder: Path, flags: Mapping[str, Any], *callbacks: pl.Callback, logger: Any = False
+) -> pl.Trainer:
+    own = flags.get("callbacks") or []
+    return pl.Trainer(
+        **{
+            "logger": logger,
+            "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+            "enable_model_summary": False,
+            "default_root_dir": folder,
+            **flags,
+            "callbacks": [*own, *callbacks],
+            "plugins": [*(flags.get("plugins") or []), WholeCheckpoints()],
+        }
+    )

@@ -1,0 +1,232 @@
+"""The whole pipeline on tiny data: what it writes, keeps, resumes and says."""
+
+import json
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonargparse import ArgumentError
+from tiny import command, write_photos
+
+from fbr_plugin.data.images import read_mask
+from fbr_plugin.data.labels import read_ids
+from fbr_plugin.workflow import stages
+
+SMALL: dict[str, Any] = {"encoder": "small", "optimizer": "AdamW", "scales": [1.0]}
+GATE = {"gate": True, **dict.fromkeys(("weight_fg", "weight_bg", "weight_seg", "weight_sim"), 0.0)}
+QUIET = {"accelerator": "cpu", "devices": 1, "limit_val_batches": 0, "enable_progress_bar": False}
+
+
+def settings(output: Path, data: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Every stage, in a few steps."""
+
+    def network(name: str, **options: Any) -> dict[str, Any]:
+        return {
+            "model": {"class_path": f"baselines.{name}", "init_args": options},
+            "trainer": {"max_steps": 3},
+        }
+
+    return {
+        "output": str(output),
+        "data": data,
+        "trainer": {**QUIET, "log_every_n_steps": 1},
+        "classifier": network("CAMFBR", lr=3e-3, fbr=GATE, **SMALL),
+        "labels": {"fg": 0.35, "bg": 0.1},
+        "baseline": network("AMN", rates=[1, 2], **SMALL),
+        "irn": network("IRN", encoder="small"),
+        "masks": {"refine": "pamr"},
+        "segmentation": network("DeepLabV2", encoder="small", rates=[1, 2], scales=[1.0]),
+        **changes,
+    }
+
+
+def scenes() -> dict[str, Any]:
+    return {
+        "class_path": "fbr_plugin.data.SyntheticDataModule",
+        "init_args": {"num_images": 16, "size": 32, "batch_size": 8},
+    }
+
+
+def photos(root: Path) -> dict[str, Any]:
+    return {
+        "class_path": "fbr_plugin.data.FolderDataModule",
+        "init_args": {"root": str(root), "val_list": "train", "crop_size": 32, "batch_size": 4},
+    }
+
+
+def run(settings: dict[str, Any], *words: object) -> dict[str, Any]:
+    """Run the pipeline; its report."""
+    output = Path(settings["output"])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    config = output.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(settings))
+    command("pipeline", "--config", config, *words)
+    report = output / "report.json"
+    return json.loads(report.read_text()) if report.exists() else {}
+
+
+def scores(report: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {name: record["scores"] for name, record in report["stages"].items()}
+
+
+def test_every_stage_is_made_scored_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    report = run(settings(output, scenes()))
+    names = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]
+    assert list(report["stages"]) == names
+    known = scores(report)
+    assert {"miou_oracle", "miou_honest"} <= known["classifier"].keys()
+    assert {"miou_oracle", "miou_honest"} <= known["baseline"].keys()
+    assert known["masks"].keys() == {"miou_unrefined", "miou_masks"}
+    assert known["predictions"].keys() == {"miou_predictions"}
+    assert report["oracle"] == ["miou_oracle"]
+    assert report["stages"]["masks"]["made_of"]["settings"]["masks"]["refine"] == "pamr"
+    assert {"python", "torch", "fbr_plugin"} <= report["versions"].keys()
+    for folder in (
+        "labels/labels",
+        "affinity/affinity",
+        "masks/unrefined",
+        "masks/masks",
+        "predictions/masks",
+    ):
+        assert len(list((output / folder).glob("*.png"))) == 16, folder
+    for file in ("masks/examples.png", "predictions/examples.png", "predictions/submission.tar.gz"):
+        assert (output / file).is_file()
+    shown = capsys.readouterr().out
+    assert "masks refined by pamr" in shown
+    assert "oracle: threshold chosen with the masks" in shown
+
+    again = run(settings(output, scenes()))
+    assert again["stages"] == report["stages"]
+    assert capsys.readouterr().out.count("cached") == len(names)
+
+
+def test_a_cut_training_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(settings(tmp_path / "whole", scenes()), "--until", "masks")
+    monkeypatch.setattr(stages, "SAVE_EVERY", timedelta(0))
+    from baselines import AMN, CAM
+
+    def cut(self: Any, batch: Any, batch_idx: int) -> None:
+        if self.trainer.global_step == 2:
+            raise MemoryError
+
+    for network in (CAM, AMN):
+        with monkeypatch.context() as patch:
+            patch.setattr(network, "on_train_batch_start", cut, raising=False)
+            with pytest.raises(MemoryError):
+                run(settings(tmp_path / "cut", scenes()), "--until", "masks")
+    report = run(settings(tmp_path / "cut", scenes()), "--until", "masks")
+    assert scores(report) == scores(whole)
+    assert report["stages"]["baseline"]["resumed"]
+    assert not report["stages"]["masks"]["resumed"]
+
+
+def test_masks_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "out"
+    run(settings(output, scenes()), "--until", "labels")
+    written: list[str] = []
+    from fbr_plugin.pipeline import masks
+
+    real = masks.write_mask
+
+    def write(path: Path, mask: Any) -> None:
+        written.append(path.stem)
+        if len(written) == 5:
+            raise OSError(28, "No space left on device")
+        real(path, mask)
+
+    shutil.rmtree(output / "labels")
+    monkeypatch.setattr(masks, "write_mask", write)
+    with pytest.raises(OSError, match="the disk is full in stage labels"):
+        run(settings(output, scenes()), "--until", "labels")
+    assert len(list((output / "labels.partial" / "labels").iterdir())) == 4
+    run(settings(output, scenes()), "--until", "labels")
+    assert len(written) == 5 + 12
+    assert len(set(written)) == 16
+
+
+def test_dry_run_until_and_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = settings(tmp_path / "out", scenes())
+    run(plan, "--dry-run")
+    assert capsys.readouterr().out.count("not made yet") == 8
+    assert not (tmp_path / "out").exists()
+    run(plan, "--until", "labels")
+    run(plan, "--until", "labels", "--classifier.model.init_args.lr", "0.1", "--dry-run")
+    shown = capsys.readouterr().out
+    assert "model.init_args.lr was 0.003, is 0.1" in shown
+    assert "classifier will be made" in shown
+    before = (tmp_path / "out" / "labels" / "stage.json").stat().st_mtime_ns
+    run(plan, "--from", "labels", "--until", "labels")
+    assert (tmp_path / "out" / "labels" / "stage.json").stat().st_mtime_ns > before
+    with pytest.raises(ValueError, match="--until masking: this pipeline has the stages classifier, labels"):
+        run(plan, "--until", "masking")
+    with pytest.raises(ValueError, match="--from masks comes after --until labels"):
+        run(plan, "--from", "masks", "--until", "labels")
+
+
+def test_photos_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_photos(tmp_path / "photos")
+    plan = settings(tmp_path / "out", photos(root), seeds="compact")
+    plan["segmentation"]["data"] = {"val_list": "val"}
+    report = run(plan)
+    ids = read_ids(root / "ImageSets" / "Segmentation" / "train.txt")
+    assert sorted(path.stem for path in (tmp_path / "out" / "seeds").glob("*.npz")) == sorted(ids)
+    for name in ids:
+        mask = read_mask(tmp_path / "out" / "masks" / "masks" / f"{name}.png", 2)
+        assert mask.shape == read_mask(root / "SegmentationClass" / f"{name}.png", 2).shape
+    files = report["stages"]["masks"]["made_of"]["settings"]["data"]["files"]
+    assert files["test"].keys() == {"list", "images", "labels", "masks"}
+    capsys.readouterr()
+
+    moved = tmp_path / "elsewhere"
+    shutil.move(root, moved)
+    plan["data"]["init_args"]["root"] = str(moved)
+    run(plan)
+    assert capsys.readouterr().out.count("cached") == 9  # a copy of the data is the same data
+    labels = (moved / "labels.csv").read_text()
+    (moved / "labels.csv").write_text(labels.replace(f"{ids[1]},0,1", f"{ids[1]},1,1"))
+    run(plan, "--dry-run")
+    assert "data.files.fit.labels was" in capsys.readouterr().out
+
+
+def test_a_classifier_alone_makes_masks(tmp_path: Path) -> None:
+    plan = settings(tmp_path / "out", scenes(), masks={"refine": "none"})
+    for name in ("labels", "baseline", "irn", "segmentation"):
+        del plan[name]
+    report = run(plan)
+    assert list(report["stages"]) == ["classifier", "masks"]
+    assert report["stages"]["masks"]["scores"].keys() == {"miou_masks"}
+
+
+def test_photos_without_masks_have_no_scores(tmp_path: Path) -> None:
+    root = write_photos(tmp_path / "photos")
+    shutil.rmtree(root / "SegmentationClass")
+    plan = settings(tmp_path / "out", photos(root))
+    assert all(record["scores"] == {} for record in run(plan)["stages"].values())
+    del plan["irn"]
+    with pytest.raises(ValueError, match=r"no threshold known.*set masks\.background"):
+        run(plan)
+    plan["masks"]["background"] = 0.3
+    assert "masks" in run(plan)["stages"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trainer": {"max_step": 3}}, "max_step"),
+        ({"data": {"crop": 3}}, "crop"),
+        ({"model": {"class_path": "baselines.AMN", "init_args": {"rate": 3}}}, "rate"),
+    ],
+)
+def test_a_wrong_setting_of_a_late_stage_shows_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
+) -> None:
+    plan = settings(tmp_path / "out", scenes())
+    plan["segmentation"] |= change
+    with pytest.raises((SystemExit, ArgumentError)) as caught:
+        run(plan)
+    assert message in f"{caught.value}{capsys.readouterr().err}"
+    assert not (tmp_path / "out").exists()
