@@ -41,7 +41,9 @@ def measure(options: dict[str, Any], classes: int, size: int, batch: int, repeat
         "pseudo_label": torch.randint(2, (batch, size, size)),
     }
     logits, features, levels = (value for value in model(data["image"], label))
-    view = DenseView(features.detach(), logits.detach(), label, levels=tuple(x.detach() for x in levels))
+    view = DenseView(
+        features.detach(), logits.detach(), label, levels=tuple(x.detach() for x in model.local(levels))
+    )
     for _ in range(2):  # something to remember, and prototypes and words of it
         model.fbr(view)
     gate.refresh(torch.Generator().manual_seed(0))
