@@ -1,12 +1,15 @@
 """Every collective of the project. Each is a no-op in a single process."""
 
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def is_distributed() -> bool:
@@ -30,6 +33,11 @@ def wait_for_all() -> None:
     """Go on when every process has come here."""
     if is_distributed():
         dist.barrier()
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """Of items that every process holds, those that are this one's to work on."""
+    return items[dist.get_rank() :: dist.get_world_size()] if is_distributed() else items
 
 
 def gather_objects(obj: Any) -> list[Any]:

@@ -1,7 +1,12 @@
 """The whole pipeline on tiny data: what it writes, keeps, resumes and says."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +73,15 @@ def run(settings: dict[str, Any], *words: object) -> dict[str, Any]:
     return json.loads(report.read_text()) if report.exists() else {}
 
 
+def launch(settings: dict[str, Any], *words: object) -> subprocess.Popen:
+    """Start the pipeline in a process of its own."""
+    config = Path(settings["output"]).with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-m", "fbr_plugin", "pipeline", "--config", config, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([str(word) for word in command], env=environment, cwd=config.parent)
+
+
 def scores(report: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {name: record["scores"] for name, record in report["stages"].items()}
 
@@ -122,6 +136,34 @@ def test_a_cut_training_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch
     assert scores(report) == scores(whole)
     assert report["stages"]["baseline"]["resumed"]
     assert not report["stages"]["masks"]["resumed"]
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    plan = settings(tmp_path / "whole", scenes())
+    whole = run(plan, "--until", "masks")
+    killed = tmp_path / "killed"
+    process = launch(plan, "--output", killed, "--until", "masks")
+    deadline = time.monotonic() + 120
+    while not (killed / "affinity.partial" / "affinity").is_dir() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = (killed / "baseline" / "stage.json").stat().st_mtime_ns
+    report = run({**plan, "output": str(killed)}, "--until", "masks")
+    assert scores(report) == scores(whole)
+    assert (killed / "baseline" / "stage.json").stat().st_mtime_ns == before
+
+
+def test_two_processes_share_every_stage(tmp_path: Path) -> None:
+    flags = ["--trainer.devices", 2, "--trainer.strategy", "ddp"]
+    process = launch(settings(tmp_path / "out", scenes()), *flags, "--until", "masks", "--data.batch_size", 4)
+    assert process.wait(timeout=300) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert list(report["stages"]) == ["classifier", "labels", "baseline", "affinity", "irn", "masks"]
+    assert report["stages"]["masks"]["scores"].keys() == {"miou_unrefined", "miou_masks"}
+    assert len(list((tmp_path / "out" / "masks" / "masks").iterdir())) == 16
+    again = run(settings(tmp_path / "out", scenes()), *flags, "--until", "masks", "--data.batch_size", 4)
+    assert again["stages"] == report["stages"]  # nothing is made, so one process is enough
 
 
 def test_masks_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,12 @@ def pipeline(args: list[str] | None = None) -> None:
         args: the words after `fbr-plugin pipeline`; None takes those of the shell.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it tells of every Trainer
-    warnings.filterwarnings("ignore", ".*but have no `validation_step`")  # IRN has nothing to be scored by
+    for known in (
+        "but have no `validation_step`",
+        "smaller than the logging interval",
+        "Using `DistributedSampler`",
+    ):
+        warnings.filterwarnings("ignore", f".*{known}")
     config = parser().parse_args(args)
     stages = _chosen(build_stages(config), config)
     if config.dry_run:

@@ -1,9 +1,8 @@
 """What the stages of the pipeline do: train, predict and score in a folder, and go on where they were cut."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from fbr_plugin import figures
-from fbr_plugin.data.dataset import Stage
+from fbr_plugin.data.dataset import Source, Stage
 from fbr_plugin.data.images import read_mask
 from fbr_plugin.data.loading import WSSSDataModule
-from fbr_plugin.distributed import is_first_process, wait_for_all
+from fbr_plugin.distributed import is_first_process, share, wait_for_all
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.training.mixin import FBRMixin
 from fbr_plugin.training.random_state import RandomState
@@ -117,12 +116,14 @@ def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, 
         folders: by the name of their score.
         data: with true masks; where there are none, or none of these images, there is no score.
     """
+    source = data.dataset("test").source
+    known = _known(folders, source)
     scores = {name: SegmentationScore(data.num_classes) for name in folders}
-    items = _with_masks(folders, data) if is_first_process() else iter(())
-    for item, masks in tqdm(items, "score masks", disable=None, leave=False):
-        for score, mask in zip(scores.values(), masks, strict=True):
+    for index in tqdm(share(known), "score masks", disable=None, leave=False):
+        item = source[index]
+        for score, mask in zip(scores.values(), _read(folders, item["id"], source.num_classes), strict=True):
             score.update(torch.from_numpy(mask), torch.from_numpy(item["mask"]))
-    return {name: score.compute().miou for name, score in scores.items() if score.update_called}
+    return {name: score.compute().miou for name, score in scores.items() if known}
 
 
 def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) -> None:
@@ -130,30 +131,29 @@ def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) ->
 
     Args:
         folders: by the title of their column.
-        data: with true masks.
+        data: with true masks; without, nothing is drawn.
         path: file to write.
     """
-    shown = list(islice(_with_masks(folders, data), EXAMPLES)) if is_first_process() else []
-    if shown:
-        photos = [torch.from_numpy(item["image"]).permute(2, 0, 1) / 255 for item, _ in shown]
-        truths = [torch.from_numpy(item["mask"]) for item, _ in shown]
-        columns = zip(*(map(torch.from_numpy, masks) for _, masks in shown), strict=True)
-        maps = {title: list(column) for title, column in zip(folders, columns, strict=True)}
+    source = data.dataset("test").source
+    items = [source[index] for index in _known(folders, source)[:EXAMPLES]]
+    if items and is_first_process():
+        photos = [torch.from_numpy(item["image"]).permute(2, 0, 1) / 255 for item in items]
+        truths = [torch.from_numpy(item["mask"]) for item in items]
+        rows = [map(torch.from_numpy, _read(folders, item["id"], source.num_classes)) for item in items]
+        maps = dict(zip(folders, zip(*rows, strict=True), strict=True))
         figures.save(figures.examples(photos, truths, maps, data.class_names), path)
 
 
-def _with_masks(
-    folders: Mapping[str, Path], data: WSSSDataModule
-) -> Iterator[tuple[dict[str, Any], list[NDArray[np.uint8]]]]:
-    """The items of `test` that have a true mask, and their masks in the folders, where these have some."""
-    source = data.dataset("test").source
+def _known(folders: Mapping[str, Path], source: Source) -> list[int]:
+    """The items of a source that the folders hold; none where it has no masks."""
     first = next(iter(folders.values()))
-    for index, name in enumerate(source.ids):
-        if (first / f"{name}.png").exists():
-            item = source[index]
-            if "mask" not in item:
-                return
-            yield item, [read_mask(folder / f"{name}.png", data.num_classes) for folder in folders.values()]
+    known = [index for index, name in enumerate(source.ids) if (first / f"{name}.png").exists()]
+    return known if known and "mask" in source[known[0]] else []
+
+
+def _read(folders: Mapping[str, Path], name: str, num_classes: int) -> list[NDArray[np.uint8]]:
+    """An image's mask [H, W] in each of the folders."""
+    return [read_mask(folder / f"{name}.png", num_classes) for folder in folders.values()]
 
 
 def _trainer(
