@@ -1,13 +1,10 @@
 """Refiners against pydensecrf and PAMR called by hand, in corner cases, and in worker processes."""
 
-import itertools
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +14,8 @@ import pytest
 import torch
 
 from fbr_plugin.functional.pamr import pamr
-from fbr_plugin.pipeline import refine as module
 from fbr_plugin.pipeline import workers
-from fbr_plugin.pipeline.refine import default_method, refine, refine_many
+from fbr_plugin.pipeline.refine import default_method, refine
 
 METHODS = ("pamr", "crf")
 
@@ -155,8 +151,6 @@ def test_unknown_settings_are_named():
         refine(image, scores, "CRF")
     with pytest.raises(ValueError, match="scale must be above 0, got 0"):
         refine(image, scores, "pamr", scale=0)
-    with pytest.raises(ValueError, match="workers must be at least 0, got -1"):
-        next(refine_many([], "pamr", workers=-1))
 
 
 def test_without_pydensecrf_pamr_is_the_default(monkeypatch):
@@ -166,8 +160,6 @@ def test_without_pydensecrf_pamr_is_the_default(monkeypatch):
     assert np.array_equal(refine(image, scores), refine(image, scores, "pamr"))
     with pytest.raises(ImportError, match=r"pip install 'fbr_plugin\[crf\]'.* \"pamr\""):
         refine(image, scores, "crf")
-    with pytest.raises(ImportError, match="C\\+\\+ compiler"):
-        next(refine_many([], "crf", workers=1))
 
 
 def test_with_pydensecrf_a_crf_is_the_default(monkeypatch):
@@ -175,59 +167,6 @@ def test_with_pydensecrf_a_crf_is_the_default(monkeypatch):
     installed.__spec__ = ModuleSpec("pydensecrf", None)
     monkeypatch.setitem(sys.modules, "pydensecrf", installed)
     assert default_method() == "crf"
-
-
-def test_many_are_refined_as_they_come(method):
-    taken = []
-
-    def items():
-        for number in range(3):
-            taken.append(number)
-            yield f"image{number}", *photo(seed=number)
-
-    for number, (name, refined) in enumerate(refine_many(items(), method, hard=True)):
-        assert name == f"image{number}"
-        assert taken == list(range(number + 1))
-        assert np.array_equal(refined, refine(*photo(seed=number), method, hard=True))
-
-
-def test_complaints_name_the_image():
-    image, scores = photo()
-    with pytest.raises(ValueError, match=r"second: scores must be finite"):
-        list(refine_many([("first", image, scores), ("second", image, scores * np.nan)], "pamr"))
-    with pytest.raises(RuntimeError, match=r"first: .*dtype"):
-        list(refine_many([("first", None, scores)], "pamr"))
-
-
-def test_jobs_end_in_any_order_and_are_yielded_in_theirs(densecrf, monkeypatch):
-    def slow_first(image, scores, hard, scale):
-        time.sleep(0.01 * (image[0, 0, 0] % 3))
-        return scores
-
-    monkeypatch.setattr(module, "dense_crf", slow_first)
-    monkeypatch.setattr(module, "start_workers", ThreadPoolExecutor)
-    taken = []
-
-    def items():
-        for number in range(9):
-            taken.append(number)
-            yield f"image{number}", np.full((2, 2, 3), 9 - number, np.uint8), np.ones((2, 2, 2), np.float32)
-
-    for number, (name, _) in enumerate(refine_many(items(), "crf", workers=2)):
-        assert name == f"image{number}"
-        assert len(taken) == min(9, number + 2 * 2 + 1)
-
-
-def test_a_worker_refines_and_ends_with_the_generator(densecrf):
-    endless = ((f"image{number}", *photo(seed=number)) for number in itertools.count())
-    refined = refine_many(endless, "crf", workers=1)
-    for number in range(2):
-        name, probabilities = next(refined)
-        assert name == f"image{number}"
-        assert np.array_equal(probabilities, refine(*photo(seed=number), "crf"))
-    assert len(multiprocessing.active_children()) == 1
-    refined.close()
-    assert multiprocessing.active_children() == []
 
 
 KILLED = """

@@ -1,9 +1,5 @@
-"""Refinement of scores along the edges of their image: by a dense CRF, in worker processes, or by PAMR."""
+"""Refinement of scores along the edges of their image: by a dense CRF or by PAMR."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Literal
 
@@ -13,7 +9,6 @@ from numpy.typing import NDArray
 
 from fbr_plugin.functional.pamr import pamr
 from fbr_plugin.pipeline.dense_crf import dense_crf, import_pydensecrf
-from fbr_plugin.pipeline.workers import start_workers
 
 Method = Literal["crf", "pamr"]
 
@@ -62,57 +57,6 @@ def refine(
     return pamr(pixels, torch.from_numpy(scores).to(device)[None])[0].cpu().numpy()
 
 
-def refine_many(
-    items: Iterable[tuple[str, NDArray[np.uint8], NDArray[np.floating]]],
-    method: Method | None = None,
-    hard: bool = False,
-    workers: int = 0,
-    device: str | torch.device = "cpu",
-    scale: float = 1.0,
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Refine image after image as they come; never more than 2 `workers` + 1 of them are held.
-
-    Worker processes end when this generator does, fails or is closed.
-
-    Args:
-        items: name, image [H, W, 3] and scores [K, H, W] of each.
-        method: as in `refine`.
-        hard: as in `refine`.
-        workers: processes for the CRF, of one thread each; 0 computes it in this one, as always PAMR.
-        device: as in `refine`.
-        scale: as in `refine`.
-
-    Yields:
-        Name and probabilities [K, H, W] of each image, in their order.
-
-    Raises:
-        ImportError: as in `refine`.
-        ValueError: as in `refine`, naming the image; a negative number of workers.
-        RuntimeError: anything else that goes wrong, such as the death of a worker, naming the image.
-    """
-    method = _checked(method, scale)
-    if workers < 0:
-        raise ValueError(f"workers must be at least 0, got {workers}")
-    if method == "pamr" or not workers:
-        for name, image, scores in items:
-            with _naming(name):
-                refined = refine(image, scores, method, hard, device, scale)
-            yield name, refined
-        return
-    pool = start_workers(workers)
-    waiting: deque[tuple[str, Future[NDArray[np.float32]]]] = deque()
-    try:
-        for name, image, scores in items:
-            with _naming(name):
-                waiting.append((name, pool.submit(dense_crf, *_prepared(image, scores), hard, scale)))
-            if len(waiting) > 2 * workers:
-                yield _finished(*waiting.popleft())
-        while waiting:
-            yield _finished(*waiting.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _checked(method: Method | None, scale: float) -> Method:
     """The method to use."""
     if method not in ("crf", "pamr", None):
@@ -144,20 +88,3 @@ def _prepared(
     shares = np.full(scores.shape, 1 / len(scores), np.float32)
     np.divide(scores, total, out=shares, where=total > 0, casting="same_kind")
     return np.array(image, order="C"), shares
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Names the image in complaints."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    except Exception as error:
-        raise RuntimeError(f"{name}: {error}") from error
-
-
-def _finished(name: str, job: Future[NDArray[np.float32]]) -> tuple[str, NDArray[np.float32]]:
-    """The name and result of a job, once there is one."""
-    with _naming(name):
-        return name, job.result()

@@ -35,6 +35,7 @@ def pipeline(args: list[str] | None = None) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it tells of every Trainer
     for known in (
         "but have no `validation_step`",
+        "in eval mode at the start of training",  # IRN's encoder is frozen
         "smaller than the logging interval",
         "Using `DistributedSampler`",
     ):
