@@ -202,3 +202,13 @@ def test_settings_are_compared_as_json(tmp_path: Path, made: Log) -> None:
     list(run([stage], tmp_path))
     assert reasons([stage], tmp_path) == {"only": "cached"}
     assert json.loads((tmp_path / "only" / RECORD).read_text())["made_of"]["settings"]["scales"] == [1.0, 0.5]
+
+
+def test_two_runs_keep_out_of_each_other_s_way(tmp_path: Path, made: Log) -> None:
+    running = run(chain(made), tmp_path)
+    next(running)
+    with pytest.raises(RuntimeError, match=r"another run is at work in .*: wait for its end"):
+        next(run(chain(made), tmp_path))
+    assert [stage.name for stage, _ in running] == ["second", "third"]
+    list(run(chain(made), tmp_path))
+    assert made == ["first", "second", "third"]

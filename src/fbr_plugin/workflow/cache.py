@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,7 +114,37 @@ def run(
 
     Raises:
         OSError: the disk is full, among others. What is finished stays, and the next call goes on.
+        RuntimeError: another run is at work in the folder.
     """
+    with _alone(output):
+        yield from _run(stages, output, first, say)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the lock ends with the process, however that ends."""
+    if not is_first_process():
+        yield
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / ".lock").open("w") as lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows
+            pass
+        except BlockingIOError:
+            raise RuntimeError(
+                f"another run is at work in {output}: wait for its end, or give another output"
+            ) from None
+        yield
+
+
+def _run(
+    stages: Sequence[Stage], output: Path, first: str | None, say: Callable[[str], None]
+) -> Iterator[tuple[Stage, Record]]:
+    """`run`, once the folder is this process's own."""
     if first is not None and is_first_process():  # the other processes find it done
         for stage in stages[[stage.name for stage in stages].index(first) :]:
             for folder in (output / stage.name, _partial(output / stage.name)):

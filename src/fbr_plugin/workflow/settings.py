@@ -86,7 +86,8 @@ def parser() -> ArgumentParser:
         for part in ("trainer", "data"):
             what = f"arguments of {part} for the {name} alone"
             result.add_argument(f"--{name}.{part}", type=dict[str, Any], default={}, help=what)
-    result.add_argument("--labels", type=Labels | None, help="what the baseline is trained on, if on labels")
+    what = "what AMN is trained on; null makes none, for a baseline that needs none"
+    result.add_argument("--labels", type=Labels | None, default=Labels(), help=what)
     result.add_argument(
         "--seeds", type=SeedStyle | None, help="write the seeds as arrays, too, in this style"
     )
