@@ -20,6 +20,7 @@ from fbr_plugin.functional.pseudo_labels import (
     min_max,
     normalise_scores,
 )
+from fbr_plugin.functional.random_walk import propagate
 from fbr_plugin.functional.sampling import sample_bank, sample_pixels, semantic_graph
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "min_max",
     "normalise_scores",
     "pamr",
+    "propagate",
     "reach",
     "sample_bank",
     "sample_pixels",
