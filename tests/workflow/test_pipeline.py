@@ -234,6 +234,18 @@ def test_photos_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "data.files.fit.labels was" in capsys.readouterr().out
 
 
+def test_labels_and_refiners_are_checked_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = settings(tmp_path / "out", scenes())
+    with pytest.raises(ValueError, match=r"affinity\.fg \(0\.1\) is below affinity\.bg \(0\.4\): swap them"):
+        run(plan, "--affinity.fg", 0.1, "--affinity.bg", 0.4)
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    with pytest.raises(ImportError, match=r"pip install 'fbr_plugin\[crf\]'"):
+        run(plan, "--masks.refine", "crf")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_classifier_alone_makes_masks(tmp_path: Path) -> None:
     plan = settings(tmp_path / "out", scenes(), masks={"refine": "none"})
     for name in ("labels", "baseline", "irn", "segmentation"):

@@ -69,6 +69,8 @@ def _training(
 
 def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...]) -> Stage:
     """Write labels of two thresholds."""
+    if labels.fg < labels.bg:
+        raise ValueError(f"{name}.fg ({labels.fg}) is below {name}.bg ({labels.bg}): swap them")
     own = {**labels.as_dict(), "refine": method(labels.refine)}
     options = {"fg": own["fg"], "bg": own["bg"], "method": own["refine"], "scale": own["scale"]}
     finish: dict[str, Finish] = {name: partial(affinity_labels, **options)}

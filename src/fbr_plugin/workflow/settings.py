@@ -12,6 +12,7 @@ from fbr_plugin.data.fingerprint import fingerprint
 from fbr_plugin.data.layout import LayoutDataModule
 from fbr_plugin.data.loading import WSSSDataModule
 from fbr_plugin.distributed import is_first_process
+from fbr_plugin.pipeline.dense_crf import import_pydensecrf
 from fbr_plugin.pipeline.maps import SeedStyle
 from fbr_plugin.pipeline.refine import Method, default_method
 from fbr_plugin.workflow.stages import CHECKPOINT
@@ -97,7 +98,9 @@ def parser() -> ArgumentParser:
 
 
 def method(refiner: Refiner) -> Method | None:
-    """The refiner that a setting means here."""
+    """The refiner that a setting means here; an ImportError where it is not installed."""
+    if refiner == "crf":
+        import_pydensecrf()
     return default_method() if refiner == "auto" else None if refiner == "none" else refiner
 
 
