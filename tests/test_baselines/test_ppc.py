@@ -302,6 +302,7 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 def test_an_encoder_of_two_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     class Shallow(nn.Module):
         channels = (48, 96)
+        strides = (4, 4)
         stride = 4
 
     monkeypatch.setattr("baselines.encoder_task.build_encoder", lambda *_: Shallow())
