@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from pytorch_lightning import callbacks
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from random_data import NUM_CLASSES, RandomData
 from runs import fit
 from tiny import EXAMPLES, command, quick, write_photos, write_scene_labels
@@ -165,13 +165,7 @@ def test_learns_the_masks_of_a_few_scenes(scenes: Scenes, tmp_path: Path) -> Non
     assert after["test/miou"] > 70
 
 
-EMA = getattr(callbacks, "EMAWeightAveraging", None)
-AVERAGED = pytest.param(
-    lambda: EMA(decay=0.5), marks=pytest.mark.skipif(EMA is None, reason="new in pytorch-lightning 2.6")
-)
-
-
-@pytest.mark.parametrize("averaging", [pl.Callback, AVERAGED])
+@pytest.mark.parametrize("averaging", [pl.Callback, partial(EMAWeightAveraging, decay=0.5)])
 def test_checkpoints_resume_and_predict_exactly(
     averaging: Callable[[], pl.Callback], scenes: Scenes, tmp_path: Path
 ) -> None:

@@ -100,3 +100,10 @@ def test_an_image_without_a_class_does_not_walk(tmp_path: Path) -> None:
 def test_a_seed_that_cannot_be_refined_is_named(tmp_path: Path, workers: int) -> None:
     with pytest.raises(ValueError, match=r"the seed of photo_0 cannot be refined: scores of 3"):
         refine(SeedRefiner(tmp_path, {"masks": broken}, workers=workers))
+
+
+def test_an_id_that_holds_a_path_is_refused(tmp_path: Path) -> None:
+    data = [{**items()[0], "id": "../photo"}]
+    with pytest.raises(ValueError, match=r"the id '\.\./photo' holds a path"):
+        refine(SeedRefiner(tmp_path / "masks", {"masks": brightness}), data)
+    assert not list(tmp_path.iterdir())

@@ -3,7 +3,7 @@
 Masks and labels are PNGs, written and read by `fbr_plugin.data.images`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -50,6 +50,13 @@ class Seed(NamedTuple):
         maps = scores.detach().float().cpu().numpy()
         keys = present.nonzero()[:, 0].cpu().numpy()
         return cls(keys, maps[keys + extra], maps[0] if extra else None)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises for an id that would name a file in another folder."""
+    for name in names:
+        if {"/", "\\"} & set(name):
+            raise ValueError(f"the id {name!r} holds a path, but it names a file: rename the image")
 
 
 def read_seed(path: str | Path, size: tuple[int, int] | None = None) -> Seed:

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import nn
 
 from fbr_plugin.data.transforms import denormalise
-from fbr_plugin.pipeline.maps import Seed
+from fbr_plugin.pipeline.maps import Seed, check_names
 from fbr_plugin.pipeline.masks import Finish, write_masks
 from fbr_plugin.pipeline.workers import start_workers
 
@@ -70,6 +70,7 @@ class SeedRefiner(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write the masks of each image of the batch."""
+        check_names(prediction["id"])
         items = zip(prediction["id"], batch["image"], prediction["seed"], prediction["label"], strict=True)
         for name, image, scores, label in items:
             seed = Seed.from_dense(scores, label)

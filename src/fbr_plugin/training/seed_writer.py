@@ -8,7 +8,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 
 from fbr_plugin.data.images import write_mask
-from fbr_plugin.pipeline.maps import Seed, SeedStyle, seed_path, threshold_labels, write_seed
+from fbr_plugin.pipeline.maps import Seed, SeedStyle, check_names, seed_path, threshold_labels, write_seed
 
 
 class SeedWriter(BasePredictionWriter):
@@ -57,9 +57,7 @@ class SeedWriter(BasePredictionWriter):
                 f"{type(pl_module).__name__}.predict_step returned {found}: to have its seeds written it "
                 "must return {'id': ..., 'seed': ..., 'label': ...}, and for masks {'id': ..., 'mask': ...}"
             )
-        for name in prediction["id"]:
-            if {"/", "\\"} & set(name):
-                raise ValueError(f"the id {name!r} holds a path, but it names a file: rename the image")
+        check_names(prediction["id"])
         if "mask" in keys:
             self._write_masks(prediction, type(pl_module).__name__)
         else:
