@@ -15,13 +15,12 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import nn
 
 from baselines import AMN, AMNFBR
 from fbr_plugin import DenseView, FBRConfig
 from fbr_plugin.modules.class_gate import REFRESH, ClassAwareGate
 
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], int, int, int]] = {
     "ResNet-50, 512x512, 20 classes": ({}, 20, 512, 2),
     "small encoder, 64x64, 5 classes": ({"encoder": "small", "rates": (1, 2, 4)}, 5, 64, 16),
 }
@@ -65,7 +64,7 @@ def measure(options: dict[str, Any], classes: int, size: int, batch: int, repeat
 
 
 @torch.no_grad()
-def predict(model: AMNFBR, gate: nn.Module | None, data: dict[str, Any]) -> None:
+def predict(model: AMNFBR, gate: ClassAwareGate | None, data: dict[str, Any]) -> None:
     """The seeds of a batch with a gate or without."""
     model.fbr.gate = gate
     model.eval().predict_step(data, 0)
@@ -82,8 +81,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", message=".*self.log.*")  # there is no trainer here
     figures = {}
-    for name, (options, *sizes) in CASES.items():
-        seconds = measure(options, *sizes, args.repeats)
+    for name, (options, classes, size, batch) in CASES.items():
+        seconds = measure(options, classes, size, batch, args.repeats)
         added = 100 * (seconds["inference with gate"] / seconds["inference"] - 1)
         fbr = seconds["FBR's part of it"] + seconds["renewal"] / REFRESH
         share = 100 * fbr / (fbr + seconds["training step"])

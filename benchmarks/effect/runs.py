@@ -108,7 +108,7 @@ def run(
             run(setting, seed, "cam", variant.labels, variants, folder)
         labels = own / "cam" / f"{_slug(variant.labels)}_labels"
     torch.set_num_threads(1)
-    _silence()
+    silence()
     scores, seconds = _train(setting, seed, stage, name, variant, own, labels)
     result = {"key": key, "stage": stage, "name": name, "seed": seed, "seconds": seconds, **scores}
     write_whole(path, json.dumps(result))
@@ -174,6 +174,7 @@ def _slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
-def _silence() -> None:
+def silence() -> None:
+    """Keep Lightning and its warnings out of the progress lines."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")

@@ -73,7 +73,7 @@ class ClassAwareGate(nn.Module):
     """Lowers a class's scores where background that occurs *without* the class explains a pixel.
 
     Ours, not part of the published method. Image labels know one thing about background for certain: what
-    occurs in images without a class is not this class. Pixels are described by all levels of the encoder.
+    occurs in images without a class is not this class. Pixels are described by several levels of the encoder.
     Prototypes of a class are clusters of its best scored pixels. Words are NROIs of the whole set, clusters
     of its background pixels; a word is foreign to a class if pixels of images without the class are in it.
     `functional.gate` compares the two.
