@@ -259,12 +259,13 @@ def test_photos_without_masks_have_no_scores(tmp_path: Path) -> None:
     root = write_photos(tmp_path / "photos")
     shutil.rmtree(root / "SegmentationClass")
     plan = settings(tmp_path / "out", photos(root))
-    assert all(record["scores"] == {} for record in run(plan)["stages"].values())
-    del plan["irn"]
+    without = {name: part for name, part in plan.items() if name != "irn"}
     with pytest.raises(ValueError, match=r"no threshold known.*set masks\.background"):
-        run(plan)
-    plan["masks"]["background"] = 0.3
-    assert "masks" in run(plan)["stages"]
+        run(without)
+    assert not (tmp_path / "out").exists(), "a missing threshold shows before anything is trained"
+    assert all(record["scores"] == {} for record in run(plan)["stages"].values())
+    without["masks"]["background"] = 0.3
+    assert "masks" in run(without)["stages"]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,10 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
     """Write a mask of every training image, before and after its refinement."""
     own = {**masks.as_dict(), "refine": method(masks.refine)}
     settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.settings()}
+    if own["background"] is None and not walk and not stages.has_masks(seeds.images()):
+        raise ValueError(
+            "no threshold known, as there are no masks to score seeds with: set masks.background, say .25"
+        )
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         background = own["background"]
@@ -152,9 +156,4 @@ def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | See
 
 def _honest_threshold(folder: Path) -> float:
     """The threshold that a stage found without masks."""
-    scores = json.loads((folder / RECORD).read_text())["scores"]
-    if "threshold_honest" not in scores:
-        raise ValueError(
-            "no threshold known, as there are no masks to score seeds with: set masks.background, say .25"
-        )
-    return scores["threshold_honest"]
+    return json.loads((folder / RECORD).read_text())["scores"]["threshold_honest"]

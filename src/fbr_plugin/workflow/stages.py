@@ -71,11 +71,16 @@ def test(
     folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Mapping[str, Any]
 ) -> dict[str, float]:
     """The scores of a trained model on the images of `test`; none where these have no masks."""
-    if "mask" not in data.dataset("test").source[0]:
+    if not has_masks(data):
         return {}
     trainer = _trainer(folder, flags)
     (logged,) = trainer.test(model, data, ckpt_path=str(folder / CHECKPOINT), verbose=False)
     return {name.removeprefix("test/"): value for name, value in logged.items()}
+
+
+def has_masks(data: WSSSDataModule) -> bool:
+    """Whether the images of `test` have masks to score with."""
+    return "mask" in data.dataset("test").source[0]
 
 
 def predict(
