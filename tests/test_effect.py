@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import write_localization
 
 from baselines import CAMFBR
+from benchmarks import localization
+from benchmarks.effect.figure import differences
+from benchmarks.effect.overview import overview
 from benchmarks.effect.runs import STAGES, Setting, run, run_seed
-from benchmarks.effect.summary import csv, interval, matched, table
+from benchmarks.effect.summary import csv, interval, matched, pairs_by_variant, table
 from benchmarks.effect.variants import ABLATION, FINAL, LABELS, TUNING, Variant
 from fbr_plugin import FBRConfig, demo
 from fbr_plugin.data import SyntheticDataModule
@@ -96,6 +100,49 @@ def test_every_run_is_a_line_of_the_csv() -> None:
     lines = csv([result("bare", 4, 40.5), result("new", 4, 41.0)]).splitlines()
     assert lines[0] == "stage,name,seed,miou_oracle,miou_honest,recall,precision,fp_cooccurring,fp_other"
     assert lines[2] == "cam,new,4,41.0,20.5,60.0,20.5,20.5,20.5"
+
+
+def test_the_overview_has_the_fresh_seeds_of_every_setting(tmp_path: Path) -> None:
+    for setting, gain in (("default_small_64", 2.0), ("hard_small_64", 5.0)):
+        for seed in (7, 100, 101):  # 7 is one that decisions have seen
+            for name in ("bare", "recommended"):
+                run = result(name, seed, 40 + seed + (gain if name == "recommended" else 0))
+                path = tmp_path / setting / f"seed_{seed}" / "cam" / f"{name}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(run))
+    rows = overview(tmp_path)
+    gains = {
+        row: [own["miou_oracle"] - base["miou_oracle"] for own, base in pairs] for row, pairs in rows.items()
+    }
+    assert gains == {("cam", "gate"): [2.0, 2.0], ("cam", "gate, scenes: hard"): [5.0, 5.0]}
+
+
+def test_the_figure_has_a_dot_for_every_pair() -> None:
+    results = [result("bare", seed, 40.0) for seed in range(3)]
+    results += [result("new", seed, 41.0 + seed) for seed in range(3)]
+    (panel,) = differences(pairs_by_variant(results)).axes
+    _, dots, mean = panel.lines[:3]
+    assert list(dots.get_xdata()) == [1.0, 2.0, 3.0]
+    assert list(mean.get_xdata()) == [2.0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["new"]
+
+
+def test_boxes_are_paired_and_ended_seeds_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_localization(tmp_path / "photos", count=16)
+    words = ["", str(root), "--seeds", "2", "--size", "32", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", [*words, "--cam-epochs", "1", "--epochs", "1"])
+    localization.main()
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[2].startswith("| gt_known_loc | ")
+    arms = json.loads((tmp_path / "out" / "seed_1.json").read_text())["arms"]
+    # A step is too few for the gate to know any background, so both arms are equal to the last digit.
+    assert arms["bare"] == arms["gate"]
+    monkeypatch.setattr(localization, "_fit", None)
+    localization.main()
+    assert capsys.readouterr().out == printed
+    assert (tmp_path / "out" / "table.md").read_text() == printed
 
 
 def test_false_positives_at_matched_recall() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.effect import variants
 from benchmarks.effect.figure import differences
 from benchmarks.effect.runs import SCENES, STAGES, Setting, run_seed
-from benchmarks.effect.summary import csv, table
+from benchmarks.effect.summary import csv, pairs_by_variant, table
 from fbr_plugin import figures
 from fbr_plugin.report import write_whole
 
@@ -60,7 +60,7 @@ def main() -> None:
     write_whole(target.with_suffix(".md"), text + "\n")
     write_whole(target.with_suffix(".csv"), csv(results))
     if len(names) > 1:
-        figures.save(differences(results), target.with_suffix(".png"))
+        figures.save(differences(pairs_by_variant(results)), target.with_suffix(".png"))
     print(text)
 
 

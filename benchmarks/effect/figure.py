@@ -1,24 +1,23 @@
 """Paired differences as a figure: every seed a dot, the mean with its 95% confidence interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from benchmarks.effect.summary import Result, interval, pairs_by_variant
+from benchmarks.effect.summary import Pairs, interval
 
 
-def differences(results: Sequence[Result], column: str = "miou_oracle") -> Figure:
-    """A row for each variant, a panel for each stage.
+def differences(groups: Mapping[tuple[str, str], Pairs], column: str = "miou_oracle") -> Figure:
+    """A row for each variant but the bare baseline, a panel for each stage.
 
     Args:
-        results: of `runs.run`, of one setting.
+        groups: of each stage and variant, its results beside those of the bare baseline.
         column: figure whose difference to the bare baseline is drawn.
     """
-    groups = pairs_by_variant(results)
     stages = list(dict.fromkeys(stage for stage, name in groups if name != "bare"))
     names = list(dict.fromkeys(name for _, name in groups if name != "bare"))
     figure = Figure((1.6 + 2.6 * len(stages), 0.9 + 0.27 * len(names)), layout="constrained")
-    panels = figure.subplots(1, len(stages), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(stages), sharex=True, sharey=True, squeeze=False)[0]
     for axes, stage in zip(panels, stages, strict=True):
         axes.axvline(0, color="0.6", linewidth=0.8)
         for row, name in enumerate(names):
@@ -26,7 +25,7 @@ def differences(results: Sequence[Result], column: str = "miou_oracle") -> Figur
             values = [own[column] - base[column] for own, base in pairs]
             if not values:
                 continue
-            axes.plot(values, [row] * len(values), ".", color="0.75", markersize=4)
+            axes.plot(values, [row] * len(values), ".", color="0.6", markersize=4, zorder=3)
             mean = sum(values) / len(values)
             axes.errorbar(mean, row, xerr=interval(values), fmt="o", color="C0", markersize=4, capsize=2)
         axes.set_title(stage.upper(), fontsize=9)

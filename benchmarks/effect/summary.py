@@ -17,6 +17,7 @@ COLUMNS["fp_matched"] = "co-occ. at matched recall"
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 Result = dict[str, Any]
+Pairs = list[tuple[Result, Result]]  # of a variant beside the bare baseline, a pair a seed
 
 
 def matched(result: Result, recall: float) -> float:
@@ -54,7 +55,7 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def pairs_by_variant(results: Sequence[Result]) -> dict[tuple[str, str], list[tuple[Result, Result]]]:
+def pairs_by_variant(results: Sequence[Result]) -> dict[tuple[str, str], Pairs]:
     """Of each stage and variant, the results of the seeds beside those of the bare baseline, in order."""
     seeds: dict[tuple[str, str], dict[int, Result]] = {}
     for result in results:
@@ -74,7 +75,7 @@ def csv(results: Sequence[Result]) -> str:
     return "\n".join([",".join(columns), *lines]) + "\n"
 
 
-def _differences(column: str, pairs: Sequence[tuple[Result, Result]], bare: bool) -> list[float]:
+def _differences(column: str, pairs: Pairs, bare: bool) -> list[float]:
     """A column of each pair: the variant's value less the bare baseline's, or of the latter the value."""
     if column == "fp_matched":
         own = [matched(result, base["recall"]) for result, base in pairs]

@@ -1,0 +1,62 @@
+"""Draw what the gate does in every setting that was run: `python -m benchmarks.effect.overview --help`."""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.effect.figure import differences
+from benchmarks.effect.runs import STAGES
+from benchmarks.effect.summary import Pairs, Result, csv, pairs_by_variant
+from fbr_plugin import figures
+from fbr_plugin.report import write_whole
+
+# Rows of the figure: the folder of a setting, the variant in it, and what the row is called.
+ROWS = (
+    ("default_small_64", "noise", "another training seed"),
+    ("default_small_64", "published", "the published losses"),
+    ("default_small_64", "recommended", "gate"),
+    ("default_small_64", "recommended labels", "gate, labels of a gated CAM"),
+    ("hard_small_64", "recommended", "gate, scenes: hard"),
+    ("control_small_64", "recommended", "gate, scenes: control"),
+    ("never_small_64", "recommended", "gate, scenes: never"),
+    ("default_small_96", "recommended", "gate, 96 pixels"),
+    ("default_resnet10t_64", "recommended", "gate, ResNet-10-T"),
+    ("ccp5_small_96", "recommended", "gate, photos"),
+)
+FRESH = 100  # seeds from here on no decision has seen
+
+
+def fresh_runs(output: Path, setting: str) -> list[Result]:
+    """The runs of a setting on seeds that no decision has seen."""
+    paths = sorted((output / setting).glob("seed_*/*/*.json"))
+    return [run for path in paths if (run := json.loads(path.read_text()))["seed"] >= FRESH]
+
+
+def overview(output: Path) -> dict[tuple[str, str], Pairs]:
+    """The results of every row of the figure, beside those of the bare baseline, for each stage.
+
+    Args:
+        output: folder of all results.
+    """
+    rows: dict[tuple[str, str], Pairs] = {}
+    for setting, variant, title in ROWS:
+        pairs = pairs_by_variant(fresh_runs(output, setting))
+        rows |= {(stage, title): pairs[stage, variant] for stage in STAGES if (stage, variant) in pairs}
+    return rows
+
+
+def main() -> None:
+    """Draw the figure, and write the figures of every run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.effect.overview", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/effect"), help="of the runs")
+    output = parser.parse_args().output
+    figures.save(differences(overview(output)), output / "overview.png")
+    lines = []
+    for setting in dict.fromkeys(setting for setting, _, _ in ROWS):
+        head, *runs = csv(fresh_runs(output, setting)).splitlines()
+        lines += [f"{setting},{run}" for run in runs]
+    write_whole(output / "overview.csv", "\n".join([f"setting,{head}", *lines]) + "\n")
+
+
+if __name__ == "__main__":
+    main()
