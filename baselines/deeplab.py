@@ -48,6 +48,7 @@ class DeepLabV2(EncoderTask):
     """
 
     default_stride = 8
+    prediction_only = ("scales", "refine")
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """What all networks share: an encoder with new layers, their optimizer, and the scores of a whole set."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -34,10 +34,13 @@ class EncoderTask(LightningModule):
 
     Attributes:
         default_stride: the output stride that None takes of timm's encoders.
+        prediction_only: arguments that training does not depend on: the pipeline keeps a training when they
+            change.
         stride: image pixels per pixel of the encoder's last level.
     """
 
     default_stride = 16
+    prediction_only: ClassVar[tuple[str, ...]] = ()
     head: nn.Module
     scores: Any
 

@@ -38,6 +38,8 @@ class IRN(EncoderTask):
         kwargs: see `EncoderTask`. The encoder is not trained: it needs `weights` or `pretrained`.
     """
 
+    prediction_only = ("walk_radius", "walk_beta", "walk_steps", "max_memory")
+
     def __init__(
         self,
         num_classes: int,

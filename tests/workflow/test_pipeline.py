@@ -209,6 +209,29 @@ def test_dry_run_until_and_from(tmp_path: Path, capsys: pytest.CaptureFixture[st
         run(plan, "--from", "masks", "--until", "labels")
 
 
+def test_a_training_is_kept_where_only_predictions_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = settings(tmp_path / "out", scenes())
+    run(plan)
+    capsys.readouterr()
+    plan["irn"]["model"]["init_args"]["walk_steps"] = 2
+    plan["segmentation"]["model"]["init_args"]["scales"] = [1.0, 0.5]
+    run(plan, "--dry-run")
+    reasons = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert reasons["irn"] == "cached"
+    assert reasons["masks"] == "walk.init_args.walk_steps was 256, is 2"
+    assert "masks will be made" in reasons["segmentation"]
+    before = (tmp_path / "out" / "masks" / "stage.json").read_text()
+    assert run(plan)["stages"]["masks"] != json.loads(before)
+    capsys.readouterr()
+    plan["segmentation"]["model"]["init_args"]["refine"] = "pamr"
+    run(plan)
+    shown = capsys.readouterr().out
+    assert "segmentation: cached" in shown
+    assert "predictions: model.init_args.refine was None, is pamr" in shown
+
+
 def test_photos_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_photos(tmp_path / "photos")
     plan = settings(tmp_path / "out", photos(root), seeds="compact")

@@ -95,7 +95,7 @@ def _arrays(style: SeedStyle, seeds: Training, needs: tuple[str, ...]) -> Stage:
 def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tuple[str, ...]) -> Stage:
     """Write a mask of every training image, before and after its refinement."""
     own = {**masks.as_dict(), "refine": method(masks.refine)}
-    settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.settings()}
+    settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.model}
     if own["background"] is None and not walk and not stages.has_masks(seeds.images()):
         raise ValueError(
             "no threshold known, as there are no masks to score seeds with: set masks.background, say .25"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -164,13 +165,21 @@ class Training:
         return {flag: built.trainer[flag] for flag in self.flags}
 
     def settings(self, *uses: Stage) -> dict[str, Any]:
-        """What a result depends on that reads the images of these stages of the data module."""
+        """What a result depends on that reads the images of these stages of the data module.
+
+        A training alone ("fit") does not depend on what its model names as `prediction_only`.
+        """
+        kept = self.model["init_args"]
+        if uses == ("fit",):
+            ignored = getattr(resolve_name(self.model["class_path"]), "prediction_only", ())
+            kept = {key: value for key, value in kept.items() if key not in ignored}
+        model = {**self.model, "init_args": kept}
         own = {key: value for key, value in self.data["init_args"].items() if key not in ELSEWHERE}
         module, files = self.images(), {}
         if isinstance(module, LayoutDataModule):
             files = {use: fingerprint(module.source(use)) for use in uses}
         data = {"class_path": self.data["class_path"], "init_args": own, "files": files}
-        return {"model": self.model, "data": data, "trainer": self.flags, "seed": self.seed}
+        return {"model": model, "data": data, "trainer": self.flags, "seed": self.seed}
 
 
 def _instance(base: type, spec: dict[str, Any], given: dict[str, Any]) -> Any:
