@@ -280,6 +280,15 @@ def test_a_step_that_is_not_finite_adds_nothing(value, monkeypatch):
     assert loss.gate(probe.levels).isfinite().all()
 
 
+def test_the_gate_alone_warns_of_skipped_steps():
+    features = torch.rand(2, 5, 4, 4).index_fill_(1, torch.tensor([2]), torch.nan)
+    loss = FBRLoss(5, 3, FBRConfig.recommended())
+    with pytest.warns(UserWarning, match="NaN or infinite features"):
+        terms = loss(DenseView(features, torch.rand(2, 3, 4, 4), torch.ones(2, 3)))
+    assert not terms.finite
+    assert int(loss.skipped) == 1
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_class_of_all_images_is_not_gated():
     loss, probe = make_loss(), make_view(99)

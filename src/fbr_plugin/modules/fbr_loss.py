@@ -119,10 +119,7 @@ class FBRLoss(StepRandom):
             sim = fbr.separation(foreground, background)
         terms = (intra.loss, inter.loss, seg, sim)
         weighted = [weight * term for weight, term in zip(self._weights(), terms, strict=True) if weight > 0]
-        if self.training:
-            self.skipped += ~finite
-        if view.features.device.type == "cpu":
-            self.warn_if_skipped()
+        self._count_skipped(finite)
         contrasts = (intra.num_classes > 0).long() + (inter.num_classes > 0)
         return FBRTerms(
             *terms,
@@ -158,8 +155,7 @@ class FBRLoss(StepRandom):
         maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, self.config.background_score)
         pseudo_labels = maps.normalised.argmax(1)
         words = self._observe(view, index, maps, pseudo_labels, finite)
-        if self.training:
-            self.skipped += ~finite
+        self._count_skipped(finite)
         zero = maps.normalised.new_zeros(())
         return FBRTerms(
             **dict.fromkeys(SCALARS, zero),
@@ -180,6 +176,12 @@ class FBRLoss(StepRandom):
         return cast(ClassAwareGate, self.gate).observe(
             levels, scores, view.labels, pseudo_labels == 0, finite, self.step, generator
         )
+
+    def _count_skipped(self, finite: Tensor) -> None:
+        if self.training:
+            self.skipped += ~finite
+        if finite.device.type == "cpu":
+            self.warn_if_skipped()
 
     def _weights(self) -> tuple[float, ...]:
         """The weights of the four terms, in the order of `FBRTerms`."""
