@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from baselines.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from baselines.scores import SeedScores
+from fbr_plugin import gate_scores
 from fbr_plugin.pipeline.inference import multi_scale_scores
 
 LOCAL_STRIDE = 8  # of the last level that sees little more of an image than a pixel's surroundings
@@ -49,6 +49,15 @@ class SeedTask(EncoderTask):
         self.level_channels = sum(self.encoder.channels[: self.num_local])
         self.scores = SeedScores(num_classes)
 
+    def setup(self, stage: str) -> None:
+        """Check that the images have labels, which all of these baselines need."""
+        super().setup(stage)
+        if getattr(getattr(self.trainer, "datamodule", None), "label_source", None) == "none":
+            raise ValueError(
+                f"{type(self).__name__} needs image labels, but the data module's label_source is none: set "
+                "it to where they are"
+            )
+
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] and label: [B, C] to raw scores [B, C or 1+C, h, w] at stride `stride`."""
         raise NotImplementedError
@@ -64,18 +73,9 @@ class SeedTask(EncoderTask):
         """
         return tuple(levels[: self.num_local])
 
-    def class_gate(self, levels: Sequence[Tensor], grid: Sequence[int] | None = None) -> Tensor | None:
-        """What a plug-in knows of each class at the pixels of `local` levels: [B, C, h, w] in (0, 1]."""
-        return None
-
     def gated(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
         """Gate scores: maps [B, n*C, h, w] or logits [B, 1+C, h, w] of an image with these feature levels."""
-        gate = self.class_gate(self.local(levels), scores.shape[-2:])
-        if gate is None:
-            return scores
-        if logits:
-            return torch.cat([scores[:, :1], scores[:, 1:] + gate.log()], 1)
-        return scores * gate.repeat(1, scores.shape[1] // self.num_classes, 1, 1)
+        return gate_scores(self, scores, self.local(levels), logits)
 
     def view_scores(self, batch: Batch, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Scores [B, C or 1+C, H, W] of the images and of their mirror images, each averaged over scales."""

@@ -10,8 +10,9 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
-from fbr_plugin import DenseView, FBRConfig, FBRMixin, capture
+from fbr_plugin import DenseView, FBRConfig, FBRMixin, capture, gate_scores
 from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.pipeline.inference import finish_cam, upsample_scores
 
 
 def small_encoder() -> nn.Sequential:
@@ -48,6 +49,15 @@ class Mine(LightningModule):
         if self.wants_views:
             outputs["views"] = [DenseView(features, maps, batch["label"])]
         return outputs
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Seeds, as `fbr-plugin predict --model own_baseline.MineFBR` writes them."""
+        image, label = batch["image"], batch["label"]
+        features = self.encoder(image)
+        # With FBRConfig.recommended() the class-aware gate lowers the maps; without a gate they stay.
+        maps = gate_scores(self, self.classifier(features).relu(), [features])
+        seeds = finish_cam(upsample_scores(maps, image.shape[-2:], stride=4), label)
+        return {"id": batch["id"], "seed": seeds, "label": label}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=3e-3)

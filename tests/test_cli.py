@@ -168,6 +168,43 @@ def test_a_checkpoint_brings_its_settings_and_the_command_line_goes_before(
     assert figures(Path("as_trained")) != figures(Path("scales"))
 
 
+def test_a_word_for_one_setting_of_fbr_leaves_the_others_of_the_checkpoint(words: list[object]) -> None:
+    """Here with settings that `words` and the YAML do not have."""
+    more = ["--model.fbr.gate_words", 32, "--model.fbr.weight_fg", 0.2]
+    command("fit", *words, *quick(3), *more, "--trainer.default_root_dir", "run")
+    again = ["--ckpt_path", only(Path("run").rglob("*.ckpt")), "--model.fbr.gate_temperature", 0.05]
+    command("test", *words, *quick(3), *again, "--trainer.default_root_dir", "again")
+    fbr = saved_settings(Path("again"))["fbr"]
+    assert (fbr["gate_words"], fbr["weight_fg"], fbr["gate_temperature"]) == (32, 0.2, 0.05)
+
+
+def test_weights_of_a_checkpoint_need_no_other_file(words: list[object], trained: Path) -> None:
+    Path("settings.yaml").write_text("model: {init_args: {weights: gone.ckpt, pretrained: true}}")
+    given = [*words, "--config", "settings.yaml", *quick(3), "--ckpt_path", trained]
+    command("test", *given, "--trainer.default_root_dir", "test")
+    assert saved_settings(Path("test"))["weights"] is None
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+def test_an_untrained_network_is_not_used(subcommand: str, words: list[object]) -> None:
+    more = ["--output_dir", "seeds"] if subcommand == "predict" else []
+    with pytest.raises(ValueError, match=f"{subcommand} needs a trained network: give its checkpoint"):
+        command(subcommand, *words, *more)
+    assert not Path("seeds").exists()
+
+
+def test_a_run_in_a_folder_that_holds_one_takes_another(
+    words: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [*words, *quick(3), "--trainer.default_root_dir", "named"]
+    command("fit", *named)
+    before = (Path("named") / "metrics.csv").read_text()
+    command("test", *named, "--ckpt_path", only(Path("named").rglob("*.ckpt")))
+    assert "named holds a run already: this one is in named_2" in capsys.readouterr().out
+    assert (Path("named") / "metrics.csv").read_text() == before
+    assert "test/miou_oracle" in figures(Path("named_2"))
+
+
 def test_checkpoints_go_from_the_command_line_to_python_and_back(
     words: list[object], photos: Path, trained: Path
 ) -> None:
@@ -241,9 +278,10 @@ def test_classes_in_the_working_folder_are_found() -> None:
         (["--data.pseudo_label_dir", "null"], r"AMN trains on pseudo labels, .*: make them with"),
         (["--ckpt_path", "nowhere.ckpt"], r"Checkpoint file not found: .*nowhere.ckpt"),
         (["--model.weights", "nowhere.ckpt"], r"no file of weights nowhere.ckpt; check the argument weights"),
+        (["--data.label_source", "none"], r"AMNFBR needs image labels, but .* label_source is none"),
         (["--data.batch_size", 7], r"6 training images do not fill a batch of 7 .*: lower batch_size"),
         (["--model.fbr.dim", 0], r"dim must be at least 1, got 0"),
-        (["--figures.every_n_steps", 0], r"every_n_steps=0 must be at least 1"),
+        (["--figures.num_images", 0], r"num_images=0 must be at least 1"),
     ],
 )
 def test_mistakes_are_named(wrong: list[object], message: str, words: list[object]) -> None:

@@ -2,7 +2,7 @@
 
 from fbr_plugin.config import FBRConfig
 from fbr_plugin.modules import FBRLoss
-from fbr_plugin.training.mixin import FBRMixin, capture
+from fbr_plugin.training.mixin import FBRMixin, capture, gate_scores
 from fbr_plugin.view import DenseView, FBRTerms
 
-__all__ = ["DenseView", "FBRConfig", "FBRLoss", "FBRMixin", "FBRTerms", "capture"]
+__all__ = ["DenseView", "FBRConfig", "FBRLoss", "FBRMixin", "FBRTerms", "capture", "gate_scores"]

@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 from pydoc import locate
+from typing import Any
 
 import torch
 from jsonargparse import Namespace, auto_cli
@@ -21,6 +22,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 import baselines
 import fbr_plugin.data
+from baselines.encoder_task import EncoderTask
 from fbr_plugin.demo import demo
 from fbr_plugin.pipeline.evaluate import evaluate, format_table
 from fbr_plugin.pipeline.exports import export
@@ -61,7 +63,7 @@ class CommandLine(LightningCLI):
         """Parse, and note which settings of the model stand on the command line itself."""
         super().parse_arguments(parser, args)
         words = args if isinstance(args, list) else sys.argv[1:]
-        named = (re.match(r"--model\.(?:init_args\.)?(\w+)", word) for word in words)
+        named = (re.match(r"--model\.(?:init_args\.)?([\w.]+)", word) for word in words)
         self.typed = {match[1] for match in named if match}
 
     def _parse_ckpt_path(self) -> None:
@@ -71,6 +73,11 @@ class CommandLine(LightningCLI):
         """
         subcommand = self.config.subcommand
         model, path = self.config[subcommand].model, self.config[subcommand].ckpt_path
+        ours = isinstance(found := locate(model.class_path), type) and issubclass(found, EncoderTask)
+        if path is None and subcommand != "fit" and ours:
+            raise ValueError(
+                f"{subcommand} needs a trained network: give its checkpoint, --ckpt_path runs/.../FILE.ckpt"
+            )
         if not path or not Path(path).is_file():
             return
         known = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get("hyper_parameters", {})
@@ -81,14 +88,24 @@ class CommandLine(LightningCLI):
                 "--model; to begin another model with its encoder's weights, give --model.weights instead"
             )
         names = [name for name in known if name in model.init_args and name not in self.typed]
-        settings = {name: known[name] for name in names}
+        settings = {name: self._merged(name, known[name], model.init_args[name]) for name in names}
+        # The checkpoint holds all weights: neither their file nor the network is asked for.
+        unneeded = {"pretrained": False, "weights": None}
+        settings |= {name: unneeded[name] for name in unneeded.keys() & {*vars(model.init_args)} - self.typed}
         update = {"model": {"class_path": model.class_path, "init_args": settings}}
         self.config = self.parser.parse_object({subcommand: update}, self.config)
+
+    def _merged(self, name: str, saved: Any, parsed: Any) -> Any:
+        """A setting as it was saved, but for those of its fields that stand on the command line."""
+        fields = (
+            [field for field in saved if f"{name}.{field}" in self.typed] if isinstance(saved, dict) else []
+        )
+        return {**saved, **{field: parsed[field] for field in fields}} if fields else saved
 
     def before_instantiate_classes(self) -> None:
         """Give the run a folder of its own, and its loggers a place there."""
         config = self.config[self.subcommand]
-        folder = config.trainer.default_root_dir or _run_folder(config.model.class_path)
+        folder = _run_folder(config.trainer.default_root_dir, config.model.class_path)
         config.trainer.default_root_dir = folder
         if config.trainer.logger in (None, True):
             plain = Namespace(save_dir=folder, name="", version="")
@@ -127,16 +144,23 @@ def _starts(logger: Logger) -> bool:
     return True
 
 
-def _run_folder(class_path: str) -> str:
-    """A new folder `runs/<model>/<time>`, made by the first process; Lightning tells the others of it."""
-    base = Path("runs", class_path.rpartition(".")[-1], datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-    folder = base
+def _run_folder(given: str | None, class_path: str) -> str:
+    """A folder for a run, by default `runs/<model>/<time>`, with a number where it holds a run already.
+
+    The first process makes it; Lightning tells the others of it.
+    """
+    default = Path("runs", class_path.rpartition(".")[-1], datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    base = folder = Path(given or default)
     if getattr(rank_zero_only, "rank", 0) == 0:
         for number in count(2):
             with suppress(FileExistsError):
                 folder.mkdir(parents=True)  # at once: another run may start in the same second
                 break
+            if given and not (folder / "config.yaml").exists():
+                break
             folder = base.with_name(f"{base.name}_{number}")
+        if given and folder != base:
+            print(f"{base} holds a run already: this one is in {folder}")
     return str(folder)
 
 

@@ -94,6 +94,7 @@ def demo(
     }
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     numbers = _parse_seeds(seeds)
+    _check(settings)
     results = [_cached_run(seed, settings, Path(output), draw=seed == numbers[0]) for seed in numbers]
     write_results(results, settings, Path(output))
     print(f"\n{format_table(results)}\n\nfigures and metrics: {output}")
@@ -104,6 +105,18 @@ def _parse_seeds(seeds: str) -> list[int]:
         return [int(seed) for seed in str(seeds).split(",")]
     except ValueError:
         raise ValueError(f"--seeds takes whole numbers separated by commas, got {seeds!r}") from None
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """Raise before any training if there is nothing to train or to score with."""
+    for name in ("cam_steps", "steps"):
+        if settings[name] < 1:
+            raise ValueError(f"--{name} must be at least 1, got {settings[name]}")
+    if "mask" not in data_module(0, settings).dataset("test")[0]:
+        raise ValueError(
+            f"the demo scores seeds, and {settings['data']} has no masks in SegmentationClass: add some, or "
+            "see `fbr-plugin pipeline`, which needs none"
+        )
 
 
 def _cached_run(seed: int, settings: dict[str, Any], output: Path, draw: bool) -> dict[str, Any]:
@@ -164,7 +177,7 @@ def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None)
     size, folder = settings["size"], settings["data"]
     if folder is None:
         return SyntheticDataModule(settings["preset"], size=size, pseudo_label_dir=labels, seed=seed)
-    return FolderDataModule(
+    module = FolderDataModule(
         folder,
         val_list="train",
         crop_size=size,
@@ -173,6 +186,8 @@ def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None)
         pseudo_label_dir=labels,
         seed=seed,
     )
+    module.batch_size = min(module.batch_size, len(module.ids("fit")))
+    return module
 
 
 def _fit(model: Any, module: WSSSDataModule, steps: int, folder: Path) -> tuple[pl.Trainer, float, Recorder]:
@@ -210,7 +225,7 @@ def _draw(
 ) -> None:
     """Write the figures of one seed."""
     dataset, names = module.dataset("test"), module.class_names
-    items = [dataset[index] for index in range(EXAMPLES)]
+    items = [dataset[index] for index in range(min(EXAMPLES, len(dataset)))]
     maps = {
         name: [_label_map(model.eval(), item, scores[name]["threshold_oracle"]) for item in items]
         for name, model in models.items()
@@ -221,7 +236,8 @@ def _draw(
     _, bare, plugged = models
     terms, images = models[plugged].fbr_terms, [_photo(image) for image in recorders[plugged].images]
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
-    figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
+    if terms.graph.any():  # with the gate alone no negatives are drawn
+        figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
     if models[plugged].fbr.gate is not None:
         classes = [int(item["label"].argmax()) for item in items]
         with torch.no_grad():
@@ -233,7 +249,10 @@ def _draw(
             title: [m[c] for m, c in zip(column, classes, strict=True)] for title, column in columns.items()
         }
         figures.save(figures.class_maps(photos, own), folder / "gate.png")
-    curves = {name: recorders[name].curves for name in (bare, plugged)}
+    curves = {
+        name: {term: curve for term, curve in recorders[name].curves.items() if any(curve[1])}
+        for name in (bare, plugged)
+    }
     figures.save(figures.loss_curves(curves), folder / "losses.png")
     kinds = ("oracle", "honest")
     marks = {name: {kind: score[f"threshold_{kind}"] for kind in kinds} for name, score in scores.items()}

@@ -69,6 +69,33 @@ def test_other_lists_and_suffixes(make_folder: MakeFolder) -> None:
     assert [batch["id"] for batch in module.predict_dataloader()] == [["img_2"], ["img_1"]]
 
 
+def test_names_as_cameras_write_them(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    for name, suffix in (("img_1", ".JPG"), ("img_2", ".PNG"), ("img_3", ".JPEG")):
+        (root / f"JPEGImages/{name}.jpg").rename(root / f"JPEGImages/{name}{suffix}")
+    (root / "ImageSets/Segmentation/some.txt").write_text("img_1.JPG\nimg_2\nimg_3.JPEG\n")
+    module = open_folder(root, predict_list="some")
+    assert [batch["id"] for batch in module.predict_dataloader()] == [["img_1"], ["img_2"], ["img_3"]]
+
+
+def test_an_id_with_a_space(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    (root / "ImageSets/Segmentation/train.txt").write_text("img 1\nimg 2\n")
+    with pytest.raises(ValueError, match=r"'img 1' and 'img 2' both begin with the id img: ids are"):
+        open_folder(root).dataset("fit")
+
+
+def test_rows_that_contradict_each_other(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    with (root / "labels.csv").open("a") as file:
+        file.write("img_2,1,0\n")  # as before
+    open_folder(root).dataset("fit")
+    with (root / "labels.csv").open("a") as file:
+        file.write("img_2,1,1\n")
+    with pytest.raises(ValueError, match=r"labels.csv has two rows of img_2 that differ: leave one"):
+        open_folder(root).dataset("fit")
+
+
 def test_images_are_checked_when_they_are_read(make_folder: MakeFolder) -> None:
     root = make_folder()
     (root / "JPEGImages/img_1.jpg").unlink()

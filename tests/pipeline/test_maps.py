@@ -209,3 +209,10 @@ def test_two_threshold_labels_are_strict() -> None:
     assert labels.dtype == np.uint8
     with pytest.raises(ValueError, match=r"foreground threshold 0\.1 is below the background threshold 0\.3"):
         threshold_labels(Seed(np.array([3, 5]), scores), 0.1, 0.3)
+
+
+def test_classes_that_a_label_cannot_hold() -> None:
+    scores = np.ones((1, 2, 2), np.float32)
+    assert (threshold_labels(Seed(np.array([253]), scores), 0.3, 0.1) == 254).all()
+    with pytest.raises(ValueError, match=r"class 255 does not fit into a label: .* 1 to 254"):
+        threshold_labels(Seed(np.array([254]), scores), 0.3, 0.1)

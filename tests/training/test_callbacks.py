@@ -36,12 +36,13 @@ class WithTerms(Bare):
     """Leaves the terms of a step behind, as `FBRMixin` does."""
 
     fbr_terms: FBRTerms | None = None
+    graph = torch.eye(2)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         scalars = [torch.zeros(())] * 10
         labels = torch.randint(0, 3, (len(batch["image"]), 4, 4))
         clusters = torch.where(labels == 0, 1, -1)
-        self.fbr_terms = FBRTerms(*scalars, labels, clusters, torch.eye(2))
+        self.fbr_terms = FBRTerms(*scalars, labels, clusters, self.graph)
         return super().training_step(batch, batch_idx)
 
 
@@ -55,12 +56,16 @@ class Images(LightningDataModule):
 
 
 def fit(
-    folder: Path, module: LightningModule, logger: Logger | list[Logger] | bool = False, **kwargs: Any
+    folder: Path,
+    module: LightningModule,
+    logger: Logger | list[Logger] | bool = False,
+    every_n_steps: int = 2,
+    **kwargs: Any,
 ) -> list[str]:
-    """Train 4 steps with figures every 2, and return the names of the files drawn."""
+    """Train 4 steps with figures, and return the names of the files drawn."""
     trainer = Trainer(
         accelerator="cpu",
-        callbacks=[FBRFigures(every_n_steps=2, num_images=2)],
+        callbacks=[FBRFigures(every_n_steps, num_images=2)],
         logger=logger,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -167,13 +172,38 @@ def test_a_failing_logger_is_warned_about_once_and_the_others_go_on(
     working = TensorBoardLogger(tmp_path, name=None, version="run")
     images: list[str] = []
     monkeypatch.setattr(working.experiment, "add_image", lambda name, *args, **kwargs: images.append(name))
-    with pytest.warns(UserWarning, match=r"logging figures failed, training goes on .*no route") as caught:
+    with pytest.warns(UserWarning, match=r"logging figures failed, training goes on: .*no route") as caught:
         assert fit(tmp_path, WithTerms(), [broken, working]) == expected(2, 4)
     assert sum("logging figures failed" in str(warning.message) for warning in caught) == 1
     assert len(images) == 2 * len(KINDS)
 
 
-@pytest.mark.parametrize("name", ["every_n_steps", "num_images"])
-def test_settings_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}=0 must be at least 1; leave the callback out"):
-        FBRFigures(**{name: 0})
+def test_a_batch_that_cannot_be_drawn_does_not_stop_training(tmp_path: Path) -> None:
+    class Tuples(WithTerms):
+        def on_before_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Any:
+            return (batch["image"],)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return super().training_step({"image": batch[0]}, batch_idx)
+
+    module = Tuples()
+    with pytest.warns(UserWarning, match="drawing figures failed, training goes on") as caught:
+        assert fit(tmp_path, module) == []
+    assert sum("figures failed" in str(warning.message) for warning in caught) == 1
+    assert module.trainer.global_step == 4
+
+
+def test_a_graph_without_negatives_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WithTerms, "graph", torch.zeros(2, 2))
+    drawn = fit(tmp_path, WithTerms(), max_steps=2)
+    assert drawn == ["step_000002_nroi.png", "step_000002_pseudo_labels.png"]
+
+
+def test_an_interval_of_0_draws_nothing(tmp_path: Path) -> None:
+    assert fit(tmp_path, WithTerms(), every_n_steps=0) == []
+
+
+@pytest.mark.parametrize(("name", "value", "least"), [("every_n_steps", -1, 0), ("num_images", 0, 1)])
+def test_settings_that_are_too_small_are_refused(name: str, value: int, least: int) -> None:
+    with pytest.raises(ValueError, match=f"{name}={value} must be at least {least}"):
+        FBRFigures(**{name: value})

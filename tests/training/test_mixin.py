@@ -1,5 +1,7 @@
 """FBRMixin: with baselines that can and cannot be edited, and what users get wrong."""
 
+import warnings
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -8,7 +10,7 @@ from runs import Losses, fit
 from torch import nn
 
 from baselines import AMN, AMNFBR, CAMFBR
-from fbr_plugin import DenseView, FBRConfig, FBRMixin, capture
+from fbr_plugin import DenseView, FBRConfig, FBRMixin, capture, gate_scores
 
 SMALL = {"encoder": "small", "rates": (1, 2)}
 CONFIG = FBRConfig(dim=8, num_clusters=3, bank_size=300, min_bank=8, num_negatives=16)
@@ -233,3 +235,86 @@ def test_bf16(scenes, tmp_path):
     for precision in ("bf16-mixed", "bf16-true"):
         trainer = fit(amn(fbr=CONFIG), scenes(), tmp_path, max_steps=2, precision=precision)
         assert trainer.callback_metrics["fbr/total"].isfinite()
+
+
+class Own(pl.LightningModule):
+    """As the README has it: levels and maps on grids of their own, and a prediction that may be gated."""
+
+    feature_channels, num_classes, level_channels, wants_views = 12, 5, 8, False
+
+    def __init__(self, logits=False):
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 12, 3, 2, 1)
+        self.classifier = nn.Conv2d(12, 5 + logits, 1)
+        self.logits = logits
+
+    def forward(self, image):
+        fine = self.fine(image).relu()
+        features = self.coarse(fine).relu()
+        return fine, features, self.classifier(features)
+
+    def training_step(self, batch, batch_idx):
+        fine, features, scores = self(batch["image"])
+        outputs = {"loss": scores.square().mean()}
+        if self.wants_views:
+            outputs["views"] = [DenseView(features, scores, batch["label"], levels=(fine,))]
+        return outputs
+
+    def predict_step(self, batch, batch_idx):
+        fine, _, scores = self(batch["image"])
+        return gate_scores(self, scores if self.logits else scores.relu(), [fine], self.logits)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class OwnFBR(FBRMixin, Own):
+    pass
+
+
+class Forgetful(OwnFBR):
+    def predict_step(self, batch, batch_idx):
+        return self(batch["image"])[2]
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_scores_of_one_s_own_baseline_are_gated_where_it_has_a_gate(logits, scenes, tmp_path):
+    bare, published = Own(logits), OwnFBR(logits, fbr=CONFIG)
+    recommended = OwnFBR(logits, fbr=FBRConfig.recommended())
+    for model in (published, recommended):
+        model.load_state_dict(bare.state_dict(), strict=False)
+    batch = {"image": torch.rand(2, 3, 32, 32), "label": torch.ones(2, 5)}
+    expected = bare.predict_step(batch, 0)
+    assert torch.equal(published.predict_step(batch, 0), expected)
+    assert torch.equal(recommended.predict_step(batch, 0), expected)  # it has not seen any background yet
+    gate = torch.rand(2, 5, 8, 8)
+    recommended.class_gate = lambda levels, grid: gate if tuple(grid) == (8, 8) else None
+    lowered = recommended.predict_step(batch, 0)
+    if logits:
+        torch.testing.assert_close(lowered[:, 1:].exp(), expected[:, 1:].exp() * gate)
+        assert torch.equal(lowered[:, :1], expected[:, :1])
+    else:
+        torch.testing.assert_close(lowered, expected * gate)
+
+
+def test_a_gate_that_nothing_asks_is_warned_of(scenes, tmp_path):
+    module = scenes()
+    for model_class, fbr, warned in (
+        (OwnFBR, FBRConfig.recommended(), False),
+        (Forgetful, CONFIG, False),
+        (Forgetful, FBRConfig.recommended(), True),
+    ):
+        model = model_class(fbr=fbr)
+        trainer = fit(model, module, tmp_path, max_steps=2)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.predict(model, module)
+        messages = [str(each.message) for each in caught]
+        assert any("did not lower any scores" in message for message in messages) == warned
+
+
+def test_the_mixin_comes_first():
+    with pytest.raises(TypeError, match=r"the mixin comes first: class Wrong\(FBRMixin, Own\)"):
+
+        class Wrong(Own, FBRMixin):
+            pass

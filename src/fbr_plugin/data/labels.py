@@ -30,7 +30,14 @@ def read_lines(path: Path, what: str) -> list[str]:
 
 def read_ids(path: Path) -> list[str]:
     """Ids of a list file, of bare ids or of pairs `/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`."""
-    names = [PurePosixPath(line.split()[0]) for line in read_lines(path, "image id")]
+    lines = read_lines(path, "image id")
+    names = [PurePosixPath(line.split()[0]) for line in lines]
+    first: dict[PurePosixPath, str] = {}
+    for name, line in zip(names, lines, strict=True):
+        if (other := first.setdefault(name, line)) != line:
+            raise ValueError(
+                f"{path}: {other!r} and {line!r} both begin with the id {name}: ids are without spaces"
+            )
     return [name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name for name in names]
 
 
@@ -54,13 +61,15 @@ def labels_from_csv(path: Path, class_names: Sequence[str]) -> Labels:
             f"unknown {sorted({*header} - {*class_names, 'id'})}; make them agree"
         )
     order = [header.index(name) for name in class_names]
-    labels = {}
+    labels: dict[str, NDArray[np.float32]] = {}
     for row in rows:
         if len(row) != len(header) or not {*row[1:]} <= {"0", "1"}:
             raise ValueError(
                 f"{path}: the row {','.join(row)} needs 0 or 1 in each of {len(class_names)} columns"
             )
-        labels[row[0]] = np.array([row[column] for column in order], np.float32)
+        label = np.array([row[column] for column in order], np.float32)
+        if not np.array_equal(labels.setdefault(row[0], label), label):
+            raise ValueError(f"{path} has two rows of {row[0]} that differ: leave one")
     return labels
 
 

@@ -165,7 +165,8 @@ class LayoutDataModule(WSSSDataModule):
         if labels is not None and (missing := [name for name in ids if name not in labels]):
             raise ValueError(
                 f"{len(missing)} ids of the list {self.lists[stage]!r} have no image labels in "
-                f"{self.label_source}, the first is {missing[0]}: add them, or set label_source to none"
+                f"{self.label_source}, the first is {missing[0]}: add them; for a network that needs none, "
+                "set label_source to none"
             )
         evaluating = stage in ("validate", "test") and self.mask_dir.is_dir()
         mask_dir = self.mask_dir if evaluating or self.label_source == "masks" else None

@@ -193,6 +193,10 @@ def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
         raise ValueError(f"the foreground threshold {fg} is below the background threshold {bg}: swap them")
     if not len(seed.keys):
         return np.zeros(seed.scores.shape[1:], np.uint8)
+    if seed.keys.max() + 1 >= IGNORE:
+        raise ValueError(
+            f"class {seed.keys.max() + 1} does not fit into a label: these hold the classes 1 to {IGNORE - 1}"
+        )
     best, classes = seed.scores.max(0), (seed.keys + 1)[seed.scores.argmax(0)]
     return np.where(best > fg, classes, np.where(best > bg, IGNORE, 0)).astype(np.uint8)
 

@@ -22,18 +22,18 @@ class FBRFigures(Callback):
     """Draws pseudo labels and background clusters over a batch's images, and the semantic graph.
 
     The figures become PNGs in the folder `figures` of the run, and go to TensorBoard and Weights & Biases
-    where these are loggers; in the latter the pseudo labels are mask overlays with class names. A logger that
-    fails is warned about once and does not stop training. A module without FBR draws nothing.
+    where these are loggers; in the latter the pseudo labels are mask overlays with class names. A figure or a
+    logger that fails is warned about once and does not stop training. A module without FBR draws nothing.
 
     Args:
-        every_n_steps: optimizer steps between two drawings.
+        every_n_steps: optimizer steps between two drawings; 0 draws nothing.
         num_images: images of the batch that are drawn, from its first.
     """
 
     def __init__(self, every_n_steps: int = 500, num_images: int = 4) -> None:
-        for name, value in (("every_n_steps", every_n_steps), ("num_images", num_images)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1; leave the callback out to draw nothing")
+        for name, value, least in (("every_n_steps", every_n_steps, 0), ("num_images", num_images, 1)):
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
         self.every_n_steps = every_n_steps
         self.num_images = num_images
         self._folder = Path()
@@ -58,8 +58,16 @@ class FBRFigures(Callback):
         terms: FBRTerms | None = getattr(pl_module, "fbr_terms", None)
         step, before = trainer.global_step, self._last_step
         self._last_step = step  # batches whose gradients accumulate end in one step
-        if terms is None or step == before or step % self.every_n_steps or not trainer.is_global_zero:
+        if terms is None or step == before or not self.every_n_steps or step % self.every_n_steps:
             return
+        if trainer.is_global_zero:
+            try:
+                self._draw(trainer, terms, batch, step)
+            except Exception as error:
+                self._warn("drawing", error)
+
+    def _draw(self, trainer: Trainer, terms: FBRTerms, batch: Any, step: int) -> None:
+        """Draw the figures of a step, save them, and hand them to the loggers."""
         class_names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         names = class_names or [f"class {number}" for number in range(1, len(terms.graph) + 1)]
         photos = denormalise(self.images(batch)[: self.num_images])  # [N, H, W, 3]
@@ -68,8 +76,9 @@ class FBRFigures(Callback):
         drawn = {
             "pseudo_labels": figures.seeds_over_images(images, labels, names),
             "nroi": figures.nroi_clusters(images, terms.assignments[: self.num_images]),
-            "semantic_graph": figures.semantic_graph(terms.graph, names),
         }
+        if terms.graph.any():  # with the gate alone no negatives are drawn
+            drawn["semantic_graph"] = figures.semantic_graph(terms.graph, names)
         for name, figure in drawn.items():
             figures.save(figure, self._folder / f"step_{step:06d}_{name}.png")
         overlays = _overlays(labels, photos.shape[1:3], names)
@@ -83,16 +92,19 @@ class FBRFigures(Callback):
         try:
             if isinstance(logger, WandbLogger):
                 logger.log_image("fbr/pseudo_labels", list(photos), step, masks=overlays)
-                for name in ("nroi", "semantic_graph"):
+                for name in drawn.keys() - {"pseudo_labels"}:
                     logger.log_image(f"fbr/{name}", [figures.to_array(drawn[name])], step)
             elif isinstance(logger, TensorBoardLogger):
                 for name, figure in drawn.items():
                     pixels = figures.to_array(figure)
                     logger.experiment.add_image(f"fbr/{name}", pixels, step, dataformats="HWC")
         except Exception as error:
-            if not self._warned:
-                rank_zero_warn(f"logging figures failed, training goes on and the PNGs are kept: {error!r}")
-            self._warned = True
+            self._warn("logging", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        if not self._warned:
+            rank_zero_warn(f"{what} figures failed, training goes on: {error!r}")
+        self._warned = True
 
 
 def _overlays(labels: Tensor, size: tuple[int, ...], class_names: Sequence[str]) -> list[dict]:

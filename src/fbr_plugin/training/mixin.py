@@ -5,7 +5,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from fbr_plugin.config import FBRConfig
@@ -62,6 +64,31 @@ class capture:
         )
 
 
+def gate_scores(module: Any, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
+    """Lower scores by the class-aware gate of a module; where it has none they stay as they are.
+
+    A baseline calls it where it predicts, and is itself without FBR::
+
+        maps = gate_scores(self, self.classifier(features), [features])
+
+    Args:
+        module: the baseline, with FBR or without.
+        scores: maps [B, n*C, h, w] that are not negative, n of each class; or logits [B, 1+C, h, w].
+        levels: feature maps [B, L_j, h_j, w_j] of the same images, those that the module's views have as
+            `levels`, or [features] where these have none.
+        logits: scores are logits, with the background first: the gate's logarithm is added.
+
+    Returns:
+        In the shape of scores.
+    """
+    gate = module.class_gate(levels, scores.shape[-2:]) if hasattr(module, "class_gate") else None
+    if gate is None:
+        return scores
+    if logits:
+        return torch.cat([scores[:, :1], scores[:, 1:] + gate.log()], 1)
+    return scores * gate.repeat(1, scores.shape[1] // gate.shape[1], 1, 1)
+
+
 class FBRMixin(_Module):
     """Adds FBR to a baseline: `class AMNFBR(FBRMixin, AMN): ...`, with the mixin first.
 
@@ -72,8 +99,8 @@ class FBRMixin(_Module):
 
     The baseline must have `feature_channels` (channels of the features) and `num_classes` (foreground
     classes), set by its constructor or as class attributes, and may have `num_views` (1 unless set) and,
-    where its views have levels, `level_channels` (channels of all of them together). With the class-aware
-    gate (`FBRConfig.gate`) it multiplies its score maps by `class_gate` where it predicts.
+    where its views have levels, `level_channels` (channels of all of them together). For the class-aware
+    gate (`FBRConfig.gate`) it hands its scores to `gate_scores` where it predicts.
 
     Args:
         fbr: FBR's settings, an `FBRConfig`, or a mapping of the fields that differ from the class's
@@ -81,11 +108,19 @@ class FBRMixin(_Module):
 
     Raises:
         AttributeError: the baseline has no `feature_channels` or `num_classes`.
+        TypeError: the mixin does not stand before the baseline.
     """
 
     default_fbr: ClassVar[FBRConfig] = FBRConfig()
     wants_views: bool = True
     num_views: int = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if LightningModule in order and order.index(LightningModule) < order.index(FBRMixin):
+            bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not FBRMixin)
+            raise TypeError(f"the mixin comes first: class {cls.__name__}(FBRMixin, {bases})")
 
     def __init__(self, *args: Any, fbr: FBRConfig | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -102,6 +137,7 @@ class FBRMixin(_Module):
         # What the figures show: the last step's terms of the first view, detached.
         self.fbr_terms: FBRTerms | None = None
         self._captured: dict[str, Any] = {}
+        self._gate_asked = self.fbr.gate is None
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
         self.save_hyperparameters({"fbr": asdict(config)})
         # Every rank fills its bank with the same rows; broadcasting it would cost its size at each step.
@@ -134,6 +170,7 @@ class FBRMixin(_Module):
             levels: those that its views had.
             grid: h and w; None takes the last level's.
         """
+        self._gate_asked = True
         return None if self.fbr.gate is None else self.fbr.gate(levels, grid)
 
     def training_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
@@ -186,6 +223,24 @@ class FBRMixin(_Module):
         """Warn of steps that FBR skipped."""
         super().on_train_epoch_end()
         self.fbr.warn_if_skipped()
+
+    def on_test_epoch_end(self) -> None:
+        """Warn of a gate that nothing asked."""
+        super().on_test_epoch_end()
+        self._warn_if_not_gated()
+
+    def on_predict_epoch_end(self) -> None:
+        """Warn of a gate that nothing asked."""
+        super().on_predict_epoch_end()
+        self._warn_if_not_gated()
+
+    def _warn_if_not_gated(self) -> None:
+        if not self._gate_asked:
+            self._gate_asked = True
+            rank_zero_warn(
+                f"{type(self).__name__} has the class-aware gate, but it did not lower any scores: where the "
+                "model predicts, call scores = fbr_plugin.gate_scores(self, scores, levels)"
+            )
 
     def _log_terms(self, terms: list[FBRTerms]) -> None:
         self.fbr_terms = FBRTerms(*(value.detach() for value in terms[0])) if terms else None
