@@ -8,6 +8,7 @@ Every seed is kept as it ends.
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -49,7 +50,9 @@ BAS_SETTINGS: dict[str, Any] = {
 
 def run_seed(options: argparse.Namespace, seed: int) -> dict[str, dict[str, float]]:
     """Train and score both arms of a seed, or read what is known of them."""
+    trained = {"cam": CAM_SETTINGS, "bas": BAS_SETTINGS, "fbr": asdict(FBRConfig.recommended())}
     key = {"root": str(options.root), "size": options.size, "epochs": [options.cam_epochs, options.epochs]}
+    key = json.loads(json.dumps({**key, **trained}))
     path = options.output / f"seed_{seed}.json"
     if path.exists() and (known := json.loads(path.read_text()))["key"] == key:
         return dict(known["arms"])

@@ -8,10 +8,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from fbr_plugin import DenseView, FBRConfig, FBRLoss
+from fbr_plugin import DenseView, FBRConfig, FBRLoss, distributed
 from fbr_plugin import functional as fbr
 from fbr_plugin.distributed import (
     all_agree,
+    exchange_device,
     gather_objects,
     gather_rows,
     is_distributed,
@@ -197,6 +198,15 @@ def test_one_process_s_nan_is_skipped_by_all(tmp_path):
         assert result["total"] == 0
         assert not any(result["fills"])
         assert all((gradient == 0).all() for gradient in result["gradients"] if gradient is not None)
+
+
+def test_masks_are_scored_where_processes_can_exchange_counts(monkeypatch):
+    assert exchange_device() == torch.device("cpu")
+    monkeypatch.setattr(distributed, "is_distributed", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    for backend, expected in (("gloo", "cpu"), ("nccl", "cuda:3")):
+        monkeypatch.setattr(dist, "get_backend", lambda backend=backend: backend)
+        assert exchange_device() == torch.device(expected)
 
 
 def test_single_process_is_a_no_op():

@@ -1,8 +1,10 @@
 """The comparison of FBR's effect: pairs, resumption, and the arithmetic of its table."""
 
 import json
+import math
 from functools import partial
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -36,7 +38,9 @@ def result(name: str, seed: int, miou: float, recall: float = 60.0, stage: str =
     return {**key, "miou_oracle": miou, "recall": recall, **figures, **curves}
 
 
-def test_variants_are_paired_and_ended_runs_are_read(quick: Setting, tmp_path: Path) -> None:
+def test_variants_are_paired_and_ended_runs_are_read(
+    quick: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     variants = {
         **FINAL,
         **LABELS,
@@ -61,6 +65,10 @@ def test_variants_are_paired_and_ended_runs_are_read(quick: Setting, tmp_path: P
         run(quick, 3, "cam", "bare", variants, tmp_path)["miou_curve"] == by_name["cam", "bare"]["miou_curve"]
     )
     assert (folder / "cam" / "bare.ckpt").is_file()
+    with monkeypatch.context() as patch:  # other settings of the same name
+        bare, plugged, steps, options = STAGES["amn"]
+        patch.setitem(STAGES, "amn", (bare, plugged, steps, {**options, "lr": 0.1}))
+        assert run(quick, 3, "amn", "bare", variants, tmp_path)["key"] != by_name["amn", "bare"]["key"]
     changed = {**variants, "off": Variant({"gate": True})}
     assert run(quick, 3, "cam", "off", changed, tmp_path)["key"] != by_name["cam", "off"]["key"]
 
@@ -100,6 +108,7 @@ def test_every_run_is_a_line_of_the_csv() -> None:
     lines = csv([result("bare", 4, 40.5), result("new", 4, 41.0)]).splitlines()
     assert lines[0] == "stage,name,seed,miou_oracle,miou_honest,recall,precision,fp_cooccurring,fp_other"
     assert lines[2] == "cam,new,4,41.0,20.5,60.0,20.5,20.5,20.5"
+    assert csv([result("gate, 8 words", 4, 41.0)]).splitlines()[1].startswith('cam,"gate, 8 words",4,41.0')
 
 
 def test_the_overview_has_the_fresh_seeds_of_every_setting(tmp_path: Path) -> None:
@@ -149,9 +158,17 @@ def test_false_positives_at_matched_recall() -> None:
     base, own = result("bare", 0, 40.0, recall=60.0), result("new", 0, 40.0, recall=60.5)
     assert matched(own, base["recall"]) == pytest.approx(15.0)  # half way between two thresholds
     assert matched(base, base["recall"]) == 20.0
+    assert math.isnan(matched(own, 58.0))  # no threshold has so low a recall: nothing to compare
+    flat = {**base, "recall_curve": [61.0, 60.0, 60.0, 59.0], "fp_curve": [30.0, 20.0, 15.0, 10.0]}
+    assert matched(flat, 60.0) == 15.0
+    far = result("far", 0, 50.0, recall=40.0)
+    *_, row = table([base, result("bare", 1, 40.0), far, result("far", 1, 40.0, recall=60.5)]).splitlines()
+    assert row.endswith("| -5.00 ± nan (of 1) |")
 
 
 def test_the_interval_is_student_s() -> None:
     assert interval([1.0, 3.0]) == pytest.approx(12.706 * 2**0.5 / 2**0.5)
     assert interval([1.0] * 5) == 0
     assert interval([1.0]) != interval([1.0])  # nan
+    twenty = [float(value) for value in range(20)]
+    assert interval(twenty) == pytest.approx(2.093 * stdev(twenty) / 20**0.5, rel=0.01)

@@ -42,6 +42,7 @@ def main() -> None:
     setting = Setting(options.scenes, options.data, options.encoder, options.size)
     chosen = COMPARISONS[options.comparison]
     names = options.variants.split(",") if options.variants else list(chosen)
+    names = list(dict.fromkeys(["bare", *names]))  # which all are compared with
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     stages = options.stages.split(",")
@@ -59,8 +60,9 @@ def main() -> None:
     text, target = table(results), options.output / setting.name / options.comparison
     write_whole(target.with_suffix(".md"), text + "\n")
     write_whole(target.with_suffix(".csv"), csv(results))
-    if len(names) > 1:
-        figures.save(differences(pairs_by_variant(results)), target.with_suffix(".png"))
+    pairs = pairs_by_variant(results)
+    if any(name != "bare" for _, name in pairs):
+        figures.save(differences(pairs), target.with_suffix(".png"))
     print(text)
 
 

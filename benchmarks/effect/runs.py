@@ -94,7 +94,12 @@ def run(
     own = folder / setting.name / f"seed_{seed}"
     path = own / stage / f"{_slug(name)}.json"
     variant = variants[name]
-    key = {"setting": asdict(setting), "variant": asdict(variant), "seed": seed}
+    key = {
+        "setting": asdict(setting),
+        "variant": asdict(variant),
+        "seed": seed,
+        "trained": _trained(stage, variant),
+    }
     # Later stages start from a CAM's checkpoint, so without it the figures are not enough.
     if path.exists() and (stage != "cam" or path.with_suffix(".ckpt").exists()):
         known = json.loads(path.read_text())
@@ -113,6 +118,13 @@ def run(
     result = {"key": key, "stage": stage, "name": name, "seed": seed, "seconds": seconds, **scores}
     write_whole(path, json.dumps(result))
     return result
+
+
+def _trained(stage: str, variant: Variant) -> dict[str, Any]:
+    """What a training's settings resolve to, of the stage and of the CAM that it starts from."""
+    _, plugged, *own = STAGES[stage]
+    fbr = None if variant.fbr is None else asdict(variant.config(plugged.default_fbr))
+    return {"own": own, "start": STAGES["cam"][2:], "common": COMMON, "labels": THRESHOLDS, "fbr": fbr}
 
 
 def _train(

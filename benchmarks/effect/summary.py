@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from csv import DictWriter
+from io import StringIO
 from statistics import mean, stdev
 from typing import Any
 
@@ -13,24 +15,35 @@ COLUMNS = {
     column: title for column, title in report.COLUMNS.items() if column not in ("seconds", "fbr_share")
 }
 COLUMNS["fp_matched"] = "co-occ. at matched recall"
-# Two-sided 95% quantiles of Student's t with 1 to 9 degrees of freedom.
+# Two-sided 95% quantiles of Student's t with 1 to 9 degrees of freedom, and of the normal distribution.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+NORMAL95 = 1.96
 
 Result = dict[str, Any]
 Pairs = list[tuple[Result, Result]]  # of a variant beside the bare baseline, a pair a seed
 
 
 def matched(result: Result, recall: float) -> float:
-    """False positives on the co-occurring background where the recall is that of the bare baseline."""
-    falling = [-value for value in result["recall_curve"]]
-    return float(np.interp(-recall, falling, result["fp_curve"]))
+    """False positives on the co-occurring background where the recall is that of the bare baseline.
+
+    Of thresholds of one recall the highest counts; nan where the recall is beyond all thresholds.
+    """
+    known = dict(zip(result["recall_curve"], result["fp_curve"], strict=True))
+    falling = sorted(known, reverse=True)
+    if not falling[-1] <= recall <= falling[0]:
+        return math.nan
+    return float(np.interp(-recall, [-value for value in falling], [known[value] for value in falling]))
 
 
 def interval(values: Sequence[float]) -> float:
     """Half the width of the 95% confidence interval of the mean; nan for a single value."""
     if len(values) < 2:
         return math.nan
-    return T95[min(len(values), 10) - 2] * stdev(values) / math.sqrt(len(values))
+    freedom = len(values) - 1
+    quantile = NORMAL95 + (NORMAL95**3 + NORMAL95) / (4 * freedom)  # to a hundredth beyond the table
+    if freedom <= len(T95):
+        quantile = T95[freedom - 1]
+    return quantile * stdev(values) / math.sqrt(len(values))
 
 
 def table(results: Sequence[Result]) -> str:
@@ -50,7 +63,10 @@ def table(results: Sequence[Result]) -> str:
             if column in pairs[0][0] or (column == "fp_matched" and pairs[0][0]["fp_curve"])
         }
         won = "" if name == "bare" else f"{sum(value > 0 for value in values['miou_oracle'])}"
-        cells = [_cell(values[column], name == "bare") if column in values else "-" for column in COLUMNS]
+        cells = [
+            _cell(values[column], name == "bare", len(pairs)) if column in values else "-"
+            for column in COLUMNS
+        ]
         lines.append("| " + " | ".join([stage, name, str(len(pairs)), won, *cells]) + " |")
     return "\n".join(lines)
 
@@ -71,23 +87,27 @@ def pairs_by_variant(results: Sequence[Result]) -> dict[tuple[str, str], Pairs]:
 def csv(results: Sequence[Result]) -> str:
     """The figures of every run as CSV, a line a run."""
     columns = ("stage", "name", "seed", *(column for column in COLUMNS if column != "fp_matched"))
-    lines = [",".join(str(result.get(column, "")) for column in columns) for result in results]
-    return "\n".join([",".join(columns), *lines]) + "\n"
+    lines = StringIO()
+    writer = DictWriter(lines, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(results)
+    return lines.getvalue()
 
 
 def _differences(column: str, pairs: Pairs, bare: bool) -> list[float]:
     """A column of each pair: the variant's value less the bare baseline's, or of the latter the value."""
     if column == "fp_matched":
         own = [matched(result, base["recall"]) for result, base in pairs]
-        return (
-            own
-            if bare
-            else [value - base["fp_cooccurring"] for value, (_, base) in zip(own, pairs, strict=True)]
-        )
+        of_base = [0.0 if bare else matched(base, base["recall"]) for _, base in pairs]
+        values = [value - start for value, start in zip(own, of_base, strict=True)]
+        return [value for value in values if not math.isnan(value)]  # a variant may not reach the recall
     return [result[column] - (0 if bare else base[column]) for result, base in pairs]
 
 
-def _cell(values: Sequence[float], bare: bool) -> str:
+def _cell(values: Sequence[float], bare: bool, seeds: int) -> str:
     """Mean and deviation of a bare baseline; mean difference and its confidence interval of a variant."""
+    if not values:
+        return "-"
     spread = (stdev(values) if len(values) > 1 else math.nan) if bare else interval(values)
-    return f"{mean(values):.2f} ± {spread:.2f}" if bare else f"{mean(values):+.2f} ± {spread:.2f}"
+    counted = f" (of {len(values)})" if len(values) < seeds else ""
+    return (f"{mean(values):.2f}" if bare else f"{mean(values):+.2f}") + f" ± {spread:.2f}{counted}"

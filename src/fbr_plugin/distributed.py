@@ -35,6 +35,13 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
+def exchange_device() -> torch.device:
+    """Where tensors must lie to be exchanged: NCCL knows the process's GPU alone."""
+    if is_distributed() and dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
 def share(items: Sequence[T]) -> Sequence[T]:
     """Of items that every process holds, those that are this one's to work on."""
     return items[dist.get_rank() :: dist.get_world_size()] if is_distributed() else items

@@ -1,11 +1,13 @@
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch.utils.data import DistributedSampler
 
 from fbr_plugin.data import EpochSampler, SyntheticDataModule
 from fbr_plugin.data.loading import collate
@@ -121,6 +123,22 @@ def test_images_of_two_sizes_in_a_batch() -> None:
     items = [{"image": torch.zeros(3, 4, width), "id": "x"} for width in (5, 6)]
     with pytest.raises(ValueError, match=r"\[\(4, 5\), \(4, 6\)\] in one batch: set eval_batch_size to 1"):
         collate(items)
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_processes_share_the_images_that_are_scored(count: int) -> None:
+    module = SyntheticDataModule(num_images=count, size=16, eval_batch_size=2)
+    for stage, loader in (("test", module.test_dataloader), ("validate", module.val_dataloader)):
+        found = []
+        for number in range(2):
+            state = SimpleNamespace(fn=stage)
+            module.trainer = SimpleNamespace(world_size=2, global_rank=number, state=state)  # type: ignore[assignment]
+            found.append([name for batch in loader() for name in batch["id"]])
+        expected = module.dataset("test").source.ids
+        assert sorted(found[0] + found[1]) == sorted(expected)
+        assert abs(len(found[0]) - len(found[1])) <= 1
+    module.trainer.state.fn = "fit"  # type: ignore[union-attr, misc]
+    assert not isinstance(module.val_dataloader().sampler, DistributedSampler)  # Lightning puts its own there
 
 
 def test_prediction_goes_through_the_list_in_order() -> None:

@@ -297,5 +297,9 @@ def test_centre_box_equals_a_loop_over_sizes() -> None:
 def test_ranks() -> None:
     scores = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [math.nan, 0.0, 0.0]])
     assert true_class_ranks(scores, torch.eye(3)[[0, 1, 0]]).tolist() == [0, 2, 3]
+    ties = torch.zeros(1, 200)  # as of a collapsed classifier
+    assert true_class_ranks(ties, torch.eye(200)[:1]).tolist() == [199]
+    assert true_class_ranks(torch.zeros(1, 1), torch.ones(1, 1)).tolist() == [0]
+    assert true_class_ranks(torch.full((1, 1), math.nan), torch.ones(1, 1)).tolist() == [1]
     with pytest.raises(ValueError, match=r"one class an image, got \[2.0\] classes"):
         true_class_ranks(scores[:1], torch.tensor([[1.0, 1.0, 0.0]]))

@@ -103,6 +103,18 @@ def test_seeds_equal_the_sweep_in_memory(folder: Path) -> None:
     assert "at threshold 0.30 (given)" in format_table(one)
 
 
+def test_seeds_of_no_class_are_scored_in_every_style(folder: Path) -> None:
+    found = []
+    for style in ("irn", "seam", "compact"):
+        for name in IDS:
+            shape = load(folder / "masks" / f"{name}.png").shape
+            seed = Seed(np.zeros(0, np.int64), np.zeros((0, *shape), np.float32))
+            write_seed(folder / style / f"{name}.{'npz' if style == 'compact' else 'npy'}", seed, style)
+        found.append(evaluate(folder / style, folder / "masks", folder / "list.txt", 3))
+    assert found[0].sweep.miou == found[1].sweep.miou == found[2].sweep.miou
+    assert found[0].result.recall == 0
+
+
 def test_compact_seeds_are_scored_as_what_they_hold(folder: Path) -> None:
     rng = np.random.default_rng(1)
     for name in IDS:

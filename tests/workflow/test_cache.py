@@ -47,6 +47,30 @@ def reasons(stages: list[Stage], output: Path) -> dict[str, str]:
     return {stage.name: found.reason for stage, found in plan(stages, output)}
 
 
+def test_curves_and_hidden_files_belong_to_no_result(tmp_path: Path) -> None:
+    made: Log = []
+
+    def stages(curve: str) -> list[Stage]:
+        def train(folder: Path, _: dict[str, Path]) -> dict[str, float]:
+            made.append("train")
+            for name, text in (("model.ckpt", "weights"), ("curves/version_0/metrics.csv", curve)):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(text)
+            return {}
+
+        return [Stage("train", {"curve": curve}, train), Stage("use", {}, writer_of_nothing, ("train",))]
+
+    def writer_of_nothing(folder: Path, _: dict[str, Path]) -> dict[str, float]:
+        made.append("use")
+        return {}
+
+    list(run(stages("3 2 1"), tmp_path))
+    (tmp_path / "train" / ".DS_Store").write_text("of a file manager")
+    assert set(reasons(stages("3 2 1"), tmp_path).values()) == {"cached"}
+    list(run(stages("3 2"), tmp_path))
+    assert made == ["train", "use", "train"]  # it came out the same
+
+
 def test_stages_are_made_once(tmp_path: Path, made: Log) -> None:
     records = dict((stage.name, record) for stage, record in run(chain(made), tmp_path))
     assert made == ["first", "second", "third"]

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from jsonargparse import ArgumentError
+from PIL import Image
 from tiny import command, write_photos
 
+from baselines import CAM
 from fbr_plugin.data.images import read_mask
 from fbr_plugin.data.labels import read_ids
 from fbr_plugin.workflow import stages
@@ -107,8 +110,9 @@ def test_every_stage_is_made_scored_and_kept(tmp_path: Path, capsys: pytest.Capt
         "predictions/masks",
     ):
         assert len(list((output / folder).glob("*.png"))) == 16, folder
-    for file in ("masks/examples.png", "predictions/examples.png", "predictions/submission.tar.gz"):
+    for file in ("masks/examples.png", "predictions/examples.png"):
         assert (output / file).is_file()
+    assert not (output / "predictions" / "submission.tar.gz").exists()  # which is for VOC's server alone
     shown = capsys.readouterr().out
     assert "masks refined by pamr" in shown
     assert "oracle: threshold chosen with the masks" in shown
@@ -276,6 +280,60 @@ def test_a_classifier_alone_makes_masks(tmp_path: Path) -> None:
     report = run(plan)
     assert list(report["stages"]) == ["classifier", "masks"]
     assert report["stages"]["masks"]["scores"].keys() == {"miou_masks"}
+
+
+def test_voc_gets_its_archive_and_other_data_may_have_more_classes(tmp_path: Path) -> None:
+    root = write_photos(tmp_path / "voc", num_classes=20)
+    voc = {
+        "class_path": "fbr_plugin.data.VOCDataModule",
+        "init_args": {"root": str(root), "val_list": "train", "crop_size": 32, "batch_size": 4},
+    }
+    more = photos(write_photos(tmp_path / "photos", num_classes=25))
+    for name, data in (("voc", voc), ("more", more)):
+        plan = settings(tmp_path / f"out_{name}", data)
+        for left_out in ("labels", "baseline", "irn"):
+            del plan[left_out]
+        assert "miou_predictions" in run(plan)["stages"]["predictions"]["scores"]
+    assert (tmp_path / "out_voc" / "predictions" / "submission.tar.gz").is_file()
+
+
+def test_the_threshold_of_seeds_holds_for_their_power(tmp_path: Path) -> None:
+    plan = settings(tmp_path / "out", scenes(), masks={"refine": "none"})
+    for name in ("labels", "baseline", "irn", "segmentation"):
+        del plan[name]
+    plain = run(plan)
+    raised = run({**plan, "masks": {"refine": "none", "power": 2.0}})
+    assert scores(plain)["masks"] == scores(raised)["masks"]  # a power moves no pixel over its own threshold
+
+
+def test_what_decides_nothing_makes_nothing_again_and_content_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, maps, weights = write_photos(tmp_path / "photos"), tmp_path / "maps", tmp_path / "encoder.ckpt"
+    for name in read_ids(root / "ImageSets" / "Segmentation" / "train.txt"):
+        maps.mkdir(exist_ok=True)
+        size = Image.open(root / "JPEGImages" / f"{name}.jpg").size
+        Image.new("L", size, 128).save(maps / f"{name}.png")
+    torch.save(CAM(2, **SMALL).state_dict(), weights)
+    plan = settings(tmp_path / "out", photos(root))
+    plan["data"]["init_args"]["saliency_dir"] = str(maps)
+    plan["classifier"]["model"]["init_args"]["weights"] = str(weights)
+    run(plan, "--until", "classifier")
+
+    def reason(*words: object) -> str:
+        capsys.readouterr()
+        run(plan, "--until", "classifier", "--dry-run", *words)
+        return capsys.readouterr().out.split(maxsplit=1)[1].strip()
+
+    assert reason("--trainer.enable_progress_bar", "true", "--trainer.log_every_n_steps", 7) == "cached"
+    moved = maps.rename(tmp_path / "elsewhere")
+    plan["data"]["init_args"]["saliency_dir"] = str(moved)
+    assert reason() == "cached"
+    Image.new("L", size, 7).save(moved / f"{name}.png")
+    assert reason().startswith("data.files.fit.saliency was")
+    Image.new("L", size, 128).save(moved / f"{name}.png")
+    torch.save(CAM(2, **SMALL).state_dict(), weights)
+    assert reason().startswith("model.init_args.weights was")
 
 
 def test_photos_without_masks_have_no_scores(tmp_path: Path) -> None:

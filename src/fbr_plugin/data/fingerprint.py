@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from fbr_plugin.data.files import find_file
@@ -23,10 +24,17 @@ def fingerprint(source: LayoutSource) -> dict[str, str]:
         parts["labels"] = b"".join(name.encode() + labels[name].tobytes() for name in source.ids)
     if source.mask_dir is not None:
         paths = (find_file(source.mask_dir, name) for name in source.ids)
-        parts["masks"] = b"".join(
-            hashlib.sha256(path.read_bytes()).digest() for path in paths if path.exists()
-        )
+        parts["masks"] = _digests(path for path in paths if path.exists())
     return {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+
+
+def content_hash(paths: Iterable[Path]) -> str:
+    """The sha256 of what files hold, in their order, whatever their names."""
+    return hashlib.sha256(_digests(paths)).hexdigest()
+
+
+def _digests(paths: Iterable[Path]) -> bytes:
+    return b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)
 
 
 def _sizes(source: LayoutSource) -> bytes:

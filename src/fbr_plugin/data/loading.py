@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
+from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
@@ -126,13 +128,24 @@ class WSSSDataModule(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader:
-        return self.loader(self.dataset("validate"), self.eval_batch_size)
+        return self._scored("validate")
 
     def test_dataloader(self) -> DataLoader:
-        return self.loader(self.dataset("test"), self.eval_batch_size)
+        return self._scored("test")
 
     def predict_dataloader(self) -> DataLoader:
         return self.loader(self.dataset("predict"), self.eval_batch_size)
+
+    def _scored(self, stage: Stage) -> DataLoader:
+        """Images to score: each on one process alone, but for validation within `fit`.
+
+        There Lightning's own sampler repeats images, as DDP waits for as many batches of every process.
+        """
+        dataset, trainer, sampler = self.dataset(stage), self.trainer, None
+        if trainer and trainer.world_size > 1 and trainer.state.fn != TrainerFn.FITTING:
+            shares = {"num_replicas": trainer.world_size, "rank": trainer.global_rank}
+            sampler = UnrepeatedDistributedSampler(dataset, shuffle=False, **shares)
+        return self.loader(dataset, self.eval_batch_size, sampler=sampler)
 
     def loader(self, dataset: Dataset, batch_size: int, **kwargs: Any) -> DataLoader:
         """A loader that draws its workers' seed from a stream of its own, not from the global one."""

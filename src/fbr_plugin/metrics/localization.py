@@ -212,16 +212,17 @@ class BoxAccuracy(_BoxMetric):
 
 
 def true_class_ranks(scores: Tensor, label: Tensor) -> Tensor:
-    """Place of each image's true class among all classes by their scores, from 0; NaN comes last.
+    """Place of each image's true class among all classes by their scores, from 0; ties and NaN come last.
 
     Args:
         scores: [B, C] class scores.
         label: [B, C] image labels in {0, 1}, one class each.
 
     Returns:
-        [B] int64 number of classes that score higher than the true one.
+        [B] int64 number of other classes that score as high as the true one, or higher.
     """
     if not (label.sum(1) == 1).all():
         raise ValueError(f"label must hold one class an image, got {label.sum(1).tolist()} classes")
     true_score = scores.gather(1, label.argmax(1, keepdim=True))
-    return (~(scores <= true_score)).sum(1)
+    place = (~(scores < true_score)).sum(1) - 1
+    return torch.where(true_score[:, 0].isnan(), scores.shape[1], place)

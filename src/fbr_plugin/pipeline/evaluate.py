@@ -75,7 +75,7 @@ def evaluate(
     for name, path, truth_path in zip(tqdm(ids, "evaluate", disable=None), paths, truths, strict=True):
         truth = read_mask(truth_path, metric.num_classes)
         digest.update(f"{name} {truth.shape}".encode() + truth.tobytes())
-        tensors = _tensors(path, metric)
+        tensors = _tensors(path, metric, truth.shape)
         try:
             metric.update(tensors[0], torch.from_numpy(truth), *tensors[1:])
         except ValueError as error:
@@ -126,11 +126,11 @@ def format_table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _tensors(path: Path, metric: SegmentationScore | SeedSweep) -> tuple[Tensor, ...]:
+def _tensors(path: Path, metric: SegmentationScore | SeedSweep, size: tuple[int, ...]) -> tuple[Tensor, ...]:
     """What a metric counts of a prediction: a mask [H, W], or scores [M, H, W] and keys [M] of a seed."""
     if isinstance(metric, SegmentationScore):
         return (torch.from_numpy(read_mask(path, metric.num_classes)),)
-    seed = read_seed(path)
+    seed = read_seed(path, empty_size=(size[0], size[1]))
     return torch.from_numpy(seed.scores), torch.from_numpy(seed.keys)
 
 

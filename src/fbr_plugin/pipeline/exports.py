@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from fbr_plugin.pipeline.maps import (
     write_seed,
 )
 
+_VOC_NAME = re.compile(r"\d{4}_\d{6}")
 SUBMISSION_FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 
 
@@ -153,5 +155,5 @@ def _check_submitted(path: Path, image: Path | None) -> None:
 
 def _image_id(name: str) -> int | str:
     """A name as the number that COCO's tools know it by, where it is one."""
-    number, digits = coco_number(name), name.replace("_", "")
-    return number if number is not None else int(digits) if digits.isdigit() else name
+    number = coco_number(name)
+    return number if number is not None else int(name.replace("_", "")) if _VOC_NAME.fullmatch(name) else name

@@ -59,7 +59,9 @@ def check_names(names: Iterable[str]) -> None:
             raise ValueError(f"the id {name!r} holds a path, but it names a file: rename the image")
 
 
-def read_seed(path: str | Path, size: tuple[int, int] | None = None) -> Seed:
+def read_seed(
+    path: str | Path, size: tuple[int, int] | None = None, empty_size: tuple[int, int] | None = None
+) -> Seed:
     """Read a seed of any layout that circulates, recognised by its content.
 
     A dictionary with `keys` and `high_res` (or only `cam`) holds M maps as IRN and BAS write them, or M+1
@@ -69,8 +71,11 @@ def read_seed(path: str | Path, size: tuple[int, int] | None = None) -> Seed:
     Args:
         path: `.npy`, `.npz` or pickle file.
         size: height and width to which the maps are brought; None leaves them as they are.
+        empty_size: height and width of a seed whose file leaves them open, as SEAM's of no class does.
     """
     content = load_restricted(path)
+    if isinstance(content, dict) and not content and empty_size:
+        return Seed(np.zeros(0, np.int64), np.zeros((0, *empty_size), np.float32))
     try:
         keys, maps = _unpack(content)
     except (TypeError, ValueError) as error:

@@ -19,6 +19,7 @@ from fbr_plugin.distributed import is_first_process, wait_for_all
 from fbr_plugin.report import write_whole
 
 RECORD = "stage.json"
+CURVES = "curves"  # a folder of what a training logs, which no later stage reads
 Record = dict[str, Any]
 Scores = dict[str, float]
 
@@ -235,10 +236,11 @@ def _leaves(settings: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """The files in a folder but for its record, as relative paths."""
+    """The files of a result as relative paths: not its record, curves of a training, and hidden files."""
     for path in folder.rglob("*"):
-        if path.is_file() and path != folder / RECORD:
-            yield path.relative_to(folder).as_posix()
+        parts = path.relative_to(folder).parts
+        if path.is_file() and parts[0] not in (RECORD, CURVES) and not parts[-1].startswith("."):
+            yield "/".join(parts)
 
 
 def _sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from jsonargparse import Namespace
 
+from fbr_plugin.data.voc import VOCDataModule
 from fbr_plugin.pipeline.affinity_labels import affinity_labels
 from fbr_plugin.pipeline.exports import submission
 from fbr_plugin.pipeline.maps import SeedStyle
@@ -104,7 +105,8 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         background = own["background"]
         if background is None:
-            background = WALKED_BACKGROUND if walk else _honest_threshold(inputs[needs[0]])
+            # The threshold is one of the seeds, which are raised to the power before they meet it.
+            background = WALKED_BACKGROUND if walk else _honest_threshold(inputs[needs[0]]) ** own["power"]
         plain = partial(pseudo_mask, background=background, power=own["power"])
         finish: dict[str, Finish] = {"masks": plain}
         if own["refine"]:
@@ -126,7 +128,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
 
 
 def _predictions(network: Training) -> Stage:
-    """Write what the segmentation network predicts where it is scored, also as an archive."""
+    """Write what the segmentation network predicts where it is scored, of PASCAL VOC also as an archive."""
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         data, masks = network.images(), folder / "masks"
@@ -134,7 +136,8 @@ def _predictions(network: Training) -> Stage:
         writer = SeedWriter(masks)
         stages.predict(checkpoint, network.network(), data, network.trainer_flags(), writer, masks, "test")
         stages.draw_masks({"predictions": masks}, data, folder / "examples.png")
-        submission(masks, data.dataset("test").source.ids, folder / "submission.tar.gz")
+        if isinstance(data, VOCDataModule):
+            submission(masks, data.dataset("test").source.ids, folder / "submission.tar.gz")
         return stages.score_masks({"miou_predictions": masks}, data)
 
     return Stage("predictions", network.settings("test"), make, ("segmentation",))

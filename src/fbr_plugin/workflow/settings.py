@@ -9,9 +9,10 @@ import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 
 from fbr_plugin.data.dataset import Stage
-from fbr_plugin.data.fingerprint import fingerprint
+from fbr_plugin.data.fingerprint import content_hash, fingerprint
 from fbr_plugin.data.layout import LayoutDataModule
 from fbr_plugin.data.loading import WSSSDataModule
+from fbr_plugin.data.saliency import find_saliency
 from fbr_plugin.distributed import is_first_process
 from fbr_plugin.pipeline.dense_crf import import_pydensecrf
 from fbr_plugin.pipeline.maps import SeedStyle
@@ -20,8 +21,9 @@ from fbr_plugin.workflow.stages import CHECKPOINT
 
 TRAININGS = ("classifier", "baseline", "irn", "segmentation")
 Refiner = Literal["auto", "crf", "pamr", "none"]
-# What no result depends on: where the files lie (their content counts), and how they are loaded.
-ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir"}
+# What no result depends on: where files lie (their content counts) and how they are loaded; what is shown.
+ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir"}
+SHOWN = {"enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler"}
 
 
 @dataclass
@@ -48,8 +50,8 @@ class Masks:
     """Masks of every pixel, made of seeds.
 
     Args:
-        background: score of the background; None takes .25 after IRN's random walk, else the threshold at
-            which the seeds of images and of their mirror images agree best.
+        background: score of the background, beside seeds raised to `power`; None takes .25 after IRN's random
+            walk, else the threshold at which the seeds of images and of their mirror images agree best.
         power: to which seeds are raised (AMN 1.3, BAS 1.5).
         refine: by what masks are refined along edges, as in the labels.
         scale: of the CRF, as in the labels.
@@ -173,13 +175,20 @@ class Training:
         if uses == ("fit",):
             ignored = getattr(resolve_name(self.model["class_path"]), "prediction_only", ())
             kept = {key: value for key, value in kept.items() if key not in ignored}
-        model = {**self.model, "init_args": kept}
         own = {key: value for key, value in self.data["init_args"].items() if key not in ELSEWHERE}
-        module, files = self.images(), {}
+        module = self.images()
+        files: dict[str, dict[str, str]] = {}
         if isinstance(module, LayoutDataModule):
             files = {use: fingerprint(module.source(use)) for use in uses}
+            if module.saliency_dir and "fit" in uses:
+                maps = find_saliency(module.saliency_dir, module.ids("fit"))
+                files["fit"]["saliency"] = content_hash(maps.values())
+        if kept.get("weights") and Path(kept["weights"]).is_file():
+            kept = {**kept, "weights": content_hash([Path(kept["weights"])])}
         data = {"class_path": self.data["class_path"], "init_args": own, "files": files}
-        return {"model": model, "data": data, "trainer": self.flags, "seed": self.seed}
+        flags = {flag: value for flag, value in self.flags.items() if flag not in SHOWN}
+        model = {**self.model, "init_args": kept}
+        return {"model": model, "data": data, "trainer": flags, "seed": self.seed}
 
 
 def _instance(base: type, spec: dict[str, Any], given: dict[str, Any]) -> Any:

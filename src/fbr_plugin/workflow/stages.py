@@ -20,10 +20,11 @@ from fbr_plugin import figures
 from fbr_plugin.data.dataset import Source, Stage
 from fbr_plugin.data.images import read_mask
 from fbr_plugin.data.loading import WSSSDataModule
-from fbr_plugin.distributed import is_first_process, share, wait_for_all
+from fbr_plugin.distributed import exchange_device, is_first_process, share, wait_for_all
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.training.mixin import FBRMixin
 from fbr_plugin.training.random_state import RandomState
+from fbr_plugin.workflow.cache import CURVES
 
 CHECKPOINT = "model.ckpt"
 EXAMPLES = 8
@@ -58,7 +59,7 @@ def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Ma
         begun.parent, begun.stem, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
     state = [] if isinstance(model, FBRMixin) else [RandomState()]  # the mixin brings its own
-    trainer = _trainer(folder, flags, saver, *state, logger=CSVLogger(folder, name="curves"))
+    trainer = _trainer(folder, flags, saver, *state, logger=CSVLogger(folder, name=CURVES))
     trainer.fit(model, data, ckpt_path=str(begun) if begun.exists() else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -128,7 +129,7 @@ def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, 
         item = source[index]
         for score, mask in zip(scores.values(), _read(folders, item["id"], source.num_classes), strict=True):
             score.update(torch.from_numpy(mask), torch.from_numpy(item["mask"]))
-    return {name: score.compute().miou for name, score in scores.items() if known}
+    return {name: score.to(exchange_device()).compute().miou for name, score in scores.items() if known}
 
 
 def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) -> None:
