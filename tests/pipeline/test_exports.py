@@ -136,7 +136,8 @@ def test_plain_numbers_and_other_ids(tmp_path: Path) -> None:
     ids = ["2007_000032", "photo", "img_2", "1_23"]
     coco_rle(tmp_path / "masks", ids, tmp_path / "rle.json", coco_ids=False)
     records = json.loads((tmp_path / "rle.json").read_text())
-    assert [(r["image_id"], r["category_id"]) for r in records] == [(2007000032, 12), ("img_2", 254), ("1_23", 1)]
+    found = [(record["image_id"], record["category_id"]) for record in records]
+    assert found == [(2007000032, 12), ("img_2", 254), ("1_23", 1)]
     with pytest.raises(ValueError, match=r"img_2.png holds the value 254, but a mask of 80 classes"):
         coco_rle(tmp_path / "masks", ids, tmp_path / "other.json")
     assert not (tmp_path / "other.json").exists()
