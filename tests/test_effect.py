@@ -16,7 +16,7 @@ from benchmarks.effect.figure import differences
 from benchmarks.effect.overview import overview
 from benchmarks.effect.runs import STAGES, Setting, run, run_seed
 from benchmarks.effect.summary import csv, interval, matched, pairs_by_variant, table
-from benchmarks.effect.variants import ABLATION, FINAL, LABELS, TUNING, Variant
+from benchmarks.effect.variants import ABLATION, FINAL, GATE, LABELS, TUNING, Variant
 from fbr_plugin import FBRConfig, demo
 from fbr_plugin.data import SyntheticDataModule
 
@@ -87,7 +87,9 @@ def test_rates_are_multiplied(quick: Setting, tmp_path: Path, monkeypatch: pytes
 
 
 def test_every_variant_is_a_valid_setting() -> None:
-    for variant in (*FINAL.values(), *ABLATION.values()):
+    everything = {**FINAL, **LABELS, **ABLATION, **TUNING, **GATE}
+    assert not any("," in name for name in everything)  # as the command line separates them by commas
+    for variant in everything.values():
         assert isinstance(variant.config(FBRConfig.ppc()), FBRConfig)
     assert Variant({}, recommended=True).config(FBRConfig.ppc()) == FBRConfig.recommended()
     assert Variant({}).config(FBRConfig.ppc()) == FBRConfig.ppc()

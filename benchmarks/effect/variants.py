@@ -81,17 +81,21 @@ ABLATION = {
     "queries: all": strong(confidence_quantile=0.999, entropy_quantile=0.0),
     "queries: least sure": strong(confidence_quantile=0.1, entropy_quantile=0.5),
 }
+TWICE, HALF = {"lr": 2.0, "head_lr": 2.0}, {"lr": 0.5, "head_lr": 0.5}
 TUNING = {
     **BARE,
-    "lr x2": Variant(model={"lr": 2.0, "head_lr": 2.0}),
-    "lr /2": Variant(model={"lr": 0.5, "head_lr": 0.5}),
+    "lr x2": Variant(model=TWICE),
+    "lr /2": Variant(model=HALF),
+    "recommended": Variant({}, recommended=True),
+    "recommended lr x2": Variant({}, recommended=True, model=TWICE),
+    "recommended lr /2": Variant({}, recommended=True, model=HALF),
 }
 GATE = {
     **BARE,
     "gate": Variant({"gate": True, **OFF}),
     "gate + published": Variant({"gate": True}),
     "gate + strong": Variant({"gate": True, **STRONG}),
-    "gate, 4 prototypes": Variant({"gate": True, **OFF, "gate_prototypes": 4}),
-    "gate, 8 words": Variant({"gate": True, **OFF, "gate_words": 8}),
-    "gate, 256 words": Variant({"gate": True, **OFF, "gate_words": 256}),
+    "gate 4 prototypes": Variant({"gate": True, **OFF, "gate_prototypes": 4}),
+    "gate 8 words": Variant({"gate": True, **OFF, "gate_words": 8}),
+    "gate 256 words": Variant({"gate": True, **OFF, "gate_words": 256}),
 }
