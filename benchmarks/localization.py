@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 import torch
 
 from baselines import BAS, BASFBR, CAM
-from benchmarks.effect.runs import silence
+from benchmarks.effect.runs import quiet_trainer, silence
 from benchmarks.effect.summary import interval
 from fbr_plugin import FBRConfig
 from fbr_plugin.data import WSOLDataModule
@@ -84,16 +84,7 @@ def run_seed(options: argparse.Namespace, seed: int) -> dict[str, dict[str, floa
 
 
 def _fit(model: pl.LightningModule, data: WSOLDataModule, epochs: int) -> pl.Trainer:
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        accelerator="cpu",
-        devices=1,
-    )
+    trainer = quiet_trainer(max_epochs=epochs)
     trainer.fit(model, data)
     return trainer
 

@@ -145,17 +145,7 @@ def _train(
         model = bare(data.num_classes, **options)
     else:
         model = plugged(data.num_classes, fbr=variant.config(plugged.default_fbr), **options)
-    trainer = pl.Trainer(
-        max_steps=steps,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        default_root_dir=own,
-        accelerator="cpu",
-        devices=1,
-    )
+    trainer = quiet_trainer(max_steps=steps, default_root_dir=own)
     start = time.perf_counter()
     graph = _uniform if variant.uniform else functional.semantic_graph
     with patch.object(functional, "semantic_graph", graph):
@@ -184,6 +174,20 @@ def _uniform(prototypes: Tensor, present: Tensor, _: float) -> Tensor:
 
 def _slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def quiet_trainer(**limits: Any) -> pl.Trainer:
+    """A Trainer on the CPU that writes and prints nothing, with these arguments beside."""
+    return pl.Trainer(
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        accelerator="cpu",
+        devices=1,
+        **limits,
+    )
 
 
 def silence() -> None:

@@ -97,10 +97,9 @@ class CommandLine(LightningCLI):
 
     def _merged(self, name: str, saved: Any, parsed: Any) -> Any:
         """A setting as it was saved, but for those of its fields that stand on the command line."""
-        fields = (
-            [field for field in saved if f"{name}.{field}" in self.typed] if isinstance(saved, dict) else []
-        )
-        return {**saved, **{field: parsed[field] for field in fields}} if fields else saved
+        if not isinstance(saved, dict):
+            return saved
+        return {**saved, **{field: parsed[field] for field in saved if f"{name}.{field}" in self.typed}}
 
     def before_instantiate_classes(self) -> None:
         """Give the run a folder of its own, and its loggers a place there."""
