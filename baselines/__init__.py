@@ -1,14 +1,17 @@
 """Baselines of weakly supervised segmentation, each with its variant that trains with FBR."""
 
-from baselines.amn import AMN, AMNFBR
-from baselines.bas import BAS, BASFBR
-from baselines.cam import CAM, CAMFBR
-from baselines.deeplab import DeepLabV2
-from baselines.encoders import SmallEncoder, build_encoder
-from baselines.irn import IRN
-from baselines.ppc import PPC, PPCFBR
-from baselines.resnet38 import ResNet38d
-from baselines.task import SeedTask
+# The folder lies at the top of the repository; a second copy of its classes under that name would be no kin.
+if __name__ != "fbr_plugin.baselines":
+    raise ImportError(f"import fbr_plugin.baselines, not {__name__}")
+
+from fbr_plugin.baselines.amn import AMN, AMNFBR
+from fbr_plugin.baselines.bas import BAS, BASFBR
+from fbr_plugin.baselines.cam import CAM, CAMFBR
+from fbr_plugin.baselines.deeplab import DeepLabV2
+from fbr_plugin.baselines.encoders import ResNet38d, SmallEncoder, build_encoder
+from fbr_plugin.baselines.irn import IRN
+from fbr_plugin.baselines.ppc import PPC, PPCFBR
+from fbr_plugin.baselines.tasks.seed_task import SeedTask
 
 __all__ = [
     "AMN",

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from baselines import AMN, AMNFBR
 from fbr_plugin import DenseView, FBRConfig
+from fbr_plugin.baselines import AMN, AMNFBR
 from fbr_plugin.modules.class_gate import REFRESH, ClassAwareGate
 
 CASES: dict[str, tuple[dict[str, Any], int, int, int]] = {

@@ -16,12 +16,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from baselines import BAS, BASFBR, CAM
 from benchmarks.effect.runs import quiet_trainer, silence
 from benchmarks.effect.summary import interval
 from fbr_plugin import FBRConfig
+from fbr_plugin.baselines import BAS, BASFBR, CAM
 from fbr_plugin.data import WSOLDataModule
-from fbr_plugin.report import write_whole
+from fbr_plugin.experiments.report import write_whole
 
 # Each beside that of a fixed box in the middle of every image, where it is known.
 FIGURES = {

@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines import AMN
 from fbr_plugin import DenseView, FBRConfig, FBRLoss
+from fbr_plugin.baselines import AMN
 from fbr_plugin.modules import MemoryBank
 
 CLASSES, PRESENT = 20, 6

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from fbr_plugin.data.images import read_image, read_mask
-from fbr_plugin.data.labels import read_ids, read_lines
+from fbr_plugin.data.readers.images import read_image, read_mask
+from fbr_plugin.data.readers.labels import read_ids, read_lines
 from fbr_plugin.metrics.segmentation import SegmentationScore
-from fbr_plugin.pipeline.refine import refine
+from fbr_plugin.postprocess.refine import refine
 
 
 def damage(masks: torch.Tensor, erosion: int, stride: int) -> NDArray[np.float32]:

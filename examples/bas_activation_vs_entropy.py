@@ -21,7 +21,7 @@ from pytorch_lightning import Trainer, seed_everything
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, max_pool2d
 
-from baselines import CAM
+from fbr_plugin.baselines import CAM
 from fbr_plugin.data import SyntheticDataModule
 from fbr_plugin.figures import save
 

@@ -12,7 +12,8 @@ from torch.nn.functional import multilabel_soft_margin_loss
 
 from fbr_plugin import DenseView, FBRConfig, FBRMixin, capture, gate_scores
 from fbr_plugin.data import SyntheticDataModule
-from fbr_plugin.pipeline.inference import finish_cam, upsample_scores
+from fbr_plugin.postprocess.multi_scale import upsample_scores
+from fbr_plugin.postprocess.seeds import finish_cam
 
 
 def small_encoder() -> nn.Sequential:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import write_scene_labels
+from helpers.tiny import write_scene_labels
 
 from fbr_plugin.data import SyntheticDataModule
 

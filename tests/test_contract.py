@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.runs import Losses, fit
 from pytorch_lightning.callbacks import ModelCheckpoint
-from runs import Losses, fit
 
-from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR, SeedTask
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR, SeedTask
+from fbr_plugin.callbacks.random_state import RandomState
 from fbr_plugin.data import SyntheticDataModule
 from fbr_plugin.functional import describe
 from fbr_plugin.modules import class_gate
-from fbr_plugin.training.random_state import RandomState
 
 Scenes = Callable[..., SyntheticDataModule]
 VARIANTS = {CAM: CAMFBR, AMN: AMNFBR, PPC: PPCFBR, BAS: BASFBR}

@@ -9,9 +9,17 @@ import pytest
 import torch
 import wandb
 import yaml
-from tiny import EXAMPLES, command, quick, write_coco, write_localization, write_photos, write_scene_labels
+from helpers.tiny import (
+    EXAMPLES,
+    command,
+    quick,
+    write_coco,
+    write_localization,
+    write_photos,
+    write_scene_labels,
+)
 
-from fbr_plugin.data.instances import rasterise_instances
+from fbr_plugin.data.readers.instances import rasterise_instances
 
 SCENES = ["--data.num_images", 8, "--data.size", 32, "--data.batch_size", 4]
 PHOTOS = ["--data.crop_size", 32, "--data.batch_size", 2, "--data.num_workers", 0]

@@ -14,7 +14,7 @@ from benchmarks.effect.figure import differences
 from benchmarks.effect.runs import SCENES, STAGES, Setting, run_seed
 from benchmarks.effect.summary import csv, pairs_by_variant, table
 from fbr_plugin import figures
-from fbr_plugin.report import write_whole
+from fbr_plugin.experiments.report import write_whole
 
 COMPARISONS = {
     "final": variants.FINAL,

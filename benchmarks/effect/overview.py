@@ -8,7 +8,7 @@ from benchmarks.effect.figure import differences
 from benchmarks.effect.runs import STAGES
 from benchmarks.effect.summary import Pairs, Result, csv, pairs_by_variant
 from fbr_plugin import figures
-from fbr_plugin.report import write_whole
+from fbr_plugin.experiments.report import write_whole
 
 # Rows of the figure: the folder of a setting, the variant in it, and what the row is called.
 ROWS = (

@@ -13,15 +13,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR
 from benchmarks.effect.variants import Variant
 from fbr_plugin import functional
-from fbr_plugin.data.loading import WSSSDataModule
-from fbr_plugin.data.scenes import PRESETS, ScenePreset
-from fbr_plugin.demo import THRESHOLDS, data_module
+from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR
+from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.data.scenes.scene import PRESETS, ScenePreset
+from fbr_plugin.experiments.paired import LABEL_THRESHOLDS, data_module
+from fbr_plugin.experiments.report import write_whole
 from fbr_plugin.functional import semantic_graph
-from fbr_plugin.report import write_whole
-from fbr_plugin.training.seed_writer import SeedWriter
 
 SCENES = {**PRESETS, "never": ScenePreset(p_co=0.85, p_stray=0.0, p_hide=0.15)}
 COMMON: dict[str, Any] = {"scales": (1.0,), "optimizer": "AdamW", "warmup_steps": 20}
@@ -124,7 +124,7 @@ def _trained(stage: str, variant: Variant) -> dict[str, Any]:
     """What a training's settings resolve to, of the stage and of the CAM that it starts from."""
     _, plugged, *own = STAGES[stage]
     fbr = None if variant.fbr is None else asdict(variant.config(plugged.default_fbr))
-    return {"own": own, "start": STAGES["cam"][2:], "common": COMMON, "labels": THRESHOLDS, "fbr": fbr}
+    return {"own": own, "start": STAGES["cam"][2:], "common": COMMON, "labels": LABEL_THRESHOLDS, "fbr": fbr}
 
 
 def _train(
@@ -162,7 +162,7 @@ def _train(
     if stage == "cam":
         trainer.save_checkpoint(own / "cam" / f"{_slug(name)}.ckpt")
         target = own / "cam" / f"{_slug(name)}_labels"
-        trainer.callbacks.append(SeedWriter(target, thresholds=THRESHOLDS))  # type: ignore[attr-defined]
+        trainer.callbacks.append(SeedWriter(target, thresholds=LABEL_THRESHOLDS))  # type: ignore[attr-defined]
         trainer.predict(model, data, return_predictions=False)
     return scores, seconds
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fbr_plugin import report
+from fbr_plugin.experiments import report
 
 COLUMNS = {
     column: title for column, title in report.COLUMNS.items() if column not in ("seconds", "fbr_share")

@@ -2,9 +2,9 @@
 
 import math
 
-import naive
 import pytest
 import torch
+from helpers import naive
 
 from fbr_plugin import functional as fbr
 

@@ -3,7 +3,7 @@ import torch
 
 from fbr_plugin.metrics import ViewAgreement
 
-THRESHOLDS = (0.0, 0.2, 0.4, 0.6)
+BACKGROUND_THRESHOLDS = (0.0, 0.2, 0.4, 0.6)
 
 
 def naive_agreement(first: torch.Tensor, second: torch.Tensor, threshold: float) -> float:
@@ -29,13 +29,13 @@ def naive_agreement(first: torch.Tensor, second: torch.Tensor, threshold: float)
 
 def test_equals_the_formula(generator: torch.Generator) -> None:
     first, second = torch.rand(2, 3, 2, 5, 4, generator=generator)
-    metric = ViewAgreement(2, THRESHOLDS)
+    metric = ViewAgreement(2, BACKGROUND_THRESHOLDS)
     metric.update(first[:2], second[:2])
     metric.update(first[2], second[2])
     result = metric.compute()
-    expected = [naive_agreement(first, second, threshold) for threshold in THRESHOLDS]
+    expected = [naive_agreement(first, second, threshold) for threshold in BACKGROUND_THRESHOLDS]
     assert result.agreement == pytest.approx(expected, abs=1e-4)
-    assert result.threshold == THRESHOLDS[expected.index(max(expected))]
+    assert result.threshold == BACKGROUND_THRESHOLDS[expected.index(max(expected))]
 
 
 def test_finds_the_gap_between_certain_and_uncertain_pixels(generator: torch.Generator) -> None:
@@ -49,14 +49,14 @@ def test_finds_the_gap_between_certain_and_uncertain_pixels(generator: torch.Gen
 
 
 def test_empty_seeds_do_not_divide_by_zero() -> None:
-    metric = ViewAgreement(2, THRESHOLDS)
+    metric = ViewAgreement(2, BACKGROUND_THRESHOLDS)
     metric.update(torch.zeros(2, 3, 3), torch.zeros(2, 3, 3))
     assert metric.compute().agreement == (50.0,) * 4
     assert metric.compute().threshold == 0.0
 
 
 def test_states_survive_half_precision_modules() -> None:
-    metric = ViewAgreement(1, THRESHOLDS)
+    metric = ViewAgreement(1, BACKGROUND_THRESHOLDS)
     metric.update(torch.full((1, 3, 3), 0.3), torch.full((1, 3, 3), 0.3))
     holder = torch.nn.ModuleList([metric]).to(torch.bfloat16)
     assert {metric.counts.dtype, metric.mass.dtype} == {torch.int64}

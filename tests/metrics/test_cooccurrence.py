@@ -3,7 +3,7 @@ import torch
 
 from fbr_plugin.metrics import CooccurrenceSweep
 
-THRESHOLDS = (0.0, 0.3, 0.6)
+BACKGROUND_THRESHOLDS = (0.0, 0.3, 0.6)
 
 
 def test_equals_the_definition(generator: torch.Generator) -> None:
@@ -11,12 +11,12 @@ def test_equals_the_definition(generator: torch.Generator) -> None:
     target = torch.randint(0, 4, (4, 6, 5), generator=generator)
     texture = torch.randint(0, 6, (4, 6, 5), generator=generator)
     label = torch.tensor([[1.0, 0, 0], [0, 1, 1], [1, 1, 1], [0, 0, 0]])
-    metric = CooccurrenceSweep(3, THRESHOLDS)
+    metric = CooccurrenceSweep(3, BACKGROUND_THRESHOLDS)
     metric.update(seed[:1], target[:1], texture[:1], label[:1])
     metric.update(seed[1:], target[1:], texture[1:], label[1:])
     result = metric.compute()
     score, best = seed.max(1)
-    for step, threshold in enumerate(THRESHOLDS):
+    for step, threshold in enumerate(BACKGROUND_THRESHOLDS):
         prediction = torch.where(score > threshold, best + 1, 0)
         hits, totals = [0, 0], [0, 0]
         for image in range(4):

@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from damage import DAMAGES
+from helpers.damage import DAMAGES
 from PIL import Image
 from torch import Tensor
 
 from fbr_plugin.metrics import SeedSweep, SegmentationResult, SegmentationScore
 
-THRESHOLDS = (0.0, 0.1, 0.25, 0.5)
+BACKGROUND_THRESHOLDS = (0.0, 0.1, 0.25, 0.5)
 
 
 def naive(prediction: np.ndarray, target: np.ndarray, num_classes: int) -> tuple[float, list[float]]:
@@ -115,14 +115,14 @@ def test_sweep_equals_one_evaluation_for_each_threshold(generator: torch.Generat
     seed[:, :, :4] = (seed[:, :, :4] * 20).round() / 20  # scores that lie on thresholds
     seed[0, 1] = 0
     target = masks(generator, 4, 8, 6)
-    sweep = SeedSweep(3, THRESHOLDS)
+    sweep = SeedSweep(3, BACKGROUND_THRESHOLDS)
     sweep.update(seed[:2], target[:2])
     for single, mask in zip(seed[2:], target[2:], strict=True):
         sweep.update(single, mask)
     result = sweep.compute()
-    assert result.thresholds == THRESHOLDS
+    assert result.thresholds == BACKGROUND_THRESHOLDS
     expected: list[SegmentationResult] = []
-    for threshold in THRESHOLDS:
+    for threshold in BACKGROUND_THRESHOLDS:
         score, best = seed.max(1)
         prediction = torch.where(score > threshold, best + 1, 0)
         reference = SegmentationScore(3)
@@ -130,7 +130,7 @@ def test_sweep_equals_one_evaluation_for_each_threshold(generator: torch.Generat
         expected.append(reference.compute())
     assert result.results == tuple(expected)
     best_index = int(np.argmax([one.miou for one in expected]))
-    assert result.oracle_threshold == THRESHOLDS[best_index]
+    assert result.oracle_threshold == BACKGROUND_THRESHOLDS[best_index]
     assert result.oracle == expected[best_index]
     assert result.at(0.25) == expected[2]
     with pytest.raises(ValueError, match=r"threshold 0\.3 is none of"):
@@ -164,7 +164,7 @@ def test_channels_of_absent_classes_may_be_left_out(generator: torch.Generator) 
         torch.tensor([2, 0]),
     )
     seed[1] = 0
-    whole, compact = SeedSweep(3, THRESHOLDS), SeedSweep(3, THRESHOLDS)
+    whole, compact = SeedSweep(3, BACKGROUND_THRESHOLDS), SeedSweep(3, BACKGROUND_THRESHOLDS)
     whole.update(seed, target)
     whole.update(torch.zeros(3, 6, 6), target)
     compact.update(seed[keys], target, keys)

@@ -3,10 +3,10 @@
 import io
 import warnings
 
-import naive
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import naive
 
 from fbr_plugin import DenseView, FBRConfig, FBRLoss
 from fbr_plugin import functional as fbr

@@ -5,12 +5,12 @@ import warnings
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.runs import Losses, fit
 from pytorch_lightning.callbacks import ModelCheckpoint
-from runs import Losses, fit
 from torch import nn
 
-from baselines import AMN, AMNFBR, CAMFBR
 from fbr_plugin import DenseView, FBRConfig, FBRMixin, capture, gate_scores
+from fbr_plugin.baselines import AMN, AMNFBR, CAMFBR
 
 SMALL = {"encoder": "small", "rates": (1, 2)}
 CONFIG = FBRConfig(dim=8, num_clusters=3, bank_size=300, min_bank=8, num_negatives=16)

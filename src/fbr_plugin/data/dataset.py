@@ -3,34 +3,20 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from fbr_plugin.data.files import find_file
-from fbr_plugin.data.images import check_same_size, read_mask
-from fbr_plugin.data.saliency import read_saliency, resize_saliency
+from fbr_plugin.data.readers.files import find_file
+from fbr_plugin.data.readers.images import check_same_size, read_mask
+from fbr_plugin.data.readers.saliency import read_saliency, resize_saliency
+from fbr_plugin.data.sources import Source
 from fbr_plugin.data.transforms import Transform, apply_transform
 
 Stage = Literal["fit", "validate", "test", "predict"]
-
-
-class Source(Protocol):
-    """Raw items: `id` str, `image` uint8 [H, W, 3], maybe `label` float32 [C], maps uint8 [H, W],
-    `saliency` float32 [H, W], `boxes` int64 [n, 4].
-    """
-
-    num_classes: int
-
-    @property
-    def ids(self) -> list[str]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):

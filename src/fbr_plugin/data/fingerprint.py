@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from fbr_plugin.data.files import find_file
-from fbr_plugin.data.layout import LayoutSource
+from fbr_plugin.data.readers.files import find_file
+from fbr_plugin.data.sources import LayoutSource
 
 
 def fingerprint(source: LayoutSource) -> dict[str, str]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fbr_plugin.data.images import IGNORE
+from fbr_plugin.data.readers.images import IGNORE
 
 Transform: TypeAlias = A.Compose
 

@@ -13,7 +13,7 @@ from torch import Tensor
 SIZE = 224
 """Side in pixels to which score maps, boxes and masks are resized before they are compared."""
 
-THRESHOLDS = np.arange(0, 1, 0.001)
+BOX_THRESHOLDS = np.arange(0, 1, 0.001)
 """The thresholds, as shares of a map's maximum."""
 
 IOUS = (0.3, 0.5, 0.7)

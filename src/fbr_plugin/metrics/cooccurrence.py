@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fbr_plugin.metrics.sweep import (
-    THRESHOLDS,
+    BACKGROUND_THRESHOLDS,
     check_num_classes,
     check_seed,
     check_thresholds,
@@ -46,7 +46,7 @@ class CooccurrenceSweep(Metric):
     full_state_update = False
     counts: Tensor
 
-    def __init__(self, num_classes: int, thresholds: Sequence[float] = THRESHOLDS) -> None:
+    def __init__(self, num_classes: int, thresholds: Sequence[float] = BACKGROUND_THRESHOLDS) -> None:
         super().__init__()
         self.num_classes = check_num_classes(num_classes)
         self.thresholds = check_thresholds(thresholds)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fbr_plugin.metrics.boxes import (
+    BOX_THRESHOLDS,
     IOUS,
-    THRESHOLDS,
     box_iou,
     check_batch,
     clip_boxes,
@@ -165,18 +165,18 @@ class BoxSweep(_BoxMetric):
     """
 
     def __init__(self) -> None:
-        super().__init__(1 + len(IOUS), len(THRESHOLDS))
+        super().__init__(1 + len(IOUS), len(BOX_THRESHOLDS))
 
     def judge(self, score: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         resized = normalise_map(resize_map(score, cv2.INTER_CUBIC))
-        largest, best = contour_ious(resized, THRESHOLDS, boxes.astype(np.int64))
+        largest, best = contour_ious(resized, BOX_THRESHOLDS, boxes.astype(np.int64))
         return np.stack([largest >= 0.5, *(best >= iou for iou in IOUS)])
 
     def compute(self) -> BoxSweepResult:
         """Return the figures of the whole set at every threshold."""
         any_contour = 100 * self.hits[1:].cpu().double() / self.images.cpu()
         return BoxSweepResult(
-            tuple(THRESHOLDS.tolist()), self._results(), tuple(map(tuple, any_contour.tolist()))
+            tuple(BOX_THRESHOLDS.tolist()), self._results(), tuple(map(tuple, any_contour.tolist()))
         )
 
 

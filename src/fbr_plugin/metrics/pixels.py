@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from fbr_plugin.metrics.boxes import SIZE, THRESHOLDS, check_batch, normalise_map, resize_map
+from fbr_plugin.metrics.boxes import BOX_THRESHOLDS, SIZE, check_batch, normalise_map, resize_map
 from fbr_plugin.metrics.sweep import IGNORE, check_labels, histogram
 
 
@@ -38,7 +38,7 @@ class PixelSweep(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        shape = (2, len(THRESHOLDS) + 1)  # background, foreground
+        shape = (2, len(BOX_THRESHOLDS) + 1)  # background, foreground
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
@@ -52,7 +52,7 @@ class PixelSweep(Metric):
         if masks.ndim != 3:
             raise ValueError(f"masks must be [B, H, W], got {tuple(masks.shape)}")
         check_labels(masks, IGNORE, "masks")
-        edges = np.append(THRESHOLDS, 1.0)
+        edges = np.append(BOX_THRESHOLDS, 1.0)
         for score, mask in zip(maps.detach().cpu().double().numpy(), masks.cpu().numpy(), strict=True):
             resized = normalise_map(resize_map(score, cv2.INTER_CUBIC))
             truth = cv2.resize(mask.astype(np.uint8), (SIZE, SIZE), interpolation=cv2.INTER_NEAREST)
@@ -72,5 +72,5 @@ class PixelSweep(Metric):
         return PixelResult(
             pxap=100 * area.item(),
             piou=100 * iou[best].item(),
-            oracle_threshold=float(np.append(THRESHOLDS, 1.0)[::-1][best]),
+            oracle_threshold=float(np.append(BOX_THRESHOLDS, 1.0)[::-1][best]),
         )

@@ -9,8 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fbr_plugin.metrics.sweep import (
+    BACKGROUND_THRESHOLDS,
     IGNORE,
-    THRESHOLDS,
     check_labels,
     check_num_classes,
     check_seed,
@@ -159,7 +159,7 @@ class SeedSweep(Metric):
     full_state_update = False
     counts: Tensor
 
-    def __init__(self, num_classes: int, thresholds: Sequence[float] = THRESHOLDS) -> None:
+    def __init__(self, num_classes: int, thresholds: Sequence[float] = BACKGROUND_THRESHOLDS) -> None:
         super().__init__()
         self.num_classes = check_num_classes(num_classes)
         self.thresholds = check_thresholds(thresholds)

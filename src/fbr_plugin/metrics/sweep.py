@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 IGNORE = 255
-THRESHOLDS = tuple(step / 100 for step in range(100))
+BACKGROUND_THRESHOLDS = tuple(step / 100 for step in range(100))
 """The background thresholds: 0 to .99 in steps of .01.
 
 The field's sweep ends at .59, which cuts off the best of AMN's seeds."""

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
+from fbr_plugin.contract import SCALARS, DenseView, FBRTerms
 from fbr_plugin.distributed import all_agree
 from fbr_plugin.modules.class_gate import ClassAwareGate
 from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
 from fbr_plugin.modules.memory_bank import MemoryBank
 from fbr_plugin.modules.step_random import StepRandom
-from fbr_plugin.view import SCALARS, DenseView, FBRTerms
 
 
 class FBRLoss(StepRandom):

@@ -1,1 +1,1 @@
-"""Stages as functions over folders."""
+"""`fbr-plugin pipeline`: stages from image labels to scored masks, each kept, resumed and reported."""

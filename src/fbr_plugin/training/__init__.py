@@ -1,1 +1,1 @@
-"""The Lightning layer: the mixin, and callbacks."""
+"""FBR for a LightningModule: the mixin, and capture for modules that cannot be edited."""

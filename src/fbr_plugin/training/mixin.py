@@ -10,10 +10,10 @@ from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from fbr_plugin.callbacks.random_state import RandomState
 from fbr_plugin.config import FBRConfig
+from fbr_plugin.contract import SCALARS, DenseView, FBRTerms
 from fbr_plugin.modules import FBRLoss
-from fbr_plugin.training.random_state import RandomState
-from fbr_plugin.view import SCALARS, DenseView, FBRTerms
 
 # A plain class at run time, so that it mixes into any LightningModule; a LightningModule to a type checker.
 _Module: Any = LightningModule if TYPE_CHECKING else object

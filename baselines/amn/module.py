@@ -1,0 +1,84 @@
+"""AMN: a segmentation network on the two-threshold labels of CAMs, conditioned on the image labels.
+
+After Lee et al., Threshold Matters in WSSS: Manipulating the Activation for the Robust and Accurate
+Segmentation Model Against Thresholds (CVPR 2022).
+"""
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin.baselines.amn.network import ConditionedASPP
+from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
+from fbr_plugin.baselines.tasks.encoder_task import Batch
+from fbr_plugin.baselines.tasks.seed_task import SeedTask
+from fbr_plugin.postprocess.seeds import finish_logits
+
+
+class AMN(SeedTask):
+    """The activation manipulation network: it needs `pseudo_label` in its training batches.
+
+    Args:
+        num_classes: number of foreground classes C.
+        rates: dilation rates of the head; smaller ones for small feature grids.
+        smoothing: what the label of a pixel gives to the other classes.
+        optimizer: name of a class in torch.optim.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the new layers.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        kwargs: see `SeedTask`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        rates: tuple[int, ...] = (6, 12, 18, 24),
+        smoothing: float = 0.4,
+        optimizer: str = "Adam",
+        lr: float = 5e-6,
+        head_lr: float = 1e-4,
+        poly_power: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        self.head = ConditionedASPP(self.feature_channels, num_classes, rates)
+
+    def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Map image: [B, 3, H, W] and label: [B, C] to logits [B, 1+C, h, w], scaled features and levels."""
+        levels = self.encoder(image)
+        return *self.head(levels[-1], label), levels
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The balanced cross-entropy on the pseudo labels, and the logits as a view."""
+        if "pseudo_label" not in batch:
+            raise ValueError(
+                "AMN trains on pseudo labels, and the batch has no 'pseudo_label': make them with a trained "
+                "CAM by `fbr-plugin predict ... --thresholds FG BG`, and give the data module their folder "
+                "as pseudo_label_dir"
+            )
+        logits, features, levels = self(batch["image"], batch["label"])
+        pseudo_label = batch["pseudo_label"][:, None].float()
+        target = interpolate(pseudo_label, logits.shape[-2:], mode="nearest-exact")[:, 0].long()
+        loss = balanced_cross_entropy(logits, target, self.hparams["smoothing"])
+        self.log("train/loss", loss, batch_size=len(logits))
+        outputs: dict[str, Any] = {"loss": loss}
+        if self.wants_views:
+            outputs["views"] = [DenseView(features, logits, batch["label"], levels=self.local(levels))]
+        return outputs
+
+    def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] and label: [B, C] to logits [B, 1+C, h, w]."""
+        logits, _, levels = self(image, label)
+        return self.gated(logits.float(), levels, logits=True)
+
+    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Turn scores: [B, 1+C, H, W] into probabilities, by the CAM labels where the batch has them."""
+        return finish_logits(scores, batch["label"], batch.get("pseudo_label"))
+
+
+class AMNFBR(FBRMixin, AMN):
+    """AMN trained with FBR."""
+
+    default_fbr = FBRConfig.amn()

@@ -1,0 +1,31 @@
+"""AMN's head: image labels scale the features before dilated convolutions."""
+
+from torch import Tensor, nn
+
+from fbr_plugin.baselines.deeplab.network import ASPP
+
+
+class ConditionedASPP(nn.Module):
+    """Scale the channels of features by the image labels, then sum dilated convolutions to logits.
+
+    The scale starts near the identity: bias 1, weights N(0, 0.1). This departs from the published code, where
+    it starts with torch's default for a linear layer, near 0, and all but erases the encoder's features.
+
+    Args:
+        channels: width L of the features.
+        num_classes: number of foreground classes C.
+        rates: dilation of each 3x3 convolution.
+    """
+
+    def __init__(self, channels: int, num_classes: int, rates: tuple[int, ...]) -> None:
+        super().__init__()
+        self.condition = nn.Linear(num_classes, channels)
+        nn.init.normal_(self.condition.weight, 0, 0.1)
+        nn.init.ones_(self.condition.bias)
+        self.dropout = nn.Dropout(0.1)
+        self.branches = ASPP(channels, num_classes, rates)
+
+    def forward(self, features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features: [B, L, h, w] and label: [B, C] to logits [B, 1+C, h, w] and the scaled features."""
+        features = features * self.condition(label)[:, :, None, None]
+        return self.branches(self.dropout(features)), features

@@ -1,0 +1,175 @@
+"""BAS: a generator of class masks that is trained to leave no activation of the class outside them.
+
+After Wu et al., Background Activation Suppression for Weakly Supervised Object Localization (CVPR 2022), and
+Zhai et al., Background Activation Suppression for Weakly Supervised Object Localization and Semantic
+Segmentation (IJCV 2023).
+"""
+
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin.baselines.bas.losses import bas_terms
+from fbr_plugin.baselines.bas.network import build_classifier, call_frozen, fit_grid, halve
+from fbr_plugin.baselines.tasks.encoder_task import Batch
+from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
+from fbr_plugin.modules import StepRandom
+from fbr_plugin.postprocess.seeds import finish_cam
+
+COLLAPSED = 0.01  # mean of M over the last steps below which it is empty
+
+
+class LabelSampler(StepRandom):
+    """Draws one class of each image."""
+
+    def forward(self, label: Tensor) -> Tensor:
+        """Map label: [B, C] to the index [B] of one class of each image; of any class where it has none."""
+        self.step += 1
+        drawn = torch.rand(label.shape, generator=self.generator(label.device), device=label.device)
+        return torch.where(label > 0, drawn, -1).argmax(1)
+
+
+class BAS(LocalizationTask):
+    """Background activation suppression.
+
+    A generator makes a sigmoid map M of each class from the encoder's last level but one. The loss is the
+    score of a class from the features outside M, relative to that of the whole image; the weights that score
+    the background are held fixed in that pass.
+
+    `wsol` is the form for localization, where an image has one class: the last stage runs at half the size of
+    M, the classifier is deeper, and the foreground guidance also trains the classifier. It was published with
+    an encoder of output stride 8 and, for ResNet-50, `weight_frg` and `weight_area` of .5 and 1.5 on CUB, of
+    1 and 2 on ILSVRC.
+
+    SGD runs without momentum, as it in effect does in the released code for segmentation, whose poly
+    optimizer passes the weight decay in the place of the momentum.
+
+    Args:
+        num_classes: number of foreground classes C.
+        weight_frg: weight of the foreground region guidance.
+        weight_bas: weight of the background activation suppression.
+        weight_area: weight of the area of M.
+        wsol: the form for localization.
+        seeds: maps that the seeds are made of: "generator" for M, "cam" for the class activation maps, "both"
+            for the mean of the two, each divided by its maximum.
+        view: features that are handed to FBR: the encoder's "last" level, or its "third" stage, from which M
+            is made.
+        optimizer: name of a class in torch.optim.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the generator and the classifier.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        kwargs: see `LocalizationTask` and `SeedTask`.
+    """
+
+    head: nn.ModuleDict
+
+    def __init__(
+        self,
+        num_classes: int,
+        weight_frg: float = 0.2,
+        weight_bas: float = 1.0,
+        weight_area: float = 1.2,
+        wsol: bool = False,
+        seeds: Literal["generator", "cam", "both"] = "both",
+        view: Literal["last", "third"] = "last",
+        optimizer: str = "SGD",
+        lr: float = 0.005,
+        head_lr: float = 0.05,
+        poly_power: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        for name, value, known in (
+            ("seeds", seeds, ("generator", "cam", "both")),
+            ("view", view, ("last", "third")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        third, last = self.encoder.channels[-2:]
+        self.stride = self.encoder.strides[-2]
+        self.feature_channels = last if view == "last" else third
+        generator = nn.Conv2d(third, num_classes, 3, padding=1, bias=wsol)
+        self.head = nn.ModuleDict(
+            {"generator": generator, "classifier": build_classifier(last, num_classes, wsol)}
+        )
+        for module in self.head.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        stage = self.encoder.last_stage()
+        if wsol:
+            stage[0].register_forward_pre_hook(halve)
+        self.sample_label = LabelSampler()
+        self._area: float | Tensor = 1.0  # running mean of M over about a hundred steps
+        self._warned = False
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Map image: [B, 3, H, W] to class maps [B, C, h, w] before ReLU, M [B, C, h3, w3] and the levels."""
+        levels = self.encoder(image)
+        return self.head["classifier"](levels[-1]), self.head["generator"](levels[-2]).sigmoid(), levels
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The four losses for one class drawn of each image, and the class maps before ReLU as a view."""
+        label = batch["label"]
+        class_maps, maps, levels = self(batch["image"])
+        target = self.sample_label(label)
+        mask = maps[torch.arange(len(target), device=target.device), target][:, None]
+        background = nn.Sequential(self.encoder.last_stage(), self.head["classifier"])
+        suppressed = call_frozen(background, levels[-2].detach() * (1 - mask))
+        terms = bas_terms(
+            class_maps.float(), mask.float(), suppressed.float(), label, target, self.hparams["wsol"]
+        )
+        weights = {name: self.hparams[f"weight_{name}"] for name in ("frg", "bas", "area")}
+        loss = terms.cls + sum(weight * getattr(terms, name) for name, weight in weights.items())
+        self._area = 0.99 * self._area + 0.01 * terms.area.detach()
+        values = {"loss": loss, **terms._asdict()}
+        self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(label))
+        outputs: dict[str, Any] = {"loss": loss}
+        if self.wants_views:
+            features = levels[-1] if self.hparams["view"] == "last" else levels[-2]
+            scores = fit_grid(class_maps, features)
+            outputs["views"] = [DenseView(features, scores, label, levels=self.local(levels))]
+        return outputs
+
+    def on_train_epoch_end(self) -> None:
+        """Warn once when M has become empty."""
+        super().on_train_epoch_end()
+        if not self._warned and float(self._area) < COLLAPSED:
+            self._warned = True
+            rank_zero_warn(
+                f"BAS's generator has collapsed: its maps have a mean of {float(self._area):.1g}. Where "
+                "suppression raises a class's score only the area has a gradient, and it drives the maps to "
+                "0: lower weight_area, or start from a trained classifier with weights=FILE"
+            )
+
+    def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] to the maps of the seeds: [B, C, h3, w3], or [B, 2C, h3, w3] for "both"."""
+        class_maps, maps, levels = self(image)
+        cam = fit_grid(class_maps.relu(), maps)
+        parts = {"generator": [maps], "cam": [cam], "both": [maps, cam]}[self.hparams["seeds"]]
+        return self._crop(self.gated(torch.cat(parts, 1), levels), image)
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map image: [B, 3, H, W] to M [B, C, h3, w3] and class logits [B, C]."""
+        class_maps, maps, levels = self(image)
+        return self._crop(self.gated(maps, levels), image), class_maps.mean((2, 3)).float()
+
+    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Gate scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""
+        parts = (finish_cam(part, batch["label"]) for part in scores.split(self.num_classes, 1))
+        return finish_cam(torch.stack(list(parts)).mean(0), batch["label"])
+
+    def _crop(self, maps: Tensor, image: Tensor) -> Tensor:
+        """Cut off what reaches beyond the image: encoders pad it to whole pixels of their last level."""
+        rows, columns = (-(-side // self.stride) for side in image.shape[-2:])
+        return maps[..., :rows, :columns].float()
+
+
+class BASFBR(FBRMixin, BAS):
+    """BAS trained with FBR."""
+
+    default_fbr = FBRConfig()

@@ -1,0 +1,84 @@
+"""CAM: a classifier whose class activation maps are the seeds."""
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import multilabel_soft_margin_loss
+
+from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin.baselines.cam.network import thresholded_average
+from fbr_plugin.baselines.tasks.encoder_task import Batch
+from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
+from fbr_plugin.postprocess.seeds import finish_cam
+
+
+class CAM(LocalizationTask):
+    """Class activation maps of a multi-label classifier.
+
+    SGD runs without momentum, as it in effect does in the released code of this family (IRN, AMN), whose poly
+    optimizer passes the weight decay in the place of the momentum.
+
+    Args:
+        num_classes: number of foreground classes C.
+        pooling: "gap" for global average pooling, "tap" for thresholded average pooling.
+        optimizer: name of a class in torch.optim.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the classifier.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        kwargs: see `LocalizationTask` and `SeedTask`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        pooling: Literal["gap", "tap"] = "gap",
+        optimizer: str = "SGD",
+        lr: float = 0.1,
+        head_lr: float = 1.0,
+        poly_power: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        if pooling not in ("gap", "tap"):
+            raise ValueError(f"pooling must be 'gap' or 'tap', got {pooling!r}")
+        self.head = nn.Conv2d(self.feature_channels, num_classes, 1, bias=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Map image: [B, 3, H, W] to class logits [B, C] and the encoder's levels."""
+        levels = self.encoder(image)
+        if self.hparams["pooling"] == "gap":
+            pooled = levels[-1].mean((2, 3), keepdim=True)
+        else:
+            pooled = thresholded_average(levels[-1])
+        return self.head(pooled).flatten(1), levels
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The classification loss, and the maps before ReLU as a view."""
+        logits, levels = self(batch["image"])
+        loss = multilabel_soft_margin_loss(logits, batch["label"])
+        self.log("train/loss", loss, batch_size=len(logits))
+        outputs: dict[str, Any] = {"loss": loss}
+        if self.wants_views:
+            view = DenseView(levels[-1], self.head(levels[-1]), batch["label"], levels=self.local(levels))
+            outputs["views"] = [view]
+        return outputs
+
+    def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] and label: [B, C] to class activation maps [B, C, h, w], at least 0."""
+        levels = self.encoder(image)
+        return self.gated(self.head(levels[-1]).relu().float(), levels)
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map image: [B, 3, H, W] to class activation maps [B, C, h, w], at least 0, and logits [B, C]."""
+        logits, levels = self(image)
+        return self.gated(self.head(levels[-1]).relu().float(), levels), logits.float()
+
+    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Gate scores: [B, C, H, W] by the image labels and divide each map by its maximum."""
+        return finish_cam(scores, batch["label"])
+
+
+class CAMFBR(FBRMixin, CAM):
+    """CAM trained with FBR."""
+
+    default_fbr = FBRConfig()

@@ -1,0 +1,160 @@
+"""DeepLab-v2: the segmentation network that is trained on pseudo masks and needs no image labels any more.
+
+After Chen et al., DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and
+Fully Connected CRFs (TPAMI 2018), in the form in which the field trains it (deeplab-pytorch, commit 4219467).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
+from fbr_plugin.baselines.deeplab.network import ASPP
+from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
+from fbr_plugin.data.readers.images import IGNORE
+from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.metrics import SegmentationScore
+from fbr_plugin.postprocess.multi_scale import multi_scale_scores, upsample_scores
+from fbr_plugin.postprocess.refine import Method, refine
+
+MOMENTUM = 0.9
+
+
+class DeepLabV2(EncoderTask):
+    """A segmentation network: it needs `pseudo_label` in its training batches.
+
+    Validation takes the image as it is. Test and predict average the logits of several scales and of the
+    mirror images, and may refine their softmax along the image's edges.
+
+    Logits are brought to the size of the labels, as in test. The published code reduces labels to the grid of
+    the logits instead, and adds up the cross-entropies of three scales and of their maximum. Averaged weights
+    are had by Lightning's callback `EMAWeightAveraging` (from 2.6 on; `examples/folder_deeplab.yaml`).
+
+    Args:
+        num_classes: number of foreground classes C.
+        rates: dilation rates of the head; smaller ones for small feature grids.
+        balanced: whether background and foreground pixels make half of the loss each, or all pixels alike.
+        scales: image scales averaged, each with its mirror image, in test and predict.
+        refine: what refines the probabilities in test and predict: a dense CRF, PAMR, or None for nothing.
+        frozen_norm: keep the encoder's batch normalisation as it is, which suits pretrained weights.
+        optimizer: name of a class in torch.optim; SGD has a momentum of 0.9.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the head.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        encoder: "small" (for small images), or the name of a timm model.
+        output_stride: image pixels per pixel of the encoder's last level; None takes 8, or 4 for "small".
+        weight_decay: weight decay of all layers.
+        kwargs: see `EncoderTask`.
+    """
+
+    default_stride = 8
+    prediction_only = ("scales", "refine")
+
+    def __init__(
+        self,
+        num_classes: int,
+        rates: tuple[int, ...] = (6, 12, 18, 24),
+        balanced: bool = True,
+        scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+        refine: Method | None = None,
+        frozen_norm: bool = False,
+        optimizer: str = "SGD",
+        lr: float = 2.5e-4,
+        head_lr: float = 2.5e-3,
+        poly_power: float = 0.9,
+        encoder: str = "resnet101",
+        output_stride: int | None = None,
+        weight_decay: float = 5e-4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            optimizer,
+            lr,
+            head_lr,
+            poly_power,
+            encoder=encoder,
+            output_stride=output_stride,
+            weight_decay=weight_decay,
+            **kwargs,
+        )
+        if refine not in ("crf", "pamr", None):
+            raise ValueError(f"refine must be 'crf', 'pamr' or None, got {refine!r}")
+        self.head = ASPP(self.feature_channels, num_classes, rates)
+        self.scores = SegmentationScore(num_classes)
+        norms = (module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d))
+        self.frozen = [norm.requires_grad_(False) for norm in norms] if frozen_norm else []
+        self.train()
+
+    def train(self, mode: bool = True) -> "DeepLabV2":
+        """Set the mode, but leave frozen batch normalisation in evaluation mode."""
+        super().train(mode)
+        for norm in self.frozen:
+            norm.eval()
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] to logits [B, 1+C, h, w] at stride `stride`."""
+        return self.head(self.encoder(image)[-1])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The cross-entropy on the pseudo labels."""
+        if "pseudo_label" not in batch:
+            raise ValueError(
+                "DeepLabV2 trains on pseudo labels, and the batch has no 'pseudo_label': give the data "
+                "module the folder of pseudo masks ID.png as pseudo_label_dir"
+            )
+        image, target = batch["image"], batch["pseudo_label"]
+        logits = upsample_scores(self(image).float(), target.shape[-2:], self.stride)
+        if self.hparams["balanced"]:
+            loss = balanced_cross_entropy(logits, target)
+        else:
+            total = cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
+            loss = total / (target != IGNORE).sum().clamp(min=1)
+        self.log("train/loss", loss, batch_size=len(image))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count the masks of a batch, predicted from the images as they are."""
+        check_masks(batch)
+        image = batch["image"]
+        logits = upsample_scores(self(image).float(), image.shape[-2:], self.stride)
+        self.scores.update(logits.argmax(1), batch["mask"])
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count the masks of a batch, at all scales and refined."""
+        check_masks(batch)
+        self.scores.update(self.probabilities(batch["image"]).argmax(1), batch["mask"])
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The masks of a batch, at the sizes that the images had before the data module shrank them.
+
+        Returns:
+            "id": B names, "mask": B masks [H, W] int64.
+        """
+        maps = original_sizes(self.probabilities(batch["image"]), batch)
+        return {"id": batch["id"], "mask": [each.argmax(0) for each in maps]}
+
+    def probabilities(self, image: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] to the probabilities [B, 1+C, H, W] of all scales, refined."""
+        logits = multi_scale_scores(
+            lambda view, _: self(view).float(), image, None, self.stride, self.hparams["scales"]
+        )
+        maps, method = logits.softmax(1), self.hparams["refine"]
+        if method is None:
+            return maps
+        pairs = zip(denormalise(image), maps.cpu().numpy(), strict=True)
+        refined = [refine(photo, scores, method, device=self.device) for photo, scores in pairs]
+        return torch.stack([torch.from_numpy(each) for each in refined]).to(self.device)
+
+    def figures(self) -> dict[str, float]:
+        """The figures of a set in percent; the IoU of each class is in `self.scores.compute().iou`."""
+        result = self.scores.compute()
+        return {name: getattr(result, name) for name in ("miou", "recall", "precision", "accuracy")}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The parameters by learning rate, with the momentum of SGD."""
+        momentum = {"momentum": MOMENTUM} if self.hparams["optimizer"] == "SGD" else {}
+        return [{**group, **momentum} for group in super().parameter_groups()]

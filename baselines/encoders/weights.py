@@ -1,0 +1,57 @@
+"""Files of encoder weights."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fbr_plugin.baselines.encoders.mxnet import read_arrays
+from fbr_plugin.baselines.encoders.resnet38 import ResNet38d, rename_released
+
+
+def load_weights(encoder: nn.Module, path: Path) -> None:
+    """Load weights of the same architecture, from a state dict or a baseline's checkpoint, into `encoder`."""
+    state = _read_state(path)
+    if isinstance(encoder, ResNet38d):
+        state = rename_released(state)
+    prefix = "encoder." if any(key.startswith("encoder.") for key in state) else ""
+    given = {_canonical(key): value for key, value in state.items() if key.startswith(prefix)}
+    expected = encoder.state_dict()
+    matched = {
+        key: given[_canonical(key)]
+        for key, value in expected.items()
+        if _canonical(key) in given and given[_canonical(key)].shape == value.shape
+    }
+    missing = [key for key in expected if key not in matched and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(
+            f"{path}: {len(matched)} of the encoder's {len(expected)} keys matched, the first without a "
+            f"match is {missing[0]!r}; name the encoder that these weights were made with"
+        )
+    encoder.load_state_dict(matched, strict=False)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors or MXNet file, a torch state dict or a Lightning checkpoint."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of weights {path}; check the argument weights")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if path.suffix == ".params":
+        return read_arrays(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as a file of weights; save the model's state_dict() with torch.save"
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _canonical(key: str) -> str:
+    """A parameter's name without prefixes of wrappers; timm's extractors turn `stages.0` into `stages_0`."""
+    while key.startswith(("encoder.", "model.", "module.")):
+        key = key.partition(".")[2]
+    return key.replace(".", "_")

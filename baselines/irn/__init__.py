@@ -1,0 +1,5 @@
+"""IRN: inter-pixel relations that spread seeds up to class boundaries."""
+
+from fbr_plugin.baselines.irn.module import IRN
+
+__all__ = ["IRN"]

@@ -1,0 +1,221 @@
+"""PPC: SEAM with a pixel-to-prototype contrast, and EPS's loss where there are saliency maps.
+
+After Du et al., Weakly Supervised Semantic Segmentation by Pixel-to-Prototype Contrast (CVPR 2022, arXiv
+2110.07110; usr922/wseg at e96b961). `seam_losses` cites what it builds on.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, multilabel_soft_margin_loss
+
+from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin.baselines.ppc import losses as ppc_losses
+from fbr_plugin.baselines.ppc import seam_losses
+from fbr_plugin.baselines.ppc.network import Maps, PPCHead, resize
+from fbr_plugin.baselines.tasks.encoder_task import Batch
+from fbr_plugin.baselines.tasks.seed_task import SeedTask
+from fbr_plugin.functional import min_max
+from fbr_plugin.modules import StepRandom
+
+CONTRAST_WEIGHT = 0.1
+
+
+class StepNoise(StepRandom):
+    """Uniform draws of a step."""
+
+    def forward(self, count: int, view: int, device: torch.device) -> Tensor:
+        """The draws [count] of a view, in [0, 1); view 0 comes first and begins the step."""
+        self.step += view == 0
+        return torch.rand(count, generator=self.generator(device, view), device=device)
+
+
+class PPC(SeedTask):
+    """Pixel-to-prototype contrast on SEAM.
+
+    The views' maps are compared on the grid of the second, smaller one. Maps of classes that an image lacks
+    are removed before anything is normalised. SGD runs without momentum, as it in effect does in the released
+    code, whose poly optimizer passes the weight decay in the place of the momentum.
+
+    Args:
+        num_classes: number of foreground classes C.
+        saliency: train with saliency maps (EPS): batches need `saliency`, and the background has a map.
+        pooling: "gap" for global average pooling, "tap" for thresholded average pooling.
+        intra_view: whether the contrast within each view is part of the loss; FBR, where plugged in, replaces
+            it.
+        view_size: side of the second view in pixels, for crops of 448 pixels 128; None takes 2/7 of the
+            crop's, but at least 8 pixels of features or half the crop.
+        contrast_grid: side of the grid on which the views are contrasted and handed to FBR; None takes that
+            of the second view, which is 16 for crops of 448 pixels and stride 8.
+        dropout: share of the last level's channels dropped in training; 0.5 in SEAM and PPC, 0 in EPS.
+        optimizer: name of a class in torch.optim.
+        lr: learning rate of the encoder; biases have twice their layer's rate and no weight decay.
+        head_lr: learning rate of the new layers.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        encoder: "resnet38d", "small", or the name of a timm model; its last three levels are used.
+        weight_decay: weight decay of all weights.
+        kwargs: see `SeedTask`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        saliency: bool = False,
+        pooling: Literal["gap", "tap"] = "gap",
+        intra_view: bool = True,
+        view_size: int | None = None,
+        contrast_grid: int | None = None,
+        dropout: float = 0.5,
+        optimizer: str = "SGD",
+        lr: float = 0.01,
+        head_lr: float = 0.1,
+        poly_power: float = 0.9,
+        encoder: str = "resnet38d",
+        weight_decay: float = 5e-4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            optimizer,
+            lr,
+            head_lr,
+            poly_power,
+            encoder=encoder,
+            weight_decay=weight_decay,
+            **kwargs,
+        )
+        if pooling not in ("gap", "tap"):
+            raise ValueError(f"pooling must be 'gap' or 'tap', got {pooling!r}")
+        for name, value in (("view_size", view_size), ("contrast_grid", contrast_grid)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}; None derives it from the crop")
+        channels = self.encoder.channels
+        if len(channels) < 3:
+            raise ValueError(
+                f"PPC needs an encoder with two levels before its last, {encoder!r} has {len(channels) - 1}; "
+                "resnet38d, small and timm's convolutional models have them"
+            )
+        self.num_views = 2
+        self.head = PPCHead(channels, num_classes, saliency, pooling == "tap", dropout)
+        self.noise = StepNoise()
+
+    def forward(self, image: Tensor, label: Tensor) -> Maps:
+        """Map image: [B, 3, H, W] and label: [B, C] to everything that losses and seeds are made of."""
+        return self.head(self.encoder(image), image, label)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The sum of all losses, and both views on the grid of the contrasts."""
+        if self.hparams["saliency"] and "saliency" not in batch:
+            raise ValueError(
+                "PPC with saliency=True trains on saliency maps, and the batch has no 'saliency': give the "
+                "data module their folder as saliency_dir, or set saliency=False"
+            )
+        image, label = batch["image"], batch["label"]
+        fixed = self.hparams["view_size"]
+        size = [fixed or second_view_size(side, self.stride) for side in image.shape[-2:]]
+        views = [self(image, label), self(resize(image, size), label)]
+        fixed = self.hparams["contrast_grid"]
+        grid = [fixed or side for side in views[1].cam.shape[-2:]]
+        with torch.autocast(image.device.type, enabled=False):
+            terms = self._terms(views, batch, grid)
+        loss = torch.stack(list(terms.values())).sum()
+        logged = {f"train/{name}": value.detach() for name, value in {"loss": loss, **terms}.items()}
+        self.log_dict(logged, batch_size=len(label))
+        outputs: dict[str, Any] = {"loss": loss}
+        if self.wants_views:
+            outputs["views"] = [
+                DenseView(
+                    features=resize(view.levels[-1], grid),
+                    scores=resize(view.refined[:, 1:], grid),
+                    labels=label,
+                    seg_scores=view.cam[:, -self.num_classes :],
+                    levels=self.local(view.levels),
+                )
+                for view in views
+            ]
+        return outputs
+
+    def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] and label: [B, C] to refined maps [B, C, h, w], at least 0."""
+        maps = self(image, label)
+        return self.gated(maps.refined[:, 1:], maps.levels)
+
+    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Gate scores: [B, C, H, W] by the image labels and bring each map to [0, 1]."""
+        return min_max(self._own_classes(scores, batch["label"]))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The seeds of a batch, for files of SEAM's layout."""
+        return {**super().predict_step(batch, batch_idx), "format": "seam"}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The trained parameters by learning rate, biases apart, the weights of the new layers last."""
+        groups: list[dict[str, Any]] = []
+        for module, lr in ((self.encoder, self.hparams["lr"]), (self.head, self.hparams["head_lr"])):
+            trained = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
+            biases = [value for name, value in trained if name.endswith("bias")]
+            weights = [value for name, value in trained if not name.endswith("bias")]
+            groups += [{"params": biases, "lr": 2 * lr, "weight_decay": 0.0}, {"params": weights, "lr": lr}]
+        return [group for group in groups if group["params"]]
+
+    def _terms(self, views: list[Maps], batch: Batch, grid: Sequence[int]) -> dict[str, Tensor]:
+        """The losses by name, weighted; `grid` is that of the contrasts."""
+        label = batch["label"].to(views[0].cam.dtype)
+        smaller = views[1].cam.shape[-2:]
+        first, second = (
+            tuple(
+                resize(seam_losses.max_normalise(maps), smaller)
+                for maps in (self._own_classes(view.cam, label), view.refined)
+            )
+            for view in views
+        )
+        er, ecr = seam_losses.equivariance((first[0], second[0]), (first[1], second[1]))
+        terms = {
+            "cls": _mean(multilabel_soft_margin_loss(view.logits, label) for view in views),
+            "min_pooling": _mean(seam_losses.adaptive_min_pooling(view.refined[:, 1:]) for view in views),
+            "er": er,
+            "ecr": ecr,
+        }
+        if self.hparams["saliency"]:
+            saliency = batch["saliency"].to(label.dtype)
+            terms["saliency"] = _mean(
+                seam_losses.saliency_loss(view.cam, target, label)
+                + seam_losses.saliency_loss(view.refined, target, label)
+                for view in views
+                for target in [adaptive_avg_pool2d(saliency, (view.cam.shape[-2], view.cam.shape[-1]))]
+            )
+        contrasts = [
+            ppc_losses.contrast_view(resize(view.projection, grid), resize(view.refined[:, 1:], grid), label)
+            for view in views
+        ]
+        by_prototype, by_label = ppc_losses.cross_view_contrast(*contrasts)
+        terms["cross_prototype"] = CONTRAST_WEIGHT * by_prototype
+        terms["cross_label"] = CONTRAST_WEIGHT * by_label
+        if self.hparams["intra_view"] and not self.wants_views:
+            intra = _mean(
+                ppc_losses.intra_view_contrast(view, self.noise(len(view.labels), index, label.device))
+                for index, view in enumerate(contrasts)
+            )
+            terms["intra_view"] = CONTRAST_WEIGHT * intra
+        return terms
+
+    def _own_classes(self, maps: Tensor, label: Tensor) -> Tensor:
+        """The foreground [B, C, h, w] of maps [B, C or 1+C, h, w], 0 for classes that the image lacks."""
+        return maps[:, -self.num_classes :] * label[:, :, None, None].to(maps.dtype)
+
+
+class PPCFBR(FBRMixin, PPC):
+    """PPC trained with FBR, whose intra-foreground contrast replaces PPC's contrast within a view."""
+
+    default_fbr = FBRConfig.ppc()
+
+
+def second_view_size(side: int, stride: int) -> int:
+    """A side of the second view: 2/7 of the crop's, but at least 8 pixels of features or half the crop."""
+    return max(round(side * 2 / 7), min(side // 2, 8 * stride), 1)
+
+
+def _mean(values: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(values)).mean()

@@ -1,0 +1,121 @@
+"""What PPC puts on an encoder: a classifier, a projection and SEAM's pixel correlation module.
+
+The module is that of Wang et al., Self-supervised Equivariant Attention Mechanism for Weakly Supervised
+Semantic Segmentation (CVPR 2020), YudeWang/SEAM at 3212261.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+
+from fbr_plugin.baselines.cam.network import thresholded_average
+from fbr_plugin.baselines.ppc.seam_losses import EPSILON, keep_strongest, with_background
+
+WIDTHS = (64, 128)  # of the two levels that the pixel correlation module projects
+PROJECTION = 128  # width of the features that are contrasted
+
+
+def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring maps [B, L, h, w] to a size, bilinearly, corner on corner."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
+
+
+class PixelCorrelation(nn.Module):
+    """Averages maps over the pixels that look alike.
+
+    How alike two pixels are is the positive part of the cosine of their projected features, which are of two
+    levels of the encoder and of the image; no gradient goes to the levels.
+
+    Args:
+        channels: widths of the two levels.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            nn.Conv2d(before, after, 1, bias=False) for before, after in zip(channels, WIDTHS, strict=True)
+        )
+        self.joint = nn.Conv2d(3 + sum(WIDTHS), sum(WIDTHS), 1, bias=False)
+        for level in self.levels:
+            nn.init.kaiming_normal_(level.get_parameter("weight"))
+        nn.init.xavier_uniform_(self.joint.weight, gain=4)
+
+    def forward(self, maps: Tensor, image: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """Average maps: [B, K, h, w] of image: [B, 3, H, W] by two levels: [B, L_j, h_j, w_j]."""
+        size = maps.shape[-2:]
+        seen = [
+            resize(project(level.detach()).relu(), size)
+            for project, level in zip(self.levels, levels, strict=True)
+        ]
+        joint = self.joint(torch.cat([resize(image, size), *seen], 1))
+        with torch.autocast(maps.device.type, enabled=False):
+            unit = normalize(joint.to(maps.dtype).flatten(2), dim=1)
+            alike = torch.bmm(unit.transpose(1, 2), unit).relu()
+            averaged = torch.bmm(maps.flatten(2), alike) / (alike.sum(1, keepdim=True) + EPSILON)
+        return averaged.view_as(maps)
+
+
+class Maps(NamedTuple):
+    """What PPC's network makes of one view.
+
+    Attributes:
+        logits: [B, C] class logits.
+        cam: [B, C, h, w] class activation maps before ReLU, or [B, 1+C, h, w] with the background first.
+        refined: [B, 1+C, h, w] in [0, 1], the normalised maps of the image's classes, averaged over the
+            pixels that look alike; the background first.
+        projection: [B, 128, h, w] features to contrast.
+        levels: the encoder's levels.
+    """
+
+    logits: Tensor
+    cam: Tensor
+    refined: Tensor
+    projection: Tensor
+    levels: Sequence[Tensor]
+
+
+class PPCHead(nn.Module):
+    """Classifier, projection and pixel correlation on the last three levels of an encoder.
+
+    Args:
+        channels: widths of the encoder's levels.
+        num_classes: number of foreground classes C.
+        background: whether the background has a map of its own.
+        thresholded: pool features by thresholded average pooling, else by global average pooling.
+        dropout: share of the last level's channels dropped in training.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], num_classes: int, background: bool, thresholded: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.thresholded = thresholded
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(channels[-1], num_classes + background, 1, bias=False)
+        self.projection = nn.Conv2d(channels[-1], PROJECTION, 1, bias=False)
+        for layer in (self.classifier, self.projection):
+            nn.init.xavier_uniform_(layer.weight)
+        self.correlation = PixelCorrelation(channels[-3:-1])
+
+    def forward(self, levels: Sequence[Tensor], image: Tensor, label: Tensor) -> Maps:
+        """The maps, at least in float32, of levels: [B, L_j, h_j, w_j] of image: [B, 3, H, W].
+
+        Classes that the image lacks, by label: [B, C], are removed before the maps are normalised.
+        """
+        features = self.dropout(levels[-1])
+        pooled = thresholded_average(features) if self.thresholded else features.mean((2, 3), keepdim=True)
+        logits, cam, projection = (
+            x.to(torch.promote_types(x.dtype, torch.float32))
+            for x in (self.classifier(pooled), self.classifier(features), self.projection(features).relu())
+        )
+        own = cam.detach()[:, -self.num_classes :].relu() * label[:, :, None, None].to(cam.dtype)
+        normalised = (own - EPSILON).relu() / (own.amax((2, 3), keepdim=True) + EPSILON)
+        maps = keep_strongest(with_background(normalised))
+        refined = self.correlation(maps, image, levels[-3:-1])
+        return Maps(logits[:, -self.num_classes :, 0, 0], cam, refined, projection, levels)

@@ -1,0 +1,104 @@
+"""What the baselines share that also localize: maps of the true class or of the predicted ones, and boxes."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fbr_plugin.baselines.tasks.encoder_task import Batch
+from fbr_plugin.baselines.tasks.localization_scores import LocalizationScores
+from fbr_plugin.baselines.tasks.seed_task import SeedTask
+from fbr_plugin.metrics.boxes import SIZE
+from fbr_plugin.postprocess.multi_scale import multi_scale_scores
+
+
+class LocalizationTask(SeedTask):
+    """A baseline that classifies by maps, so that batches with boxes can be scored as well.
+
+    A subclass defines `scored_maps` beside what `SeedTask` asks for.
+
+    Args:
+        num_classes: number of foreground classes C.
+        optimizer: name of a class in torch.optim.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the new layers.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        top_n: in batches with boxes, the average of the maps of the n classes that score highest localizes.
+            None takes the map of the true class, with which GT-known is independent of the classification.
+        box_threshold: share of a map's maximum above which its box is drawn.
+        kwargs: see `SeedTask`.
+    """
+
+    scores: LocalizationScores
+
+    def __init__(
+        self,
+        num_classes: int,
+        optimizer: str,
+        lr: float,
+        head_lr: float,
+        poly_power: float,
+        top_n: int | None = None,
+        box_threshold: float = 0.25,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        if top_n is not None and not 1 <= top_n <= self.num_classes:
+            raise ValueError(f"top_n must be 1 to num_classes={self.num_classes}, or None, got {top_n}")
+        self.scores = LocalizationScores(self.num_classes, box_threshold)
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map image: [B, 3, H, W] to class maps [B, C, h, w] at stride `stride` and class logits [B, C]."""
+        raise NotImplementedError
+
+    def class_scores(self, image: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] to class logits [B, C]."""
+        return self.scored_maps(image)[1]
+
+    def localization_maps(self, image: Tensor, top_n: int) -> Tensor:
+        """Map image: [B, 3, H, W] to the average [B, h, w] of the maps of the classes predicted first."""
+        maps, logits = self.scored_maps(image)
+        return averaged_maps(maps, first_classes(logits, top_n))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
+        """Count the seeds of a batch, or its boxes.
+
+        Returns:
+            With boxes, "maps": [B, H, W] what localizes the class, and "found": [B, 4] the boxes drawn from
+            it at `box_threshold`: x0, y0, x1, y1 in pixels of the image.
+        """
+        if "boxes" not in batch:
+            return super().test_step(batch, batch_idx)
+        maps = self._count_boxes(batch)
+        drawn = np.stack(
+            [self.scores.boxes_at_threshold.find(score) for score in maps.double().cpu().numpy()]
+        )
+        height, width = maps.shape[-2:]
+        return {"maps": maps, "found": torch.from_numpy(drawn * [width, height, width, height] / SIZE)}
+
+    def _count(self, batch: Batch, scales: Any) -> None:
+        if "boxes" not in batch:
+            return super()._count(batch, scales)
+        self._count_boxes(batch)
+        return None
+
+    def _count_boxes(self, batch: Batch) -> Tensor:
+        """Count the boxes of a batch; returns what localizes the class: [B, H, W]."""
+        image, label, top_n = batch["image"], batch["label"], self.hparams["top_n"]
+        maps, logits = self.scored_maps(image)
+        chosen = averaged_maps(maps, label if top_n is None else first_classes(logits, top_n))[:, None]
+        full = multi_scale_scores(lambda *_: chosen, image, label, self.stride, flip=False)[:, 0]
+        self.scores.update_boxes(batch, full, logits)
+        return full
+
+
+def first_classes(logits: Tensor, number: int) -> Tensor:
+    """The classes that score highest among logits: [B, C], as [B, C] of 0 and 1."""
+    return torch.zeros_like(logits).scatter(1, logits.topk(number).indices, 1.0)
+
+
+def averaged_maps(maps: Tensor, classes: Tensor) -> Tensor:
+    """Average maps: [B, C, h, w] over the classes [B, C] that are 1: [B, h, w]."""
+    weights = classes / classes.sum(1, keepdim=True)
+    return torch.einsum("bchw,bc->bhw", maps.float(), weights.float())

@@ -1,0 +1,115 @@
+"""What the baselines share beside an encoder: inference and score of seeds, and the class-aware gate."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fbr_plugin import gate_scores
+from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
+from fbr_plugin.baselines.tasks.seed_scores import SeedScores
+from fbr_plugin.postprocess.multi_scale import multi_scale_scores
+
+LOCAL_STRIDE = 8  # of the last level that sees little more of an image than a pixel's surroundings
+
+
+class SeedTask(EncoderTask):
+    """A baseline: an encoder, and new layers that a subclass sets as `self.head`.
+
+    A subclass defines `training_step`, which returns ``{"loss": ...}`` and, where `wants_views` is true,
+    ``"views"`` beside it; `seed_scores`; and `finish`.
+
+    Args:
+        num_classes: number of foreground classes C.
+        optimizer: name of a class in torch.optim.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the new layers.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        scales: image scales averaged, each with its mirror image, in test and predict.
+        val_scales: the same in validation.
+        kwargs: see `EncoderTask`.
+    """
+
+    wants_views = False
+
+    def __init__(
+        self,
+        num_classes: int,
+        optimizer: str,
+        lr: float,
+        head_lr: float,
+        poly_power: float,
+        scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0),
+        val_scales: tuple[float, ...] = (1.0,),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        finer = sum(stride < LOCAL_STRIDE for stride in self.encoder.strides)
+        self.num_local = min(finer + 1, len(self.encoder.strides))
+        self.level_channels = sum(self.encoder.channels[: self.num_local])
+        self.scores = SeedScores(num_classes)
+
+    def setup(self, stage: str) -> None:
+        """Check that the images have labels, which all of these baselines need."""
+        super().setup(stage)
+        if getattr(getattr(self.trainer, "datamodule", None), "label_source", None) == "none":
+            raise ValueError(
+                f"{type(self).__name__} needs image labels, but the data module's label_source is none: set "
+                "it to where they are"
+            )
+
+    def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] and label: [B, C] to raw scores [B, C or 1+C, h, w] at stride `stride`."""
+        raise NotImplementedError
+
+    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Turn scores: [B, C or 1+C, H, W] at the image's size into a seed of the same shape in [0, 1]."""
+        raise NotImplementedError
+
+    def local(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The levels that a plug-in may describe a pixel by: those up to the first of stride 8 or more.
+
+        Deeper ones see so much of the image that they say what the classifier believes of all of it.
+        """
+        return tuple(levels[: self.num_local])
+
+    def gated(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
+        """Gate scores: maps [B, n*C, h, w] or logits [B, 1+C, h, w] of an image with these feature levels."""
+        return gate_scores(self, scores, self.local(levels), logits)
+
+    def view_scores(self, batch: Batch, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Scores [B, C or 1+C, H, W] of the images and of their mirror images, each averaged over scales."""
+        plain, mirrored = (
+            multi_scale_scores(self.seed_scores, view, batch["label"], self.stride, tuple(scales), flip=False)
+            for view in (batch["image"], batch["image"].flip(-1))
+        )
+        return plain, mirrored.flip(-1)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The seeds of a batch, at the sizes that the images had before the data module shrank them.
+
+        Returns:
+            "id": B names, "seed": B score maps [C or 1+C, H, W], "label": [B, C].
+        """
+        plain, mirrored = self.view_scores(batch, self.hparams["scales"])
+        maps = self.finish((plain + mirrored) / 2, batch)
+        return {"id": batch["id"], "seed": original_sizes(maps, batch), "label": batch["label"]}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count the seeds of a batch, at the validation scales."""
+        self._count(batch, self.hparams["val_scales"])
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
+        """Count the seeds of a batch, at all scales."""
+        self._count(batch, self.hparams["scales"])
+        return None
+
+    def figures(self) -> dict[str, float]:
+        """The figures of the seeds of a set by name."""
+        return self.scores.compute()
+
+    def _count(self, batch: Batch, scales: Sequence[float]) -> None:
+        check_masks(batch)
+        plain, mirrored = self.view_scores(batch, scales)
+        seeds = (self.finish(scores, batch) for scores in ((plain + mirrored) / 2, plain, mirrored))
+        self.scores.update(batch, *(seed[:, -self.num_classes :] for seed in seeds))

@@ -1,0 +1,1 @@
+"""Lightning callbacks: figures, files of seeds and masks, whole checkpoints, exact resume."""

@@ -1,0 +1,114 @@
+"""Figures of what FBR does, drawn at an interval during training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+from fbr_plugin import figures
+from fbr_plugin.contract import FBRTerms
+from fbr_plugin.data.transforms import denormalise
+
+
+class FBRFigures(Callback):
+    """Draws pseudo labels and background clusters over a batch's images, and the semantic graph.
+
+    The figures become PNGs in the folder `figures` of the run, and go to TensorBoard and Weights & Biases
+    where these are loggers; in the latter the pseudo labels are mask overlays with class names. A figure or a
+    logger that fails is warned about once and does not stop training. A module without FBR draws nothing.
+
+    Args:
+        every_n_steps: optimizer steps between two drawings; 0 draws nothing.
+        num_images: images of the batch that are drawn, from its first.
+    """
+
+    def __init__(self, every_n_steps: int = 500, num_images: int = 4) -> None:
+        for name, value, least in (("every_n_steps", every_n_steps, 0), ("num_images", num_images, 1)):
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
+        self.every_n_steps = every_n_steps
+        self.num_images = num_images
+        self._folder = Path()
+        self._last_step = 0
+        self._warned = False
+
+    def images(self, batch: Any) -> Tensor:
+        """The normalised images [B, 3, H, W] of a batch; override where a batch is not our dictionary."""
+        return batch["image"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Learn the run's folder, which every process must ask for."""
+        super().on_train_start(trainer, pl_module)
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "figures"
+        self._last_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw on the first process when a step has ended that the interval names."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        terms: FBRTerms | None = getattr(pl_module, "fbr_terms", None)
+        step, before = trainer.global_step, self._last_step
+        self._last_step = step  # batches whose gradients accumulate end in one step
+        if terms is None or step == before or not self.every_n_steps or step % self.every_n_steps:
+            return
+        if trainer.is_global_zero:
+            try:
+                self._draw(trainer, terms, batch, step)
+            except Exception as error:
+                self._warn("drawing", error)
+
+    def _draw(self, trainer: Trainer, terms: FBRTerms, batch: Any, step: int) -> None:
+        """Draw the figures of a step, save them, and hand them to the loggers."""
+        class_names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        names = class_names or [f"class {number}" for number in range(1, len(terms.graph) + 1)]
+        photos = denormalise(self.images(batch)[: self.num_images])  # [N, H, W, 3]
+        images = torch.from_numpy(photos).movedim(-1, 1) / 255
+        labels = terms.pseudo_labels[: self.num_images]
+        drawn = {
+            "pseudo_labels": figures.seeds_over_images(images, labels, names),
+            "nroi": figures.nroi_clusters(images, terms.assignments[: self.num_images]),
+        }
+        if terms.graph.any():  # with the gate alone no negatives are drawn
+            drawn["semantic_graph"] = figures.semantic_graph(terms.graph, names)
+        for name, figure in drawn.items():
+            figures.save(figure, self._folder / f"step_{step:06d}_{name}.png")
+        overlays = _overlays(labels, photos.shape[1:3], names)
+        for logger in trainer.loggers:
+            self._log(logger, drawn, photos, overlays, step)
+
+    def _log(
+        self, logger: Logger, drawn: dict[str, Figure], photos: NDArray, overlays: list[dict], step: int
+    ) -> None:
+        """Hand the figures to a logger, whatever becomes of them there."""
+        try:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("fbr/pseudo_labels", list(photos), step, masks=overlays)
+                for name in drawn.keys() - {"pseudo_labels"}:
+                    logger.log_image(f"fbr/{name}", [figures.to_array(drawn[name])], step)
+            elif isinstance(logger, TensorBoardLogger):
+                for name, figure in drawn.items():
+                    pixels = figures.to_array(figure)
+                    logger.experiment.add_image(f"fbr/{name}", pixels, step, dataformats="HWC")
+        except Exception as error:
+            self._warn("logging", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        if not self._warned:
+            rank_zero_warn(f"{what} figures failed, training goes on: {error!r}")
+        self._warned = True
+
+
+def _overlays(labels: Tensor, size: tuple[int, ...], class_names: Sequence[str]) -> list[dict]:
+    """Label maps [N, h, w] at the images' size, in the form of W&B's masks with class names."""
+    named = dict(enumerate(["background", *class_names]))
+    grown = F.interpolate(labels[:, None].double(), size, mode="nearest-exact")[:, 0].byte().cpu().numpy()
+    return [{"pseudo_labels": {"mask_data": mask, "class_labels": named}} for mask in grown]

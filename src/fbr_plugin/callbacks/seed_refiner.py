@@ -1,0 +1,108 @@
+"""Masks of predicted seeds, written as they come."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import BasePredictionWriter
+from torch import nn
+
+from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.postprocess.pseudo_masks import Finish, write_masks
+from fbr_plugin.postprocess.seed_files import check_names
+from fbr_plugin.postprocess.seeds import Seed
+from fbr_plugin.postprocess.workers import start_workers
+
+
+class SeedRefiner(BasePredictionWriter):
+    """Turns each predicted seed into one or more masks, so that no seed has to be kept.
+
+    Args:
+        output_dir: parent of the folders of masks.
+        finish: for each folder, what turns an image [H, W, 3] and its seed into a mask [H, W]; the last one's
+            file says that an image is done.
+        walk: a network such as IRN, whose `propagate(image [1, 3, h, w], scores [M, H, W])` spreads scores
+            over their image; None leaves them as they are.
+        workers: processes that run `finish`; 0 runs it in this one.
+    """
+
+    def __init__(
+        self,
+        output_dir: Path,
+        finish: Mapping[str, Finish],
+        walk: nn.Module | None = None,
+        workers: int = 0,
+    ) -> None:
+        super().__init__("batch")
+        self.output_dir = output_dir
+        self.finish = finish
+        self.walk = walk
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._jobs: deque[Future[None]] = deque()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start the processes."""
+        super().setup(trainer, pl_module, stage)
+        if self.workers:
+            self._pool = start_workers(self.workers)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the network that spreads scores beside the one that predicts them."""
+        super().on_predict_start(trainer, pl_module)
+        if self.walk is not None:
+            self.walk.to(pl_module.device).eval()
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write the masks of each image of the batch."""
+        check_names(prediction["id"])
+        items = zip(prediction["id"], batch["image"], prediction["seed"], prediction["label"], strict=True)
+        for name, image, scores, label in items:
+            seed = Seed.from_dense(scores, label)
+            if self.walk is not None and len(seed.keys):
+                scores = torch.from_numpy(seed.scores).to(image.device)
+                walked = self.walk.propagate(image[None], scores)  # type: ignore[operator]
+                seed = seed._replace(scores=walked.cpu().numpy())
+            height, width = seed.scores.shape[1:]
+            photo: NDArray[Any] = denormalise(image)
+            if photo.shape[:2] != (height, width):  # the data module has shrunk it
+                photo = cv2.resize(photo, (width, height), interpolation=cv2.INTER_LINEAR)
+            self._submit(name, photo, seed, pl_module.device)
+
+    def _submit(self, name: str, photo: NDArray[np.uint8], seed: Seed, device: torch.device) -> None:
+        """Write one image's masks, here or in a process; few wait, so that memory stays bounded."""
+        job = self.output_dir, self.finish, name, photo, seed
+        if self._pool is None:
+            write_masks(*job, device)
+            return
+        self._jobs.append(self._pool.submit(write_masks, *job, torch.device("cpu")))
+        while len(self._jobs) > 4 * self.workers:
+            self._jobs.popleft().result()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wait for the last masks."""
+        super().on_predict_end(trainer, pl_module)
+        while self._jobs:
+            self._jobs.popleft().result()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the processes."""
+        super().teardown(trainer, pl_module, stage)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,1 @@
+"""The console script `fbr-plugin`: the parser, and a file a command."""

@@ -1,0 +1,173 @@
+"""Lightning's subcommands: fit, validate, test and predict."""
+
+import re
+import sys
+import warnings
+from contextlib import suppress
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
+from fbr_plugin.callbacks.fbr_figures import FBRFigures
+from fbr_plugin.callbacks.localization_figure import LocalizationFigure
+from fbr_plugin.callbacks.random_state import RandomState
+from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.training.mixin import FBRMixin
+
+CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
+DESCRIPTION = (
+    "Train weakly supervised baselines with or without FBR, write their seeds and score them. Beside the "
+    "subcommands below, `fbr-plugin pipeline` goes the whole way from image labels to scored masks, "
+    "`fbr-plugin evaluate` scores masks or seeds of any tool, `fbr-plugin export` gives them other forms, "
+    "and `fbr-plugin demo` shows in minutes what FBR does. Each has its own --help."
+)
+
+
+class CommandLine(LightningCLI):
+    """Lightning's command line, with a folder for each run, FBR's figures, exact resume and seed files."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the settings of the figures, and to `predict` those of its files."""
+        parser.add_lightning_class_args(FBRFigures, "figures")
+        if parser.prog == "predict":
+            parser.add_class_arguments(SeedWriter, skip={"thresholds"}, instantiate=False)
+            parser.add_argument(
+                "--thresholds",
+                nargs=2,
+                type=float,
+                metavar=("FG", "BG"),
+                help="write label PNGs instead of seeds: the class above FG, 0 below BG, 255 in between",
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and note which settings of the model stand on the command line itself."""
+        super().parse_arguments(parser, args)
+        words = args if isinstance(args, list) else sys.argv[1:]
+        named = (re.match(r"--model\.(?:init_args\.)?([\w.]+)", word) for word in words)
+        self.typed = {match[1] for match in named if match}
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the model's settings from its checkpoint, but for those on the command line itself.
+
+        In Lightning's version the checkpoint overrules the command line, and one saved in Python fails.
+        """
+        subcommand = self.config.subcommand
+        model, path = self.config[subcommand].model, self.config[subcommand].ckpt_path
+        ours = isinstance(found := locate(model.class_path), type) and issubclass(found, EncoderTask)
+        if path is None and subcommand != "fit" and ours:
+            raise ValueError(
+                f"{subcommand} needs a trained network: give its checkpoint, --ckpt_path runs/.../FILE.ckpt"
+            )
+        if not path or not Path(path).is_file():
+            return
+        known = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get("hyper_parameters", {})
+        saved = known.get("_class_path", model.class_path)
+        if locate(saved) is not locate(model.class_path):
+            raise ValueError(
+                f"{path} was saved by {saved}, but the model is {model.class_path}: name that class as "
+                "--model; to begin another model with its encoder's weights, give --model.weights instead"
+            )
+        names = [name for name in known if name in model.init_args and name not in self.typed]
+        settings = {name: self._merged(name, known[name], model.init_args[name]) for name in names}
+        # The checkpoint holds all weights: neither their file nor the network is asked for.
+        unneeded = {"pretrained": False, "weights": None}
+        settings |= {name: unneeded[name] for name in unneeded.keys() & {*vars(model.init_args)} - self.typed}
+        update = {"model": {"class_path": model.class_path, "init_args": settings}}
+        self.config = self.parser.parse_object({subcommand: update}, self.config)
+
+    def _merged(self, name: str, saved: Any, parsed: Any) -> Any:
+        """A setting as it was saved, but for those of its fields that stand on the command line."""
+        if not isinstance(saved, dict):
+            return saved
+        return {**saved, **{field: parsed[field] for field in saved if f"{name}.{field}" in self.typed}}
+
+    def before_instantiate_classes(self) -> None:
+        """Give the run a folder of its own, and its loggers a place there."""
+        config = self.config[self.subcommand]
+        folder = _run_folder(config.trainer.default_root_dir, config.model.class_path)
+        config.trainer.default_root_dir = folder
+        if config.trainer.logger in (None, True):
+            plain = Namespace(save_dir=folder, name="", version="")
+            config.trainer.logger = Namespace(class_path=CSV_LOGGER, init_args=plain)
+        loggers = config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            if logger and logger.init_args.get("save_dir") in (None, "."):
+                logger.init_args.save_dir = folder
+
+    def after_instantiate_classes(self) -> None:
+        """Leave out a logger that cannot start, and carry the random state of any model."""
+        self.trainer.loggers = [logger for logger in self.trainer.loggers if _starts(logger)]
+        if not isinstance(self.model, FBRMixin):  # which brings its own
+            self.trainer.callbacks.append(RandomState())  # type: ignore[attr-defined]
+
+    def before_test(self) -> None:
+        """Draw the boxes of a set that has some."""
+        self.trainer.callbacks.append(LocalizationFigure())  # type: ignore[attr-defined]
+
+    def before_predict(self) -> None:
+        """Write what is predicted."""
+        config = self.config_init.predict
+        config.return_predictions = False  # they are written as they come; a whole set would fill the memory
+        thresholds = tuple(config.thresholds) if config.thresholds else None
+        writer = SeedWriter(config.output_dir, config.format, thresholds)
+        self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+
+
+def _starts(logger: Logger) -> bool:
+    """Whether a logger starts; warns where it does not."""
+    try:
+        getattr(logger, "experiment", None)
+    except Exception as error:
+        warnings.warn(f"{type(logger).__name__} could not start and is left out: {error}", stacklevel=2)
+        return False
+    return True
+
+
+def _run_folder(given: str | None, class_path: str) -> str:
+    """A folder for a run, by default `runs/<model>/<time>`, with a number where it holds a run already.
+
+    The first process makes it; Lightning tells the others of it.
+    """
+    default = Path("runs", class_path.rpartition(".")[-1], datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    base = folder = Path(given or default)
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        for number in count(2):
+            with suppress(FileExistsError):
+                folder.mkdir(parents=True)  # at once: another run may start in the same second
+                break
+            if given and not (folder / "config.yaml").exists():
+                break
+            folder = base.with_name(f"{base.name}_{number}")
+        if given and folder != base:
+            print(f"{base} holds a run already: this one is in {folder}")
+    return str(folder)
+
+
+def run(words: list[str]) -> None:
+    """Run one of Lightning's subcommands.
+
+    Args:
+        words: the subcommand and its options.
+    """
+    usage = "fbr-plugin {} [--config FILE] [--model CLASS] [--data CLASS] [--NAME VALUE ...]"
+    subcommands = {name: {"prog": name, "usage": usage.format(name)} for name in CommandLine.subcommands()}
+    CommandLine(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": "fbr-plugin", "description": DESCRIPTION, **subcommands},
+        args=words,
+    )

@@ -1,0 +1,59 @@
+"""`fbr-plugin pipeline`: from image labels to scored masks by one command, kept stage by stage."""
+
+import json
+import logging
+import warnings
+
+from jsonargparse import Namespace
+
+from fbr_plugin.distributed import is_first_process
+from fbr_plugin.experiments.report import write_whole
+from fbr_plugin.pipeline import cache
+from fbr_plugin.pipeline.build import build_stages
+from fbr_plugin.pipeline.report import build_report, stage_table
+from fbr_plugin.pipeline.settings import parser
+
+
+def run(words: list[str]) -> None:
+    """Make, or plan, the stages.
+
+    Args:
+        words: the command's name and its options.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it tells of every Trainer
+    for known in (
+        "but have no `validation_step`",
+        "in eval mode at the start of training",  # IRN's encoder is frozen
+        "smaller than the logging interval",
+        "Using `DistributedSampler`",
+    ):
+        warnings.filterwarnings("ignore", f".*{known}")
+    config = parser().parse_args(words[1:])
+    stages = _chosen(build_stages(config), config)
+    if config.dry_run:
+        for stage, found in cache.plan(stages, config.output, config["from"]):
+            print(f"{stage.name:14}{found.reason}")
+        return
+    say = print if is_first_process() else _nothing
+    records = {}
+    for stage, record in cache.run(stages, config.output, config["from"], say):
+        records[stage.name] = record
+        if is_first_process():
+            write_whole(config.output / "report.json", json.dumps(build_report(config, records), indent=2))
+    say(f"\n{stage_table(records)}\n\nmasks, curves and report.json: {config.output}")
+
+
+def _chosen(stages: list[cache.Stage], config: Namespace) -> list[cache.Stage]:
+    """The stages up to the last that is asked for."""
+    names = [stage.name for stage in stages]
+    for option in ("from", "until"):
+        if config[option] not in (None, *names):
+            raise ValueError(f"--{option} {config[option]}: this pipeline has the stages {', '.join(names)}")
+    until = config.until or names[-1]
+    if config["from"] and names.index(config["from"]) > names.index(until):
+        raise ValueError(f"--from {config['from']} comes after --until {until}: swap them")
+    return stages[: names.index(until) + 1]
+
+
+def _nothing(_: str) -> None:
+    """Say nothing: the first process does."""

@@ -1,0 +1,1 @@
+"""Lightning data modules, a file a data set."""

@@ -1,0 +1,140 @@
+"""COCO 2014 with the 80 classes of its instances."""
+
+from collections import ChainMap
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from fbr_plugin.data.datamodules.layout import LayoutDataModule
+from fbr_plugin.data.dataset import Stage
+from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
+from fbr_plugin.data.readers.files import coco_number, find_file
+from fbr_plugin.data.readers.instances import labels_from_instances, rasterise_instances
+from fbr_plugin.data.readers.labels import Labels, labels_from_pickle, read_ids
+from fbr_plugin.data.sources import LayoutSource
+
+FOLDERS = ("train2014", "val2014")
+
+
+class COCOSource(LayoutSource):
+    """Images `train2014/COCO_train2014_000000000009.jpg`."""
+
+    def image_path(self, name: str) -> Path:
+        """The file of an image."""
+        return self.image_dir / _folder(name) / f"{name}.jpg"
+
+
+class COCODataModule(LayoutDataModule):
+    """COCO 2014.
+
+    Images are known by their full names `COCO_train2014_000000000009`, whether a list holds these or numbers
+    such as `9` or `000000000009`; labels and masks are found under any of these names. Masks that validation
+    and test need and that are missing are made of the instances, once, by `prepare_data`: crowds are left
+    out, and of objects that overlap the later one in the file is on top.
+
+    An image without objects has labels of all zeros. The shorter of the pairs of lists that circulate
+    (82 081 and 40 137 ids in place of 82 783 and 40 504) leaves these out.
+
+    Args:
+        root: folder that holds `train2014`, `val2014` and `annotations/instances_{train,val}2014.json`.
+        train_list: list of training ids, a file relative to `root` or absolute; `train2014` and `val2014`
+            are all images of those folders.
+        val_list: list of the ids of validation and test.
+        predict_list: list of the ids of prediction; None takes the training list.
+        mask_dir: folder of masks, relative to `root` or absolute.
+        label_source: `json` for the instances, `npy` for the file known as `cls_labels_coco.npy`, `masks`,
+            or `none` for images without labels.
+        label_file: the file of `npy`, relative to `root` or absolute.
+        kwargs: pseudo labels, saliency maps, augmentation and loading.
+    """
+
+    source_class = COCOSource
+
+    def __init__(
+        self,
+        root: str | Path,
+        train_list: str = "train2014",
+        val_list: str = "val2014",
+        predict_list: str | None = None,
+        mask_dir: str = "SegmentationClass",
+        label_source: Literal["json", "npy", "masks", "none"] = "json",
+        label_file: str | Path = "cls_labels_coco.npy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            root,
+            tuple(COCO_CATEGORIES.values()),
+            train_list,
+            val_list,
+            predict_list,
+            mask_dir,
+            label_source,
+            **kwargs,
+        )
+        self.image_dir = self.root
+        self.label_file = self.root / label_file
+        self._labels: dict[str, Labels] = {}  # by folder: the annotation files are of hundreds of MB
+
+    def prepare_data(self) -> None:
+        """Make the masks that are missing and wanted."""
+        super().prepare_data()
+        predicting = self.trainer is not None and self.trainer.state.fn == "predict"
+        stages: tuple[Stage, ...] = () if predicting else ("validate",)
+        if self.label_source == "masks":
+            stages = ("fit", "validate", "predict")
+        names: set[str] = set()
+        for stage in stages:
+            with suppress(FileNotFoundError):  # the loader complains, where the stage is run
+                names.update(self.ids(stage))
+        missing = [name for name in sorted(names) if not find_file(self.mask_dir, name).is_file()]
+        for folder in FOLDERS:
+            there = [name for name in missing if _folder(name) == folder]
+            instances = self._instances(folder)
+            if there and (instances.is_file() or self.label_source == "masks"):
+                rasterise_instances(instances, self.mask_dir, there)
+
+    def ids(self, stage: Stage) -> list[str]:
+        chosen = self.lists[stage]
+        if chosen in FOLDERS:
+            found = sorted(name for name in self._names.values() if _folder(name) == chosen)
+            if not found:
+                raise FileNotFoundError(f"{self.image_dir / chosen} holds no image COCO_{chosen}_*.jpg")
+            return found
+        path = self.root / f"{chosen.removesuffix('.txt')}.txt"
+        listed = read_ids(path)
+        if wrong := [name for name in listed if coco_number(name) is None]:
+            raise ValueError(
+                f"{path} holds {wrong[0]!r}: images of COCO 2014 are named by their number, or "
+                "COCO_train2014_000000000009"
+            )
+        names = [self._names.get(int(name), "") if name.isdigit() else name for name in listed]
+        if missing := [number for number, name in zip(listed, names, strict=True) if not name]:
+            raise FileNotFoundError(
+                f"{len(missing)} of the {len(listed)} numbers in {path} are of no image in "
+                f"{' or '.join(FOLDERS)} of {self.image_dir}, the first is {missing[0]}"
+            )
+        return names
+
+    def image_labels(self, ids: list[str]) -> Labels:
+        if self.label_source == "npy":
+            found = labels_from_pickle(self.label_file, self.num_classes)
+            by_number = {coco_number(name.removesuffix(".jpg")): label for name, label in found.items()}
+            return {name: by_number[number] for name in ids if (number := coco_number(name)) in by_number}
+        for folder in {_folder(name) for name in ids} - {*self._labels}:
+            self._labels[folder] = labels_from_instances(self._instances(folder))
+        return ChainMap(*self._labels.values())  # type: ignore[arg-type]
+
+    def _instances(self, folder: str) -> Path:
+        return self.root / "annotations" / f"instances_{folder}.json"
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """The full name of each image by its number."""
+        paths = (path for folder in FOLDERS for path in (self.image_dir / folder).glob("COCO_*.jpg"))
+        return {number: path.stem for path in paths if (number := coco_number(path.stem)) is not None}
+
+
+def _folder(name: str) -> str:
+    """train2014 of COCO_train2014_000000000009."""
+    return name.split("_")[1]

@@ -1,0 +1,46 @@
+"""One's own data."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from fbr_plugin.data.datamodules.layout import LayoutDataModule
+from fbr_plugin.data.readers.labels import Labels, labels_from_csv, read_lines
+
+
+class FolderDataModule(LayoutDataModule):
+    """One's own images, laid out like PASCAL VOC.
+
+    `classes.txt` names the foreground classes, one a line in the order of their numbers 1..C. Image labels
+    come from `labels.csv` (header `id,<class>,...`, cells 0 or 1) or from the masks in `SegmentationClass`.
+
+    Args:
+        root: folder that holds `classes.txt`, `JPEGImages`, `ImageSets/Segmentation` and what else there is.
+        train_list: list of training ids, a file name in `ImageSets/Segmentation`.
+        val_list: list of the ids of validation and test.
+        predict_list: list of the ids of prediction; None takes the training list.
+        mask_dir: folder of masks in `root`, 0 = background, 1..C, 255 = ignore.
+        label_source: `csv` or `masks`, or `none` for images without labels; None takes `csv` where
+            `labels.csv` exists, else `masks`.
+        kwargs: pseudo labels, saliency maps, augmentation and loading.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        train_list: str = "train",
+        val_list: str = "val",
+        predict_list: str | None = None,
+        mask_dir: str = "SegmentationClass",
+        label_source: Literal["csv", "masks", "none"] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        root = Path(root)
+        class_names = read_lines(root / "classes.txt", "class name")
+        self.label_file = root / "labels.csv"
+        found = "csv" if self.label_file.exists() else "masks"
+        super().__init__(
+            root, class_names, train_list, val_list, predict_list, mask_dir, label_source or found, **kwargs
+        )
+
+    def image_labels(self, ids: list[str]) -> Labels:
+        return labels_from_csv(self.label_file, self.class_names)

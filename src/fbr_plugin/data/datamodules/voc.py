@@ -1,0 +1,67 @@
+"""PASCAL VOC 2012."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from fbr_plugin.data.datamodules.layout import LayoutDataModule
+from fbr_plugin.data.readers.labels import Labels, labels_from_pickle, labels_from_xml
+
+VOC_CLASS_NAMES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+
+class VOCDataModule(LayoutDataModule):
+    """PASCAL VOC 2012 with its augmented annotations.
+
+    Args:
+        root: folder `VOC2012`, which holds `JPEGImages`, `ImageSets/Segmentation` and the masks.
+        train_list: list of training ids, a file name in `ImageSets/Segmentation`.
+        val_list: list of the ids of validation and test.
+        predict_list: list of the ids of prediction; None takes the training list.
+        mask_dir: folder of masks in `root`: `SegmentationClassAug` or `SegmentationClass`.
+        label_source: `npy` for the file known as `cls_labels.npy`, `xml` for `Annotations`, `masks`,
+            or `none` for images without labels, as those of the test list.
+        label_file: the file of `npy`, relative to `root` or absolute.
+        kwargs: pseudo labels, saliency maps, augmentation and loading.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        train_list: str = "train_aug",
+        val_list: str = "val",
+        predict_list: str | None = None,
+        mask_dir: str = "SegmentationClassAug",
+        label_source: Literal["npy", "xml", "masks", "none"] = "npy",
+        label_file: str | Path = "cls_labels.npy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            root, VOC_CLASS_NAMES, train_list, val_list, predict_list, mask_dir, label_source, **kwargs
+        )
+        self.label_file = self.root / label_file
+
+    def image_labels(self, ids: list[str]) -> Labels:
+        if self.label_source == "xml":
+            return labels_from_xml(self.root / "Annotations", ids, self.class_names)
+        return labels_from_pickle(self.label_file, self.num_classes)

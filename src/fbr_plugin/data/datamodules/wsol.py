@@ -1,0 +1,80 @@
+"""Weakly supervised object localization: one class an image, and boxes to evaluate with."""
+
+from pathlib import Path
+from typing import Literal
+
+from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.data.dataset import SegmentationDataset, Stage
+from fbr_plugin.data.readers.saliency import find_saliency
+from fbr_plugin.data.readers.wsol_layouts import CUBLayout, FolderLayout, ILSVRCLayout, Layout, OneClass
+from fbr_plugin.data.sources import LayoutSource
+from fbr_plugin.data.transforms import eval_transform, train_transform
+
+
+class WSOLDataModule(WSSSDataModule):
+    """Images of one class each, with boxes in validation and test alone.
+
+    `folder` is one's own data: `classes.txt` names the classes, `JPEGImages` holds the images,
+    `ImageSets/Main` the lists, `Annotations/ID.xml` the boxes in VOC's format and the classes too, unless
+    `labels.csv` (header `id,<class>,...`, cells 0 or 1) names these, so that training needs no XML. `cub` is
+    CUB-200-2011, `ilsvrc` the 1000 classes of ILSVRC 2012, as both are distributed.
+
+    A batch holds `boxes`, a list of one tensor [n, 4] of int64 an image: x0, y0, x1, y1 in pixels of the
+    resized image, counted from 0, both corners inside the box.
+
+    Args:
+        root: folder of the data: one's own, `CUB_200_2011`, or `ILSVRC`.
+        layout: `folder`, `cub` or `ilsvrc`.
+        train_list: list of training ids of `folder`, a file name in `ImageSets/Main`.
+        test_list: list of the ids of validation, test and prediction of `folder`.
+        box_origin: number of an image's first pixel in the XML of `folder`: 1 as in VOC, or 0.
+        saliency_dir: folder of grey saliency maps `ID.png` or `ID.jpg`, for a baseline that trains on them.
+        resize: side of the square to which training images are resized.
+        crop_size: side of the random crop of it.
+        colour_jitter: largest relative change of brightness, contrast and saturation in training.
+        eval_size: side of the square to which images are resized outside training; None keeps their size.
+        batch_size: images a training batch, on each process.
+        eval_batch_size: images a batch elsewhere.
+        num_workers: processes that load data; 0 loads in the main one.
+        seed: decides the order and the augmentation of training.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        layout: Literal["folder", "cub", "ilsvrc"] = "folder",
+        train_list: str = "train",
+        test_list: str = "test",
+        box_origin: Literal[0, 1] = 1,
+        saliency_dir: str | Path | None = None,
+        resize: int = 256,
+        crop_size: int = 224,
+        colour_jitter: float = 0.0,
+        eval_size: int | None = 224,
+        batch_size: int = 16,
+        eval_batch_size: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, num_workers, seed)
+        if layout not in ("folder", "cub", "ilsvrc"):
+            raise ValueError(f"layout={layout!r} is unknown: choose folder, cub or ilsvrc")
+        self.root = Path(root)
+        self.layout: Layout
+        if layout == "folder":
+            self.layout = FolderLayout(self.root, train_list, test_list, box_origin)
+        else:
+            self.layout = CUBLayout(self.root) if layout == "cub" else ILSVRCLayout(self.root)
+        self.class_names = self.layout.class_names
+        self.saliency_dir = saliency_dir
+        self.train_transform = train_transform(crop_size, colour_jitter=colour_jitter, square=resize)
+        self.eval_transform = eval_transform(square=eval_size)
+
+    def dataset(self, stage: Stage) -> SegmentationDataset:
+        training = stage == "fit"
+        images, classes, boxes = self.layout.split(training, stage in ("validate", "test"))
+        labels = OneClass(classes, self.num_classes)
+        source = LayoutSource(list(classes), images, None, self.num_classes, labels, boxes)
+        maps = find_saliency(self.saliency_dir, source.ids) if training and self.saliency_dir else None
+        transform = self.train_transform if training else self.eval_transform
+        return SegmentationDataset(source, transform, saliency=maps)

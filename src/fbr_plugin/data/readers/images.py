@@ -1,0 +1,92 @@
+"""Reading and writing images and masks; every complaint names the file."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fbr_plugin.files import replacing
+
+IGNORE = 255
+HIGH_DEPTH = ("I", "I;16", "I;16B")
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """A photo as RGB [H, W, 3], upright; grey, palette, transparent and 16-bit images are converted."""
+    image = ImageOps.exif_transpose(open_image(path))
+    if image.mode in HIGH_DEPTH:
+        image = Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8))
+    return np.array(image.convert("RGB"))
+
+
+def read_mask(path: str | Path, num_classes: int) -> NDArray[np.uint8]:
+    """A mask [H, W] of 0 = background, 1..C and 255 = ignore, from a palette or grey PNG.
+
+    Args:
+        path: file to read.
+        num_classes: C; a value in between C and 255 is an error.
+    """
+    image = open_image(path)
+    if image.mode not in ("P", "L", "1"):
+        raise ValueError(
+            f"{path} is a {image.mode} image, but a mask holds one class number a pixel: "
+            "save it as a palette or grey PNG"
+        )
+    mask = np.array(image, np.uint8)
+    check_values(path, mask, num_classes)
+    return mask
+
+
+def check_values(path: str | Path, mask: NDArray[np.uint8], num_classes: int) -> None:
+    """Raises for a class number out of range in a mask [H, W]."""
+    wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[num_classes + 1 : IGNORE])
+    if len(wrong):
+        raise ValueError(
+            f"{path} holds the value {wrong[0] + num_classes + 1}, but a mask of {num_classes} classes holds "
+            f"0 (background), 1..{num_classes} and {IGNORE} (ignore): correct the file or the class list"
+        )
+
+
+def check_same_size(path: str | Path, mask: NDArray, image: NDArray) -> None:
+    """Raises when a mask [H, W] read from `path` and its image [H, W, 3] differ in size."""
+    if mask.shape != image.shape[:2]:
+        raise ValueError(
+            f"{path} is {_size(mask)} pixels, but its image is {_size(image)}: resize the mask to its image"
+        )
+
+
+def write_mask(path: str | Path, mask: NDArray) -> None:
+    """Writes a mask [H, W] as a palette PNG in VOC's colours, whole or not at all."""
+    image = Image.fromarray(np.asarray(mask, np.uint8))
+    image.putpalette(voc_palette().ravel().tolist())
+    with replacing(path) as partial:
+        image.save(partial, format="PNG")
+
+
+def voc_palette() -> NDArray[np.uint8]:
+    """VOC's colours, made by spreading the bits of a class number over RGB: [256, 3]."""
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        colours |= ((np.arange(256)[:, None] >> (3 * bit + np.arange(3))) & 1).astype(np.uint8) << (7 - bit)
+    return colours
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """An image file, loaded."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: check the folder and the id in the list file")
+    try:
+        image = Image.open(path)
+        image.load()
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): the file is truncated or no image; "
+            "copy it again or take it off the list"
+        ) from error
+    return image
+
+
+def _size(array: NDArray) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"

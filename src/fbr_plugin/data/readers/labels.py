@@ -1,0 +1,119 @@
+"""Lists of ids and image labels, in the forms in which they circulate."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES
+from fbr_plugin.data.readers.images import IGNORE
+from fbr_plugin.data.readers.pickles import load_restricted
+
+Labels = Mapping[str, NDArray[np.float32]]
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file that hold something; `what` names them in complaints."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: {path.name} is looked for there")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: write one {what} a line into it")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ValueError(f"{path} is empty: write one {what} a line into it")
+    return lines
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids of a list file, of bare ids or of pairs `/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`."""
+    lines = read_lines(path, "image id")
+    names = [PurePosixPath(line.split()[0]) for line in lines]
+    first: dict[PurePosixPath, str] = {}
+    for name, line in zip(names, lines, strict=True):
+        if (other := first.setdefault(name, line)) != line:
+            raise ValueError(
+                f"{path}: {other!r} and {line!r} both begin with the id {name}: ids are without spaces"
+            )
+    return [name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name for name in names]
+
+
+def labels_of_mask(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.float32]:
+    """Image labels [C] in {0, 1} of a mask [H, W]."""
+    return (np.bincount(mask.ravel(), minlength=IGNORE + 1)[1 : num_classes + 1] > 0).astype(np.float32)
+
+
+def labels_from_csv(path: Path, class_names: Sequence[str]) -> Labels:
+    """Image labels from a table with the header `id,<class>,...`, columns in any order."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist: write a table with the header id,{','.join(class_names)}"
+        )
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
+    if header[:1] != ["id"] or sorted(header[1:]) != sorted(class_names):
+        raise ValueError(
+            f"{path} has the columns {header}, but the class list asks for id and {list(class_names)}: "
+            f"missing {sorted({*class_names} - {*header})}, "
+            f"unknown {sorted({*header} - {*class_names, 'id'})}; make them agree"
+        )
+    order = [header.index(name) for name in class_names]
+    labels: dict[str, NDArray[np.float32]] = {}
+    for row in rows:
+        if len(row) != len(header) or not {*row[1:]} <= {"0", "1"}:
+            raise ValueError(
+                f"{path}: the row {','.join(row)} needs 0 or 1 in each of {len(class_names)} columns"
+            )
+        label = np.array([row[column] for column in order], np.float32)
+        if not np.array_equal(labels.setdefault(row[0], label), label):
+            raise ValueError(f"{path} has two rows of {row[0]} that differ: leave one")
+    return labels
+
+
+def labels_from_pickle(path: Path, num_classes: int) -> Labels:
+    """Image labels from a pickled dict id -> [C], with keys like `2007_000032` or 2007000032."""
+    content = load_restricted(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}: it should be a dict id -> labels")
+    labels = {}
+    for key, value in content.items():
+        label = np.array(value, np.float32)
+        if label.shape != (num_classes,):
+            raise ValueError(
+                f"{path}: the labels of {key} have the shape {label.shape} instead of ({num_classes},)"
+            )
+        labels[_voc_id(key)] = label
+    return labels
+
+
+def _voc_id(key: object) -> str:
+    """2007000032 -> 2007_000032."""
+    text = str(key)
+    return f"{text[:4]}_{text[4:]}" if text.isdigit() and len(text) == 10 else text
+
+
+def read_objects(path: Path) -> list[ElementTree.Element]:
+    """The objects of an annotation in VOC's XML."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: image labels and boxes come from there")
+    try:
+        return ElementTree.parse(path).getroot().findall("object")
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is no XML ({error}): copy it again") from error
+
+
+def labels_from_xml(folder: Path, ids: Iterable[str], class_names: Sequence[str]) -> Labels:
+    """Image labels from the objects of VOC's `ID.xml`."""
+    index = {name: i for i, name in enumerate(class_names)}
+    labels = {}
+    for name in ids:
+        path = folder / f"{name}.xml"
+        found = [element.findtext("name", "") for element in read_objects(path)]
+        if unknown := {*found} - {*index}:
+            raise ValueError(f"{path} holds {sorted(unknown)}: the classes are {list(class_names)}")
+        labels[name] = np.zeros(len(index), np.float32)
+        labels[name][[index[name] for name in found]] = 1
+    return labels

@@ -1,0 +1,43 @@
+"""Saliency maps of any tool, kept beside the images."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
+from fbr_plugin.data.readers.images import HIGH_DEPTH, open_image
+
+_NAMED = 10  # ids that a complaint spells out
+
+
+def find_saliency(folder: str | Path, ids: Iterable[str]) -> dict[str, Path]:
+    """The map of each id, `ID.png`, `ID.jpg` or `ID.jpeg` in a folder."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"saliency_dir={folder} does not exist: write one grey image ID.png an id there"
+        )
+    found = {name: find_file(folder, name, IMAGE_SUFFIXES) for name in ids}
+    if missing := [name for name, path in found.items() if not path.is_file()]:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(found)} ids have no saliency map ID.png or ID.jpg in {folder}: "
+            f"{', '.join(missing[:_NAMED])}{more}; make them, or take these ids off the list"
+        )
+    return found
+
+
+def read_saliency(path: Path) -> NDArray[np.float32]:
+    """A map [H, W] in [0, 1] from a grey image of 8 bits."""
+    image = open_image(path)
+    if image.mode in (*HIGH_DEPTH, "F"):
+        raise ValueError(f"{path} is a {image.mode} image: save the saliency map as a grey image of 8 bits")
+    return np.asarray(image.convert("L"), np.float32) / np.float32(255)
+
+
+def resize_saliency(saliency: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """A map [h, w] resampled (bilinear) to [height, width]."""
+    return np.asarray(cv2.resize(saliency, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -1,0 +1,1 @@
+"""Synthetic scenes whose classes co-occur with a background texture."""

@@ -1,0 +1,54 @@
+"""The synthetic scenes as a source of items."""
+
+from typing import Any
+
+import numpy as np
+
+from fbr_plugin.data.scenes.scene import PRESETS, Scene, ScenePreset, draw_scene
+from fbr_plugin.data.scenes.shapes import CLASS_NAMES
+
+
+class SyntheticScenes:
+    """A run of scenes, drawn at once and kept in memory; each item is a dict of numpy arrays.
+
+    Args:
+        preset: name of a preset (`default`, `hard`, `control`), or probabilities of one's own.
+        num_images: number of scenes.
+        size: pixels of a side.
+        seed: names the stream of scenes.
+        first: index of the first scene, so that other runs of one stream do not overlap.
+        saliency: whether items hold the true foreground as a saliency map.
+    """
+
+    num_classes = len(CLASS_NAMES)
+
+    def __init__(
+        self,
+        preset: str | ScenePreset = "default",
+        num_images: int = 800,
+        size: int = 64,
+        seed: int = 0,
+        first: int = 0,
+        saliency: bool = False,
+    ) -> None:
+        if isinstance(preset, str):
+            if preset not in PRESETS:
+                raise ValueError(f"preset={preset!r} is unknown: choose one of {', '.join(PRESETS)}")
+            preset = PRESETS[preset]
+        self.first = first
+        self.saliency = saliency
+        self.scenes: list[Scene] = [draw_scene(preset, seed, first + i, size) for i in range(num_images)]
+
+    @property
+    def ids(self) -> list[str]:
+        """The scenes' names."""
+        return [f"scene_{self.first + index:06d}" for index in range(len(self.scenes))]
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = {"id": f"scene_{self.first + index:06d}", **self.scenes[index]._asdict()}
+        if self.saliency:
+            item["saliency"] = (item["mask"] > 0).astype(np.float32)
+        return item

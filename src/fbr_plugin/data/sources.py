@@ -1,0 +1,92 @@
+"""Where items come from: the protocol of a source, and the images of a list on disk."""
+
+import warnings
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fbr_plugin.data.readers.boxes import Boxes, clip_boxes
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
+from fbr_plugin.data.readers.images import check_same_size, read_image, read_mask
+from fbr_plugin.data.readers.labels import Labels, labels_of_mask
+
+
+class LayoutSource:
+    """Images of a list, read and checked one at a time.
+
+    Args:
+        ids: the images' names without suffix.
+        image_dir: folder of `ID.jpg`, `ID.jpeg` or `ID.png`.
+        mask_dir: folder of `ID.png`; None goes without masks.
+        num_classes: C, the number of foreground classes.
+        labels: image labels by id; None takes them from the masks, or goes without.
+        boxes: boxes by id, which are cut off at their image's border with one warning; None goes without.
+    """
+
+    def __init__(
+        self,
+        ids: list[str],
+        image_dir: Path,
+        mask_dir: Path | None,
+        num_classes: int,
+        labels: Labels | None,
+        boxes: Boxes | None = None,
+    ) -> None:
+        self.ids = ids
+        self.image_dir = image_dir
+        self.mask_dir = mask_dir
+        self.num_classes = num_classes
+        self.labels = labels
+        self.boxes = boxes
+        self.warned = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name = self.ids[index]
+        item: dict[str, Any] = {"id": name, "image": read_image(self.image_path(name))}
+        if self.mask_dir is not None:
+            path = find_file(self.mask_dir, name)
+            item["mask"] = read_mask(path, self.num_classes)
+            check_same_size(path, item["mask"], item["image"])
+        if self.labels is not None:
+            item["label"] = self.labels[name]
+        elif self.mask_dir is not None:
+            item["label"] = labels_of_mask(item["mask"], self.num_classes)
+        if self.boxes is not None:
+            item["boxes"] = self._inside(name, self.boxes[name], item["image"])
+        return item
+
+    def image_path(self, name: str) -> Path:
+        """The file of an image."""
+        return find_file(self.image_dir, name, IMAGE_SUFFIXES)
+
+    def _inside(self, name: str, boxes: NDArray[np.int64], image: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The boxes [n, 4] of an image, cut off at its border."""
+        clipped = clip_boxes(name, boxes, image)
+        if not self.warned and (clipped != boxes).any():
+            self.warned = True
+            warnings.warn(
+                f"{name}: of its boxes {boxes.tolist()} some reach beyond the image of {image.shape[1]}x"
+                f"{image.shape[0]} pixels: they, and any more of this kind, are cut off at the border",
+                stacklevel=2,
+            )
+        return clipped
+
+
+class Source(Protocol):
+    """Raw items: `id` str, `image` uint8 [H, W, 3], maybe `label` float32 [C], maps uint8 [H, W],
+    `saliency` float32 [H, W], `boxes` int64 [n, 4].
+    """
+
+    num_classes: int
+
+    @property
+    def ids(self) -> list[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...

@@ -1,0 +1,141 @@
+"""A pair of trainings: a baseline, and the same with FBR, from one classifier and initialisation."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import TQDMProgressBar
+
+from fbr_plugin import FBRConfig
+from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, PPC, PPCFBR
+from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.data import FolderDataModule, SyntheticDataModule
+from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.experiments.pictures import draw_pair
+from fbr_plugin.experiments.recorder import Recorder
+from fbr_plugin.experiments.report import write_whole
+
+# The baseline bare and with FBR, and settings for small images and an encoder that the CAM has trained.
+BASELINES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "amn": (AMN, AMNFBR, {"rates": (1, 2, 4), "lr": 5e-4, "head_lr": 1e-3}),
+    "ppc": (PPC, PPCFBR, {"lr": 5e-4, "head_lr": 1e-3, "dropout": 0.0}),
+    "bas": (BAS, BASFBR, {"lr": 5e-4, "head_lr": 1e-3}),
+}
+
+
+LABEL_THRESHOLDS = (0.35, 0.10)
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raise before any training if there is nothing to train or to score with."""
+    for name in ("cam_steps", "steps"):
+        if settings[name] < 1:
+            raise ValueError(f"--{name} must be at least 1, got {settings[name]}")
+    if "mask" not in data_module(0, settings).dataset("test")[0]:
+        raise ValueError(
+            f"the demo scores seeds, and {settings['data']} has no masks in SegmentationClass: add some, or "
+            "see `fbr-plugin pipeline`, which needs none"
+        )
+
+
+def cached_pair(seed: int, settings: dict[str, Any], output: Path, draw: bool) -> dict[str, Any]:
+    """The results of one seed, from its file where that has the same settings."""
+    folder = output / f"seed_{seed}"
+    path = folder / "metrics.json"
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["settings"] == settings:
+            print(f"seed {seed}: read from {path} (delete it to compute it again)")
+            return known
+    result = {
+        "seed": seed,
+        "settings": settings,
+        **run_pair(seed, settings, folder, output if draw else folder),
+    }
+    write_whole(path, json.dumps(result, indent=2))
+    return result
+
+
+def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path) -> dict[str, Any]:
+    """Train and score the CAM and both arms, and draw."""
+    common = {"encoder": settings["encoder"], "scales": (1.0,), "optimizer": "AdamW", "warmup_steps": 20}
+    module = data_module(seed, settings)
+    pl.seed_everything(seed, verbose=False)
+    cam = CAM(module.num_classes, lr=3e-3, head_lr=3e-3, weight_decay=1e-3, **common)
+    print(f"seed {seed}: CAM")
+    scores, recorders, seconds = {}, {}, {}
+    trainer, seconds["CAM"], recorders["CAM"] = fit(cam, module, settings["cam_steps"], folder)
+    checkpoint = folder / "cam.ckpt"
+    trainer.save_checkpoint(checkpoint)
+    scores["CAM"] = score(trainer, cam, module)
+    writer = SeedWriter(folder / "labels", thresholds=LABEL_THRESHOLDS)
+    trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+    trainer.predict(cam, module, return_predictions=False)
+
+    module = data_module(seed, settings, folder / "labels")
+    models: dict[str, Any] = {"CAM": cam}
+    bare, plugged, own = BASELINES[settings["baseline"]]
+    for arm, name, fbr in (
+        (bare, settings["baseline"].upper(), {}),
+        (plugged, f"{settings['baseline'].upper()} + FBR", {"fbr": getattr(FBRConfig, settings["fbr"])()}),
+    ):
+        pl.seed_everything(seed, verbose=False)
+        options = {"weights": str(checkpoint), "poly_power": 0.9, **common, **own, **fbr}
+        models[name] = arm(module.num_classes, **options)
+        print(f"seed {seed}: {name}")
+        trainer, seconds[name], recorders[name] = fit(models[name], module, settings["steps"], folder)
+        scores[name] = score(trainer, models[name], module)
+    # The fastest tenth of the steps: what else runs on the machine slows the others.
+    step = {name: sorted(recorder.times)[len(recorder.times) // 10] for name, recorder in recorders.items()}
+    for name, own_scores in scores.items():
+        own_scores |= {"seconds": seconds[name], "seconds_per_step": step[name], "fbr_share": None}
+    _, without, with_fbr = step.values()
+    scores[name]["fbr_share"] = 100 * (1 - without / with_fbr)
+    draw_pair(models, recorders, scores, module, figure_folder)
+    return {"class_names": module.class_names, "scores": scores}
+
+
+def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None) -> WSSSDataModule:
+    """The scenes, or one's own photos, whose seeds are scored on the training set itself."""
+    size, folder = settings["size"], settings["data"]
+    if folder is None:
+        return SyntheticDataModule(settings["preset"], size=size, pseudo_label_dir=labels, seed=seed)
+    module = FolderDataModule(
+        folder,
+        val_list="train",
+        crop_size=size,
+        long_side=(size, size * 5 // 4),
+        max_size=size,
+        pseudo_label_dir=labels,
+        seed=seed,
+    )
+    module.batch_size = min(module.batch_size, len(module.ids("fit")))
+    return module
+
+
+def fit(model: Any, module: WSSSDataModule, steps: int, folder: Path) -> tuple[pl.Trainer, float, Recorder]:
+    """Train a model; the trainer, the seconds that it took and what was recorded."""
+    recorder = Recorder()
+    trainer = pl.Trainer(
+        max_steps=steps,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[recorder, TQDMProgressBar(refresh_rate=10)],
+        default_root_dir=folder,
+        devices=1,
+    )
+    start = time.perf_counter()
+    trainer.fit(model, module)
+    return trainer, time.perf_counter() - start, recorder
+
+
+def score(trainer: pl.Trainer, model: Any, module: WSSSDataModule) -> dict[str, Any]:
+    """The figures of the training images' seeds, with the whole threshold sweep."""
+    (logged,) = trainer.test(model, module, verbose=False)
+    sweep = model.scores.sweep.compute()
+    figures_of_arm = {name.removeprefix("test/"): value for name, value in logged.items()}
+    return {**figures_of_arm, "thresholds": sweep.thresholds, "miou_sweep": sweep.miou}

@@ -1,0 +1,75 @@
+"""Figures of a pair of trainings."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fbr_plugin import figures
+from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.experiments.recorder import EXAMPLES, Recorder
+
+
+def draw_pair(
+    models: dict[str, Any],
+    recorders: dict[str, Recorder],
+    scores: dict[str, dict[str, Any]],
+    module: WSSSDataModule,
+    folder: Path,
+) -> None:
+    """Write the figures of one seed."""
+    dataset, names = module.dataset("test"), module.class_names
+    items = [dataset[index] for index in range(min(EXAMPLES, len(dataset)))]
+    maps = {
+        name: [label_map(model.eval(), item, scores[name]["threshold_oracle"]) for item in items]
+        for name, model in models.items()
+    }
+    photos = [photo(item["image"]) for item in items]
+    examples = figures.examples(photos, [item["mask"] for item in items], maps, names)
+    figures.save(examples, folder / "examples.png")
+    _, bare, plugged = models
+    terms, images = models[plugged].fbr_terms, [photo(image) for image in recorders[plugged].images]
+    figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
+    if terms.graph.any():  # with the gate alone no negatives are drawn
+        figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
+    if models[plugged].fbr.gate is not None:
+        classes = [int(item["label"].argmax()) for item in items]
+        with torch.no_grad():
+            levels = [models[plugged].encoder(item["image"][None]) for item in items]
+            gates = [models[plugged].class_gate(models[plugged].local(own))[0] for own in levels]
+        columns = {bare: [seed(models[bare], item) for item in items], "gate": gates}
+        columns[plugged] = [seed(models[plugged], item) for item in items]
+        own = {
+            title: [m[c] for m, c in zip(column, classes, strict=True)] for title, column in columns.items()
+        }
+        figures.save(figures.class_maps(photos, own), folder / "gate.png")
+    curves = {
+        name: {term: curve for term, curve in recorders[name].curves.items() if any(curve[1])}
+        for name in (bare, plugged)
+    }
+    figures.save(figures.loss_curves(curves), folder / "losses.png")
+    kinds = ("oracle", "honest")
+    marks = {name: {kind: score[f"threshold_{kind}"] for kind in kinds} for name, score in scores.items()}
+    sweeps = {name: score["miou_sweep"] for name, score in scores.items()}
+    thresholds = scores["CAM"]["thresholds"]
+    figures.save(figures.threshold_sweep(thresholds, sweeps, marks), folder / "threshold_sweep.png")
+
+
+def photo(image: Tensor) -> Tensor:
+    """A normalised image [3, H, W] as [3, H, W] in [0, 1]."""
+    return torch.from_numpy(denormalise(image)).permute(2, 0, 1) / 255
+
+
+@torch.no_grad()
+def seed(model: Any, item: dict[str, Any]) -> Tensor:
+    """The foreground of the seed of one item: [C, H, W]."""
+    batch = {key: value[None] for key, value in item.items() if isinstance(value, Tensor)}
+    return model.predict_step({**batch, "id": [item["id"]]}, 0)["seed"][0][-model.num_classes :]
+
+
+def label_map(model: Any, item: dict[str, Any], threshold: float) -> Tensor:
+    """The seed of one item, cut at a threshold: [H, W]."""
+    score, best = seed(model, item).max(0)
+    return torch.where(score > threshold, best + 1, 0)

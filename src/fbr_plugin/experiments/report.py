@@ -1,0 +1,87 @@
+"""Tables and files of paired runs: a baseline, and the same with FBR, over one or more random seeds.
+
+The result of a seed is {"seed": number, "scores": {method: {column: value}}}; the pair comes last.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+COLUMNS = {
+    "miou_oracle": "mIoU oracle",
+    "miou_honest": "mIoU honest",
+    "recall": "recall",
+    "precision": "precision",
+    "fp_cooccurring": "FP co-occ.",
+    "fp_other": "FP other",
+    "seconds": "seconds",
+    "fbr_share": "FBR's share",
+}
+NOTES = (
+    "percent, but for the seconds of training; seeds of the training images. oracle: the threshold is",
+    "chosen with the masks; honest: without. Recall, precision and false positives (FP: background taken",
+    "for a class of the image, on the texture that co-occurs with it and elsewhere) at the oracle's.",
+)
+
+Result = dict[str, Any]
+
+
+def write_results(results: Sequence[Result], settings: dict[str, Any], folder: Path) -> None:
+    """Write all figures as metrics.json, and those of the table as metrics.csv."""
+    write_whole(folder / "metrics.json", json.dumps({"settings": settings, "seeds": results}, indent=2))
+    rows = [
+        {"seed": result["seed"], "method": name, **{column: score.get(column) for column in COLUMNS}}
+        for result in results
+        for name, score in result["scores"].items()
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(folder / "metrics.csv", text.getvalue())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def paired_table(results: Sequence[Result]) -> str:
+    """Lay out means and deviations over the seeds, and with several seeds the paired difference."""
+    methods = list(results[0]["scores"])
+    values = {
+        name: {column: [result["scores"][name].get(column) for result in results] for column in COLUMNS}
+        for name in methods
+    }
+    if len(results) > 1:
+        bare, plugged = methods[-2:]
+        methods.append("difference")
+        values["difference"] = {
+            column: _differences(values[bare][column], values[plugged][column]) for column in COLUMNS
+        }
+    cells = [["", *COLUMNS.values()]]
+    cells += [[name, *(_cell(values[name][column]) for column in COLUMNS)] for name in methods]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{'<' if n == 0 else '>'}{widths[n]}}" for n, cell in enumerate(row))
+        for row in cells
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *NOTES])
+
+
+def _differences(bare: Sequence[float | None], plugged: Sequence[float | None]) -> list[float | None]:
+    return [None if None in (a, b) else b - a for a, b in zip(bare, plugged, strict=True)]  # type: ignore[operator]
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    return f"{mean(known):.2f}" + (f" ± {stdev(known):.2f}" if len(known) > 1 else "")

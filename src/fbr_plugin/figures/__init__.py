@@ -1,0 +1,24 @@
+"""Figures: tensors in, a matplotlib Figure out."""
+
+from fbr_plugin.figures.canvas import save, to_array
+from fbr_plugin.figures.charts import loss_curves, semantic_graph, threshold_sweep
+from fbr_plugin.figures.overlays import (
+    boxes_over_images,
+    class_maps,
+    examples,
+    nroi_clusters,
+    seeds_over_images,
+)
+
+__all__ = [
+    "boxes_over_images",
+    "class_maps",
+    "examples",
+    "loss_curves",
+    "nroi_clusters",
+    "save",
+    "seeds_over_images",
+    "semantic_graph",
+    "threshold_sweep",
+    "to_array",
+]

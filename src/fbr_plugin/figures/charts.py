@@ -1,0 +1,112 @@
+"""Charts: the semantic graph, loss curves and the threshold sweep."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fbr_plugin.figures.canvas import INK, style
+
+Curve = tuple[Sequence[float], Sequence[float]]
+"""Steps and values, of one length."""
+
+
+_MAX_NUMBERED = 25  # classes up to which a heat map has room for numbers
+
+
+_METHODS = ("#4c72b0", "#dd8452", "#55a868", "#8172b3", "#c44e52", "#937860")
+
+
+@style
+def semantic_graph(graph: Tensor, class_names: Sequence[str]) -> Figure:
+    """Draw the semantic graph as a heat map with numbers; the row of a class without negatives stays grey.
+
+    Args:
+        graph: [C, C], row c holds the probability with which each class is drawn as a negative of c.
+        class_names: names of the C foreground classes.
+    """
+    count = len(class_names)
+    if graph.shape != (count, count):
+        raise ValueError(f"the graph is {list(graph.shape)}, but {count} foreground classes are named")
+    values = graph.detach().float().cpu().numpy()
+    roomy = count <= _MAX_NUMBERED
+    side = 1.4 + 0.42 * min(count, _MAX_NUMBERED)
+    figure = Figure(figsize=(side + 1.2, side + 0.3))
+    axes = figure.subplots()
+    axes.set_facecolor("#e8e8e8")
+    empty = np.broadcast_to(values.sum(1, keepdims=True) == 0, values.shape)
+    heat = axes.imshow(np.ma.array(values, mask=empty), cmap="Blues", vmin=0, vmax=values.max() or 1)
+    for row, column in zip(*np.nonzero(values), strict=True) if roomy else ():
+        colour = "white" if values[row, column] > 0.6 * values.max() else INK
+        number = f"{values[row, column]:.2f}"
+        axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=7)
+    angle, anchor = (45, "top") if roomy else (90, "center")
+    axes.set_xticks(range(count), class_names, rotation=angle, va=anchor, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), class_names)
+    axes.tick_params(length=0, labelsize=9 if roomy else 6)
+    axes.spines[:].set_visible(False)
+    axes.set(title="Semantic graph", xlabel="class of the negative", ylabel="class of the query")
+    figure.colorbar(heat, ax=axes, shrink=0.8, label="probability")
+    return figure
+
+
+@style
+def loss_curves(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
+    """Draw a panel for each loss term and a line for each method: faint as logged, strong as smoothed.
+
+    Args:
+        curves: method -> term -> (steps, values).
+    """
+    terms = list(dict.fromkeys(term for series in curves.values() for term in series))
+    across = min(3, max(1, len(terms)))
+    down = max(1, math.ceil(len(terms) / across))
+    figure = Figure(figsize=(3.1 * across, 2.2 * down + 0.4))
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for panel, term in zip(panels, terms, strict=False):
+        panel.set(title=term, xlabel="step")
+        for colour, series in zip(cycle(_METHODS), curves.values(), strict=False):
+            if term in series:
+                steps, values = series[term]
+                panel.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+                panel.plot(steps, _smoothed(values), color=colour, linewidth=1.6)
+    for panel in panels[len(terms) :]:
+        panel.set_visible(False)
+    handles = [Patch(color=colour, label=name) for colour, name in zip(cycle(_METHODS), curves, strict=False)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=6)
+    return figure
+
+
+@style
+def threshold_sweep(
+    thresholds: Sequence[float], miou: Mapping[str, Sequence[float]], marks: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """Draw mIoU against the background threshold.
+
+    Args:
+        thresholds: T background thresholds, ascending.
+        miou: method -> T values in percent.
+        marks: method -> how a threshold was chosen ("oracle", "honest") -> that threshold.
+    """
+    figure = Figure(figsize=(7.2, 3.2))
+    axes = figure.subplots()
+    for colour, (name, values) in zip(cycle(_METHODS), miou.items(), strict=False):
+        axes.plot(thresholds, values, color=colour, linewidth=1.8, label=name)
+        for marker, (choice, chosen) in zip("*osD^", marks.get(name, {}).items(), strict=False):
+            value = float(np.interp(chosen, thresholds, values))
+            label, size = f"{choice}: {value:.1f} at {chosen:.2f}", 13 if marker == "*" else 8
+            axes.plot(chosen, value, marker, c=colour, ms=size, mec="white", ls="", zorder=3, label=label)
+    axes.set(title="Seed quality", xlabel="background threshold", ylabel="mIoU (%)")
+    axes.grid(axis="y", color="#e8e8e8")
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def _smoothed(values: Sequence[float]) -> NDArray[np.float64]:
+    """Running mean of a window around each value, a twentieth of the curve wide."""
+    window = np.ones(max(1, len(values) // 20))
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")

@@ -1,0 +1,167 @@
+"""Figures of label maps, background clusters, the semantic graph and curves: tensors in, a Figure out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch.nn.functional as F
+from matplotlib import colormaps
+from matplotlib.colors import to_rgba_array
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fbr_plugin.data.readers.images import IGNORE, voc_palette
+from fbr_plugin.figures.canvas import INK, style
+
+Maps = Tensor | Sequence[Tensor]
+"""One tensor [N, ...], or N tensors [...] where the images differ in size."""
+
+_OPACITY = 0.65  # of colours over an image
+_CELL = 1.9  # inches of an image's side
+_CLUSTERS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6")
+
+
+@style
+def seeds_over_images(images: Maps, labels: Maps, class_names: Sequence[str]) -> Figure:
+    """Draw images and, below them, their label maps laid over them.
+
+    Args:
+        images: N images [3, H, W] in [0, 1].
+        labels: N label maps [h, w], on a coarser grid if need be, 0 = background (left clear), 255 = ignored.
+        class_names: names of the foreground classes.
+    """
+    over = [_blend(photo, _colours(own, class_names), own != 0) for photo, own in _pairs(images, labels)]
+    return _class_legend(_grid({"image": _photos(images), "labels": over}), labels, class_names)
+
+
+@style
+def examples(images: Maps, truths: Maps, methods: Mapping[str, Maps], class_names: Sequence[str]) -> Figure:
+    """Draw a row an image: the image, the true labels and the label map of each method.
+
+    Args:
+        images: N images [3, H, W] in [0, 1].
+        truths: N label maps [h, w].
+        methods: method -> N label maps [h, w].
+        class_names: names of the foreground classes.
+    """
+    columns = {"image": _photos(images)}
+    for name, labels in {"truth": truths, **methods}.items():
+        columns[name] = [_colours(label, class_names) for _, label in _pairs(images, labels)]
+    shown = [label for labels in (truths, *methods.values()) for label in labels]
+    return _class_legend(_grid(columns, vertical=True), shown, class_names)
+
+
+@style
+def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: Maps) -> Figure:
+    """Draw images with their true boxes (white) and those found (red); below them the score maps.
+
+    Args:
+        images: N images [3, H, W] in [0, 1].
+        maps: N score maps [H, W] of any range.
+        boxes: for each image its true boxes [n, 4]: x0, y0, x1, y1 in pixels of the image.
+        found: N boxes [4].
+    """
+    over = _heat(images, [(score - score.min()) / (score.max() - score.min() or 1) for score in maps])
+    figure = _grid({"image": _photos(images), "score map": over})
+    for number, (true, drawn) in enumerate(zip(boxes, found, strict=True)):
+        for axes in (figure.axes[number], figure.axes[len(over) + number]):
+            for colour, own in (("white", true), ("#e6194b", drawn[None])):
+                for x0, y0, x1, y1 in own.tolist():
+                    corner, wide, high = (x0 - 0.5, y0 - 0.5), x1 - x0 + 1, y1 - y0 + 1
+                    axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=colour, linewidth=1.4))
+    names = {"true": "white", "found": "#e6194b"}
+    lines = [Patch(facecolor=colour, edgecolor=INK, label=name) for name, colour in names.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2)
+    return figure
+
+
+@style
+def class_maps(images: Maps, maps: Mapping[str, Maps]) -> Figure:
+    """Draw a row an image: the image, and maps of one class laid over it, such as a seed and its gate.
+
+    Args:
+        images: N images [3, H, W] in [0, 1].
+        maps: title -> N maps [h, w] in [0, 1].
+    """
+    columns = {"image": _photos(images), **{title: _heat(images, own) for title, own in maps.items()}}
+    return _grid(columns, vertical=True)
+
+
+@style
+def nroi_clusters(images: Maps, assignments: Maps) -> Figure:
+    """Draw images and, below them, the background clusters (negative regions of interest) laid over them.
+
+    Args:
+        images: N images [3, H, W] in [0, 1].
+        assignments: N maps [h, w] of cluster numbers, each image's own; -1 = not background (left clear).
+    """
+    palette = to_rgba_array(_CLUSTERS)[:, :3]
+    pairs = _pairs(images, assignments)
+    over = [_blend(photo, palette[own % len(palette)], own >= 0) for photo, own in pairs]
+    return _grid({"image": _photos(images), "NROIs": over})
+
+
+def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray, NDArray[np.int64]]]:
+    """Each image [H, W, 3] with its map of integers, brought to its [H, W]."""
+    if len(images) != len(maps):
+        raise ValueError(f"there are {len(images)} images but {len(maps)} maps; draw one map for each image")
+    for photo, integers in zip(_photos(images), maps, strict=True):
+        resized = F.interpolate(integers[None, None].double(), photo.shape[:2], mode="nearest-exact")
+        yield photo, resized[0, 0].long().cpu().numpy()
+
+
+def _photos(images: Maps) -> list[NDArray]:
+    """N images [3, H, W] in [0, 1] as the [H, W, 3] that matplotlib draws."""
+    return [image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy() for image in images]
+
+
+def _heat(images: Maps, maps: Maps) -> list[NDArray]:
+    """Each image [H, W, 3] under the colours of its map [h, w] in [0, 1]."""
+    photos = _photos(images)
+    grown = (
+        F.interpolate(own[None, None].double().cpu(), photo.shape[:2], mode="bilinear")[0, 0].numpy()
+        for photo, own in zip(photos, maps, strict=True)
+    )
+    return [
+        (1 - _OPACITY) * photo + _OPACITY * colormaps["inferno"](own)[..., :3]
+        for photo, own in zip(photos, grown, strict=True)
+    ]
+
+
+def _colours(label: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np.float64]:
+    """A label map [H, W] in colours [H, W, 3]."""
+    wrong = label[(label > len(class_names)) & (label != IGNORE) | (label < 0)]
+    if wrong.size:
+        raise ValueError(f"the label {wrong[0]} has no name: {len(class_names)} foreground classes are named")
+    return voc_palette()[label] / 255
+
+
+def _blend(photo: NDArray, colours: NDArray[np.float64], where: NDArray[np.bool_]) -> NDArray:
+    """Lay colours [H, W, 3] over an image [H, W, 3] turned grey, so that they stand out."""
+    grey = photo.mean(-1, keepdims=True)
+    return np.where(where[..., None], (1 - _OPACITY) * grey + _OPACITY * colours, photo)
+
+
+def _grid(strips: Mapping[str, Sequence[NDArray]], vertical: bool = False) -> Figure:
+    """Draw titled strips of pictures: one below the other, or as columns side by side."""
+    count = max(map(len, strips.values()))
+    down, across = (count, len(strips)) if vertical else (len(strips), count)
+    figure = Figure(figsize=(_CELL * across + 0.2, _CELL * down + 0.3), layout="compressed")
+    cells = figure.subplots(down, across, squeeze=False)
+    for strip, (title, pictures) in zip(cells.T if vertical else cells, strips.items(), strict=True):
+        (strip[0].set_title if vertical else strip[0].set_ylabel)(title, loc="center", fontweight="bold")
+        for axes, picture in zip(strip, pictures, strict=True):
+            axes.imshow(picture)
+            axes.set(xticks=(), yticks=())
+            axes.spines[:].set_visible(False)
+    return figure
+
+
+def _class_legend(figure: Figure, labels: Maps, class_names: Sequence[str]) -> Figure:
+    """Name the colours of the classes that occur in the label maps."""
+    present = sorted({int(value) for label in labels for value in label.unique()} - {0})
+    names, colours = {**dict(enumerate(class_names, start=1)), IGNORE: "ignored"}, voc_palette() / 255
+    patches = [Patch(facecolor=colours[value], edgecolor=INK, label=names[value]) for value in present]
+    figure.legend(handles=patches, loc="outside lower center", ncols=6)
+    return figure

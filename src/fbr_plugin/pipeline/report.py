@@ -1,0 +1,53 @@
+"""The scores of a pipeline's stages, as a table and as JSON."""
+
+import json
+import platform
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any
+
+from jsonargparse import Namespace
+
+from fbr_plugin.pipeline import cache
+from fbr_plugin.pipeline.settings import parser
+
+PACKAGES = ("fbr_plugin", "torch", "pytorch-lightning", "numpy")
+
+
+SCORES = {
+    "miou_oracle": "seeds, oracle: threshold chosen with the masks",
+    "miou_honest": "seeds, threshold chosen without masks",
+    "miou_unrefined": "masks before refinement",
+    "miou_masks": "masks{refined}",
+    "miou_predictions": "masks that the network predicts",
+}
+
+
+def stage_table(records: dict[str, cache.Record]) -> str:
+    """The mIoU of every stage, laid out for the terminal."""
+    lines = [f"{'stage':14}{'what is scored':50}{'mIoU':>7}{'seconds':>9}"]
+    lines.append("-" * len(lines[0]))
+    for name, record in records.items():
+        scores = {key: value for key, value in record["scores"].items() if key in SCORES}
+        refiner = record["made_of"]["settings"].get("masks", {}).get("refine")
+        refined = f" refined by {refiner}" if refiner else ""
+        rows = [(SCORES[key].format(refined=refined), f"{value:7.2f}") for key, value in scores.items()]
+        for index, (what, value) in enumerate(rows or [("", "")]):
+            first = index == 0
+            seconds = f"{record['seconds']:9.0f}" if first else ""
+            lines.append(f"{name if first else '':14}{what:50}{value:>7}{seconds}")
+    return "\n".join(lines)
+
+
+def build_report(config: Namespace, records: dict[str, cache.Record]) -> dict[str, Any]:
+    """What `report.json` holds."""
+    return {
+        "written": datetime.now().isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "settings": json.loads(parser().dump(config, format="json")),
+        "oracle": [name for name in SCORES if "oracle" in name],
+        "stages": {
+            name: {key: value for key, value in record.items() if key != "files"}
+            for name, record in records.items()
+        },
+    }

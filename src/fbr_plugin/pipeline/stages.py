@@ -1,0 +1,180 @@
+"""What the stages of the pipeline do: train, predict and score in a folder, and go on where they were cut."""
+
+import shutil
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import BasePredictionWriter, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from fbr_plugin import figures
+from fbr_plugin.callbacks.random_state import RandomState
+from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.data.dataset import Stage
+from fbr_plugin.data.readers.images import read_mask
+from fbr_plugin.data.sources import Source
+from fbr_plugin.distributed import exchange_device, is_first_process, share, wait_for_all
+from fbr_plugin.metrics import SegmentationScore
+from fbr_plugin.pipeline.cache import CURVES
+from fbr_plugin.training.mixin import FBRMixin
+
+CHECKPOINT = "model.ckpt"
+EXAMPLES = 8
+SAVE_EVERY = timedelta(minutes=2)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write beside the file, then take its place."""
+        partial = Path(path).with_name(f".{Path(path).name}")
+        super().save_checkpoint(checkpoint, partial, storage_options)
+        partial.replace(path)
+
+
+def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Mapping[str, Any]) -> None:
+    """Train a model; its weights are `model.ckpt` in the folder, its curves lie in `curves`.
+
+    Args:
+        folder: of the stage; a checkpoint that an interrupted call left there is resumed exactly.
+        model: to be trained.
+        data: its training images.
+        flags: arguments of `pytorch_lightning.Trainer`.
+    """
+    if (folder / CHECKPOINT).exists():
+        return
+    begun = folder / "begun" / "last.ckpt"
+    saver = ModelCheckpoint(
+        begun.parent, begun.stem, train_time_interval=SAVE_EVERY, enable_version_counter=False
+    )
+    state = [] if isinstance(model, FBRMixin) else [RandomState()]  # the mixin brings its own
+    trainer = _trainer(folder, flags, saver, *state, logger=CSVLogger(folder, name=CURVES))
+    trainer.fit(model, data, ckpt_path=str(begun) if begun.exists() else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.save_checkpoint(folder / CHECKPOINT, weights_only=True)
+    if is_first_process():
+        shutil.rmtree(begun.parent, ignore_errors=True)
+
+
+def test(
+    folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Mapping[str, Any]
+) -> dict[str, float]:
+    """The scores of a trained model on the images of `test`; none where these have no masks."""
+    if not has_masks(data):
+        return {}
+    trainer = _trainer(folder, flags)
+    (logged,) = trainer.test(model, data, ckpt_path=str(folder / CHECKPOINT), verbose=False)
+    return {name.removeprefix("test/"): value for name, value in logged.items()}
+
+
+def has_masks(data: WSSSDataModule) -> bool:
+    """Whether the images of `test` have masks to score with."""
+    return "mask" in data.dataset("test").source[0]
+
+
+def predict(
+    checkpoint: Path,
+    model: pl.LightningModule,
+    data: WSSSDataModule,
+    flags: Mapping[str, Any],
+    writer: BasePredictionWriter,
+    written: Path,
+    stage: Stage = "predict",
+) -> None:
+    """Have a callback write what a trained model predicts, but for images that it has written before.
+
+    Args:
+        checkpoint: weights of the model.
+        model: what predicts.
+        data: its images.
+        flags: arguments of `pytorch_lightning.Trainer`.
+        writer: writes one file for each image.
+        written: folder in which a file of an image's name says that the image is done.
+        stage: which images.
+    """
+    dataset = data.dataset(stage)
+    done = {path.stem for path in written.glob("[!.]*.[np]*")} if written.is_dir() else set()
+    pending = [index for index, name in enumerate(dataset.source.ids) if name not in done]
+    wait_for_all()  # before anyone writes
+    if pending:
+        loader = data.loader(Subset(dataset, pending), data.eval_batch_size)
+        trainer = _trainer(written.parent, flags, writer)
+        trainer.predict(model, loader, ckpt_path=str(checkpoint), return_predictions=False)
+    wait_for_all()
+
+
+def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, float]:
+    """The mIoU in percent of folders of masks `ID.png`, over the images of `test` that they hold.
+
+    Args:
+        folders: by the name of their score.
+        data: with true masks; where there are none, or none of these images, there is no score.
+    """
+    source = data.dataset("test").source
+    known = _known(folders, source)
+    scores = {name: SegmentationScore(data.num_classes) for name in folders}
+    for index in tqdm(share(known), "score masks", disable=None, leave=False):
+        item = source[index]
+        for score, mask in zip(scores.values(), _read(folders, item["id"], source.num_classes), strict=True):
+            score.update(torch.from_numpy(mask), torch.from_numpy(item["mask"]))
+    return {name: score.to(exchange_device()).compute().miou for name, score in scores.items() if known}
+
+
+def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) -> None:
+    """Draw the first images of `test` that folders of masks hold, with their true masks.
+
+    Args:
+        folders: by the title of their column.
+        data: with true masks; without, nothing is drawn.
+        path: file to write.
+    """
+    source = data.dataset("test").source
+    items = [source[index] for index in _known(folders, source)[:EXAMPLES]]
+    if items and is_first_process():
+        photos = [torch.from_numpy(item["image"]).permute(2, 0, 1) / 255 for item in items]
+        truths = [torch.from_numpy(item["mask"]) for item in items]
+        rows = [map(torch.from_numpy, _read(folders, item["id"], source.num_classes)) for item in items]
+        maps = dict(zip(folders, zip(*rows, strict=True), strict=True))
+        figures.save(figures.examples(photos, truths, maps, data.class_names), path)
+
+
+def _known(folders: Mapping[str, Path], source: Source) -> list[int]:
+    """The items of a source that the folders hold; none where it has no masks."""
+    first = next(iter(folders.values()))
+    known = [index for index, name in enumerate(source.ids) if (first / f"{name}.png").exists()]
+    return known if known and "mask" in source[known[0]] else []
+
+
+def _read(folders: Mapping[str, Path], name: str, num_classes: int) -> list[NDArray[np.uint8]]:
+    """An image's mask [H, W] in each of the folders."""
+    return [read_mask(folder / f"{name}.png", num_classes) for folder in folders.values()]
+
+
+def _trainer(
+    folder: Path, flags: Mapping[str, Any], *callbacks: pl.Callback, logger: Any = False
+) -> pl.Trainer:
+    own = flags.get("callbacks") or []
+    return pl.Trainer(
+        **{
+            "logger": logger,
+            "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+            "enable_model_summary": False,
+            "default_root_dir": folder,
+            **flags,
+            "callbacks": [*own, *callbacks],
+            "plugins": [*(flags.get("plugins") or []), WholeCheckpoints()],
+        }
+    )

@@ -1,0 +1,120 @@
+"""One network of the pipeline's settings, with its images and Trainer."""
+
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import pytorch_lightning as pl
+from jsonargparse import ArgumentParser, Namespace
+
+from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.data.datamodules.layout import LayoutDataModule
+from fbr_plugin.data.dataset import Stage
+from fbr_plugin.data.fingerprint import content_hash, fingerprint
+from fbr_plugin.data.readers.saliency import find_saliency
+from fbr_plugin.distributed import is_first_process
+from fbr_plugin.pipeline.settings import parser
+from fbr_plugin.pipeline.stages import CHECKPOINT
+
+# What no result depends on: where files lie (their content counts) and how they are loaded; what is shown.
+ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir"}
+
+
+SHOWN = {"enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler"}
+
+
+class Training:
+    """One network of the settings with its images and flags.
+
+    Args:
+        config: all settings.
+        name: one of `TRAININGS`.
+
+    Raises:
+        ValueError: arguments that model, data module or Trainer do not know.
+    """
+
+    def __init__(self, config: Namespace, name: str) -> None:
+        section = config[name].as_dict()
+        self.model: dict[str, Any] = section["model"]
+        data = config.data.as_dict()
+        self.data = {**data, "init_args": {**data["init_args"], **section["data"]}}
+        defaults = parser().get_defaults().trainer.as_dict()
+        common = {flag: value for flag, value in config.trainer.as_dict().items() if value != defaults[flag]}
+        self.flags = {**common, **section["trainer"]}
+        self.seed = config.seed_everything
+        own, classifier = self.model["init_args"], config.classifier.model.init_args
+        self.from_classifier = (
+            name != "classifier"
+            and "weights" in own
+            and not own["weights"]
+            and not own.get("pretrained")
+            and own.get("encoder") == classifier.get("encoder")
+        )
+        if is_first_process():
+            self.images().prepare_data()
+        self.num_classes = self.images().num_classes
+        self.trainer_flags()  # a mistake shows before anything is trained
+
+    def images(self, labels: Path | None = None) -> WSSSDataModule:
+        """The data module, with a folder of labels to train on."""
+        given = {"pseudo_label_dir": str(labels)} if labels else {}
+        return _instance(WSSSDataModule, self.data, given)
+
+    def network(self, classifier: Path | None = None) -> pl.LightningModule:
+        """The network, of the initialisation that its seed names.
+
+        Args:
+            classifier: folder of the classifier, with whose encoder the network starts if it has no weights
+                of its own and an encoder of the same name.
+        """
+        given: dict[str, Any] = {"num_classes": self.num_classes}
+        if classifier is not None and self.from_classifier:
+            given["weights"] = str(classifier / CHECKPOINT)
+        known = self.model["init_args"]
+        pl.seed_everything(self.seed, verbose=False)
+        return _instance(pl.LightningModule, self.model, {key: given[key] for key in given if key in known})
+
+    def trainer_flags(self) -> dict[str, Any]:
+        """The arguments of the Trainer that are given."""
+        flags = ArgumentParser(exit_on_error=False)
+        flags.add_class_arguments(pl.Trainer, "trainer", instantiate=False)
+        built = _instantiate(flags, {"trainer": self.flags})
+        return {flag: built.trainer[flag] for flag in self.flags}
+
+    def settings(self, *uses: Stage) -> dict[str, Any]:
+        """What a result depends on that reads the images of these stages of the data module.
+
+        A training alone ("fit") does not depend on what its model names as `prediction_only`.
+        """
+        kept = self.model["init_args"]
+        if uses == ("fit",):
+            ignored = getattr(resolve_name(self.model["class_path"]), "prediction_only", ())
+            kept = {key: value for key, value in kept.items() if key not in ignored}
+        own = {key: value for key, value in self.data["init_args"].items() if key not in ELSEWHERE}
+        module = self.images()
+        files: dict[str, dict[str, str]] = {}
+        if isinstance(module, LayoutDataModule):
+            files = {use: fingerprint(module.source(use)) for use in uses}
+            if module.saliency_dir and "fit" in uses:
+                maps = find_saliency(module.saliency_dir, module.ids("fit"))
+                files["fit"]["saliency"] = content_hash(maps.values())
+        if kept.get("weights") and Path(kept["weights"]).is_file():
+            kept = {**kept, "weights": content_hash([Path(kept["weights"])])}
+        data = {"class_path": self.data["class_path"], "init_args": own, "files": files}
+        flags = {flag: value for flag, value in self.flags.items() if flag not in SHOWN}
+        model = {**self.model, "init_args": kept}
+        return {"model": model, "data": data, "trainer": flags, "seed": self.seed}
+
+
+def _instance(base: type, spec: dict[str, Any], given: dict[str, Any]) -> Any:
+    """An instance of a class by its path."""
+    one = ArgumentParser(exit_on_error=False)
+    one.add_subclass_arguments(base, "value")
+    value = {"class_path": spec["class_path"], "init_args": {**spec["init_args"], **given}}
+    return _instantiate(one, {"value": value}).value
+
+
+def _instantiate(built_by: ArgumentParser, values: dict[str, Any]) -> Namespace:
+    parsed = built_by.parse_object(values)
+    return getattr(built_by, "instantiate", built_by.instantiate_classes)(parsed)

@@ -1,0 +1,1 @@
+"""From a network's scores to seeds, masks and their files."""

@@ -1,0 +1,56 @@
+"""Labels of the pixels a seed is sure of, refined along the edges of their image: what IRN is trained on."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fbr_plugin.data.readers.images import IGNORE
+from fbr_plugin.postprocess.refine import Method, refine
+from fbr_plugin.postprocess.seeds import Seed, threshold_labels
+
+
+def affinity_labels(
+    image: NDArray[np.uint8],
+    seed: Seed,
+    fg: float,
+    bg: float,
+    method: Method | None = None,
+    scale: float = 1.0,
+    device: str | torch.device = "cpu",
+) -> NDArray[np.uint8]:
+    """Labels of two thresholds, each refined for itself, as in IRN's `cam_to_ir_label.py` (commit a2ece00).
+
+    At each threshold, the best class of a pixel or, unless one exceeds it, the background is refined as if an
+    annotator had drawn it. What is foreground at the upper threshold keeps its class; of the rest, what is
+    background at the lower one is background.
+
+    Args:
+        image: [H, W, 3].
+        seed: scores [M, H, W] of the image's classes; its own background is left out.
+        fg: the upper threshold.
+        bg: the lower threshold.
+        method: refines the labels along the image's edges; None takes them as they are.
+        scale: divides the distances of the CRF.
+        device: where PAMR is computed.
+
+    Returns:
+        [H, W] 0 for background, 1..C, 255 where the thresholds disagree.
+
+    Raises:
+        ValueError: `fg` below `bg`; an image that `refine` refuses, such as one of another size.
+    """
+    unrefined = threshold_labels(seed, fg, bg)
+    if method is None or not len(seed.keys):
+        return unrefined
+    classes = np.concatenate([[0], seed.keys + 1])
+    upper, lower = (
+        classes[refine(image, _with_background(seed, cut), method, True, device, scale).argmax(0)]
+        for cut in (fg, bg)
+    )
+    return np.where((upper == 0) & (lower > 0), IGNORE, upper).astype(np.uint8)
+
+
+def _with_background(seed: Seed, score: float) -> NDArray[np.float32]:
+    """Scores [1+M, H, W] with a background whose score is the same everywhere."""
+    background = np.full((1, *seed.scores.shape[1:]), score, seed.scores.dtype)
+    return np.concatenate([background, seed.scores.clip(0)])

@@ -1,0 +1,182 @@
+"""Score masks or seeds of any tool against true masks."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from fbr_plugin.data.readers.images import IGNORE, read_mask
+from fbr_plugin.data.readers.labels import read_ids, read_lines
+from fbr_plugin.files import replacing
+from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
+from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
+from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, read_seed
+
+
+class Evaluation(NamedTuple):
+    """What was found, and on what.
+
+    Attributes:
+        class_names: background and the foreground classes.
+        classes_from: where the number of classes comes from.
+        num_images: length of the list.
+        list_sha256: hash of the list file.
+        masks_sha256: hash of ids and pixels of the true masks, whatever wrote the files.
+        result: quality of the masks, or of the seeds at the oracle threshold.
+        sweep: quality of seeds at every threshold; None for masks.
+    """
+
+    class_names: tuple[str, ...]
+    classes_from: str
+    num_images: int
+    list_sha256: str
+    masks_sha256: str
+    result: SegmentationResult
+    sweep: SweepResult | None
+
+
+def evaluate(
+    predictions: Path,
+    masks: Path,
+    list_file: Path,
+    num_classes: int | None = None,
+    class_names: list[str] | None = None,
+    thresholds: Sequence[float] = BACKGROUND_THRESHOLDS,
+    output: Path | None = None,
+) -> Evaluation:
+    """Score masks (ID.png) or seeds (ID.npy, ID.npz) of any tool against true masks.
+
+    Args:
+        predictions: folder of the masks or seeds.
+        masks: folder of the true masks ID.png: 0 = background, 1..C, 255 = ignore.
+        list_file: list of ids, bare or as pairs of image and mask.
+        num_classes: number of foreground classes C; None takes classes.txt beside the folder of masks, and
+            where there is none the largest class in the masks.
+        class_names: names of the foreground classes; None takes classes.txt as well.
+        thresholds: background thresholds at which seeds are scored.
+        output: JSON file to write the figures to; None writes none.
+    """
+    predictions, masks, list_file = Path(predictions), Path(masks), Path(list_file)
+    ids = read_ids(list_file)
+    truths = existing_files(masks, ids, ".png", "true masks")
+    suffix = common_suffix(predictions, ids)
+    paths = existing_files(predictions, ids, suffix, "predictions")
+    names, source = _classes(masks, truths, num_classes, class_names)
+    metric = SegmentationScore(len(names) - 1) if suffix == ".png" else SeedSweep(len(names) - 1, thresholds)
+    digest = hashlib.sha256()
+    for name, path, truth_path in zip(tqdm(ids, "evaluate", disable=None), paths, truths, strict=True):
+        truth = read_mask(truth_path, metric.num_classes)
+        digest.update(f"{name} {truth.shape}".encode() + truth.tobytes())
+        tensors = _tensors(path, metric, truth.shape)
+        try:
+            metric.update(tensors[0], torch.from_numpy(truth), *tensors[1:])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    figures = metric.compute()
+    evaluation = Evaluation(
+        class_names=names,
+        classes_from=source,
+        num_images=len(ids),
+        list_sha256=hashlib.sha256(list_file.read_bytes()).hexdigest(),
+        masks_sha256=digest.hexdigest(),
+        result=figures.oracle if isinstance(figures, SweepResult) else figures,
+        sweep=figures if isinstance(figures, SweepResult) else None,
+    )
+    if output is not None:
+        _write_json(Path(output), evaluation)
+    return evaluation
+
+
+def evaluation_table(evaluation: Evaluation) -> str:
+    """Lay out an evaluation for the terminal, in percent."""
+    result, sweep = evaluation.result, evaluation.sweep
+    width = max(map(len, (*evaluation.class_names, "mIoU")))
+    lines = [f"{evaluation.num_images} images, classes from {evaluation.classes_from}"]
+    if sweep:
+        cells = [f"{cut:5.2f} {miou:6.2f}" for cut, miou in zip(sweep.thresholds, sweep.miou, strict=True)]
+        lines += ["", "background threshold and mIoU"]
+        lines += ["   ".join(cells[start : start + 6]) for start in range(0, len(cells), 6)]
+        mark = "oracle: chosen with the masks" if len(cells) > 1 else "given"
+        lines += ["", f"at threshold {sweep.oracle_threshold:.2f} ({mark})"]
+    lines += ["", f"{'class':{width}}     IoU"]
+    lines += [
+        f"{name:{width}}  {'absent' if math.isnan(iou) else f'{iou:6.2f}'}"
+        for name, iou in zip(evaluation.class_names, result.iou, strict=True)
+    ]
+    lines += [f"{'mIoU':{width}}  {result.miou:6.2f}", ""]
+    if result.absent:
+        lines.append(
+            f"{len(result.absent)} classes occur in neither masks nor predictions: left out of the mean"
+        )
+    if result.unlabelled:
+        lines.append(
+            f"{result.unlabelled:.2f}% of the pixels have no prediction ({IGNORE}): counted as wrong"
+        )
+    shares = {"foreground recall": result.recall, "precision": result.precision, "accuracy": result.accuracy}
+    lines.append(", ".join(f"{name} {share:.2f}" for name, share in shares.items()))
+    lines += [f"list sha256  {evaluation.list_sha256}", f"masks sha256 {evaluation.masks_sha256}"]
+    return "\n".join(lines)
+
+
+def _tensors(path: Path, metric: SegmentationScore | SeedSweep, size: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """What a metric counts of a prediction: a mask [H, W], or scores [M, H, W] and keys [M] of a seed."""
+    if isinstance(metric, SegmentationScore):
+        return (torch.from_numpy(read_mask(path, metric.num_classes)),)
+    seed = read_seed(path, empty_size=(size[0], size[1]))
+    return torch.from_numpy(seed.scores), torch.from_numpy(seed.keys)
+
+
+def _classes(
+    masks: Path, truths: list[Path], num_classes: int | None, class_names: list[str] | None
+) -> tuple[tuple[str, ...], str]:
+    """Names of background and foreground classes, and where they come from."""
+    listed, source = masks.parent / "classes.txt", "class_names"
+    if class_names is None and listed.is_file():
+        class_names, source = read_lines(listed, "class name"), str(listed)
+    if class_names is None:
+        source = "num_classes"
+        if num_classes is None:
+            source = "the largest value in the masks (give num_classes if there are more)"
+            num_classes = max(1, max(int((mask % IGNORE).max()) for mask in map(_any_mask, truths)))
+        class_names = [f"class {index + 1}" for index in range(num_classes)]
+    elif num_classes not in (None, len(class_names)):
+        raise ValueError(f"num_classes is {num_classes}, but {source} names {len(class_names)} classes")
+    return ("background", *class_names), source
+
+
+def _any_mask(path: Path) -> NDArray[np.uint8]:
+    """A mask of any number of classes."""
+    return read_mask(path, IGNORE - 1)
+
+
+def _write_json(path: Path, evaluation: Evaluation) -> None:
+    """Write all figures; nan becomes null."""
+    sweep = evaluation.sweep
+    content = evaluation._asdict() | {
+        "result": evaluation.result._asdict(),
+        "sweep": sweep
+        and {
+            "thresholds": sweep.thresholds,
+            "miou": sweep.miou,
+            "oracle_threshold": sweep.oracle_threshold,
+        },
+    }
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(_without_nan(content), indent=2) + "\n")
+
+
+def _without_nan(value: object) -> object:
+    """Replace nan, which JSON lacks, by None in nested containers."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

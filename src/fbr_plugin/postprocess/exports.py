@@ -1,0 +1,168 @@
+"""Masks and seeds in the forms that servers and other tools read."""
+
+import gzip
+import json
+import re
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from fbr_plugin.data.datamodules.voc import VOC_CLASS_NAMES
+from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, coco_number, find_file
+from fbr_plugin.data.readers.images import (
+    IGNORE,
+    check_same_size,
+    check_values,
+    open_image,
+    read_image,
+    read_mask,
+)
+from fbr_plugin.data.readers.instances import mask_tools
+from fbr_plugin.data.readers.labels import read_ids
+from fbr_plugin.files import replacing
+from fbr_plugin.postprocess.seed_files import (
+    SeedStyle,
+    common_suffix,
+    existing_files,
+    read_seed,
+    seed_path,
+    write_seed,
+)
+
+_VOC_NAME = re.compile(r"\d{4}_\d{6}")
+SUBMISSION_FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
+
+
+def export(
+    predictions: Path,
+    list_file: Path,
+    what: Literal["voc", "coco", "irn", "amn", "seam", "compact"],
+    output: Path,
+    image_dir: Path | None = None,
+    coco_ids: bool = True,
+) -> Path:
+    """Write masks (ID.png) or seeds (ID.npy, ID.npz) of any tool in another form.
+
+    Args:
+        predictions: folder of the masks or seeds.
+        list_file: list of ids, bare or as pairs of image and mask.
+        what: `voc` makes the tar.gz that PASCAL VOC's server takes and `coco` a JSON of COCO's run-length
+            codes, both of masks; `irn`, `amn`, `seam` and `compact` make seeds of that layout of any seeds.
+        output: the archive, the JSON file, or the folder of seeds to write.
+        image_dir: folder of the images, whose sizes the masks of `voc` must have; None leaves that unchecked.
+        coco_ids: the JSON of `coco` numbers the classes 1 to 80 as COCO does, up to 90; False leaves the
+            numbers of the masks, of any classes.
+    """
+    predictions, output, ids = Path(predictions), Path(output), read_ids(Path(list_file))
+    if what == "voc":
+        submission(predictions, ids, output, image_dir)
+    elif what == "coco":
+        coco_rle(predictions, ids, output, coco_ids)
+    else:
+        convert_seeds(predictions, ids, output, what)
+    return output
+
+
+def submission(mask_dir: Path, ids: Sequence[str], path: Path, image_dir: Path | None = None) -> None:
+    """Pack masks for PASCAL VOC's evaluation server, whole or not at all.
+
+    The archive depends on ids and files alone: the same masks give the same bytes.
+
+    Args:
+        mask_dir: folder of palette PNGs `ID.png` with 0 to 20; the server knows no 255.
+        ids: images of the test list.
+        path: `.tar.gz` file to write.
+        image_dir: folder of the images, whose sizes the masks must have; None leaves that unchecked.
+    """
+    masks = existing_files(mask_dir, ids, ".png", "masks")
+    with (
+        replacing(path) as partial,
+        partial.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for name, mask in zip(tqdm(ids, "submission", disable=None), masks, strict=True):
+            _check_submitted(mask, image_dir and find_file(image_dir, name, IMAGE_SUFFIXES))
+            member = tarfile.TarInfo(f"{SUBMISSION_FOLDER}/{name}.png")
+            member.size = mask.stat().st_size
+            with mask.open("rb") as content:
+                archive.addfile(member, content)
+
+
+def coco_rle(mask_dir: Path, ids: Sequence[str], path: Path, coco_ids: bool = True) -> None:
+    """Write masks as a list of COCO's results, whole or not at all.
+
+    There is one record of each class of an image: `image_id`, `category_id`, `segmentation` (compressed
+    run-length code), `score` 1.0, `area` in pixels and `bbox` (x, y, width, height). Background and 255 have
+    none. `image_id` is COCO's number, 2007000032 of VOC's 2007_000032, and any other id as it is.
+
+    Args:
+        mask_dir: folder of masks `ID.png`.
+        ids: images to write.
+        path: JSON file to write.
+        coco_ids: number the classes 1 to 80 as COCO does, up to 90; False leaves the numbers of the masks.
+    """
+    tools = mask_tools()
+    numbers = [0, *COCO_CATEGORIES] if coco_ids else range(IGNORE)
+    records = []
+    masks = existing_files(mask_dir, ids, ".png", "masks")
+    for name, file in zip(tqdm(ids, "run-length codes", disable=None), masks, strict=True):
+        mask = np.asfortranarray(read_mask(file, len(numbers) - 1))
+        for value in sorted({*np.unique(mask).tolist()} - {0, IGNORE}):
+            code = tools.encode((mask == value).view(np.uint8))
+            record = {
+                "image_id": _image_id(name),
+                "category_id": numbers[value],
+                "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
+                "score": 1.0,
+                "area": int(tools.area(code)),
+                "bbox": tools.toBbox(code).tolist(),
+            }
+            records.append(record)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(records))
+
+
+def convert_seeds(seed_dir: Path, ids: Sequence[str], output_dir: Path, style: SeedStyle) -> None:
+    """Write seeds of any layout in another one.
+
+    Args:
+        seed_dir: folder of the seeds.
+        ids: images to convert.
+        output_dir: another folder, made if missing.
+        style: layout to write; `amn` needs seeds with a background.
+    """
+    suffix = common_suffix(seed_dir, ids)
+    if suffix == ".png":
+        raise ValueError(f"{seed_dir} holds masks, of which no seeds can be made: name a folder of seeds")
+    if Path(seed_dir).resolve() == Path(output_dir).resolve():
+        raise ValueError(f"{output_dir} holds the seeds that are read: write the new ones to another folder")
+    seeds = existing_files(seed_dir, ids, suffix, "seeds")
+    for name, path in zip(tqdm(ids, f"{style} seeds", disable=None), seeds, strict=True):
+        write_seed(seed_path(output_dir, name, style), read_seed(path), style)
+
+
+def _check_submitted(path: Path, image: Path | None) -> None:
+    """Raises for a mask that the server would refuse or misread."""
+    opened = open_image(path)
+    if opened.mode != "P":
+        raise ValueError(
+            f"{path} is a {opened.mode} image: the server takes palette PNGs, as `predict` writes"
+        )
+    mask = np.asarray(opened)
+    check_values(path, mask, len(VOC_CLASS_NAMES))
+    if (mask == IGNORE).any():
+        raise ValueError(f"{path} holds {IGNORE}: the server wants a class, 0 to 20, at every pixel")
+    if image is not None:
+        check_same_size(path, mask, read_image(image))
+
+
+def _image_id(name: str) -> int | str:
+    """A name as the number that COCO's tools know it by, where it is one."""
+    number = coco_number(name)
+    return number if number is not None else int(name.replace("_", "")) if _VOC_NAME.fullmatch(name) else name

@@ -1,0 +1,70 @@
+"""Seeds from a network's scores: several scales and both reflections averaged, then normalised."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def multi_scale_scores(
+    score_fn: Callable[[Tensor, Any], Tensor],
+    image: Tensor,
+    label: Tensor | None,
+    stride: int,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = True,
+) -> Tensor:
+    """Average the scores of several views of an image at its own resolution.
+
+    Args:
+        score_fn: image [B, 3, h, w] and label [B, C] to scores [B, K, ceil(h / stride), ceil(w / stride)].
+        image: [B, 3, H, W] images of one size.
+        label: [B, C] image labels; None for a `score_fn` that takes no notice of them.
+        stride: pixels from one score to the next.
+        scales: factors of the image's size.
+        flip: whether the mirrored image is scored as well.
+
+    Returns:
+        [B, K, H, W] mean of whatever `score_fn` returns, such as CAMs after ReLU or logits.
+    """
+    if not scales or min(scales) <= 0:
+        raise ValueError(f"scales must be one or more positive factors, got {tuple(scales)}")
+    height, width = image.shape[-2:]
+    views = []
+    for scale in scales:
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        scaled = image if size == (height, width) else _resize(image, size)
+        views.append(upsample_scores(score_fn(scaled, label), size, stride))
+        if flip:
+            # Mirrored back at full resolution: the grid reaches past the right edge, and only there.
+            views.append(upsample_scores(score_fn(scaled.flip(-1), label), size, stride).flip(-1))
+    return torch.stack([_resize(view, (height, width)) for view in views]).mean(0)
+
+
+def upsample_scores(scores: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """Bring scores to the size of the image that they were computed from, whose edge their grid may pass.
+
+    Args:
+        scores: [B, K, ceil(H / stride), ceil(W / stride)].
+        size: H and W.
+        stride: pixels from one score to the next.
+
+    Returns:
+        [B, K, H, W].
+    """
+    grid = tuple(scores.shape[-2:])
+    expected = tuple(-(-side // stride) for side in size)
+    if grid != expected:
+        raise ValueError(
+            f"scores of a {size[0]}x{size[1]} image have the grid {grid}, expected {expected} at stride "
+            f"{stride}: is the stride right?"
+        )
+    full = _resize(scores, (grid[0] * stride, grid[1] * stride))
+    return full[..., : size[0], : size[1]]
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring maps [B, K, h, w] to a size, bilinearly."""
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)

@@ -1,0 +1,77 @@
+"""From a seed to a mask of every pixel."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fbr_plugin.data.readers.images import write_mask
+from fbr_plugin.postprocess.refine import Method, refine
+from fbr_plugin.postprocess.seeds import Seed
+
+
+class Finish(Protocol):
+    """Turns an image [H, W, 3] and its seed into a mask [H, W]."""
+
+    def __call__(
+        self, image: NDArray[np.uint8], seed: Seed, *, device: torch.device
+    ) -> NDArray[np.uint8]: ...
+
+
+def pseudo_mask(
+    image: NDArray[np.uint8],
+    seed: Seed,
+    background: float,
+    power: float = 1.0,
+    method: Method | None = None,
+    scale: float = 1.0,
+    device: str | torch.device = "cpu",
+) -> NDArray[np.uint8]:
+    """The best class of each pixel, the background having a constant score.
+
+    Args:
+        image: [H, W, 3].
+        seed: scores [M, H, W] in [0, 1] of the image's classes; its own background is left out.
+        background: score of the background.
+        power: to which the scores are raised first (AMN 1.3, BAS 1.5).
+        method: refines the scores along the image's edges; None takes them as they are.
+        scale: divides the distances of the CRF.
+        device: where PAMR is computed.
+
+    Returns:
+        [H, W] 0 for background, 1..C.
+    """
+    scores: NDArray[Any] = seed.scores.clip(0) ** power
+    scores = np.concatenate([np.full_like(scores[:1], background, shape=(1, *scores.shape[1:])), scores])
+    if method is not None:
+        scores = refine(image, scores, method, device=device, scale=scale)
+    return np.concatenate([[0], seed.keys + 1])[scores.argmax(0)].astype(np.uint8)
+
+
+def write_masks(
+    output_dir: Path,
+    finish: Mapping[str, Finish],
+    name: str,
+    image: NDArray[np.uint8],
+    seed: Seed,
+    device: torch.device,
+) -> None:
+    """Write an image's masks `ID.png`.
+
+    Args:
+        output_dir: parent of the folders.
+        finish: what makes the mask of each folder.
+        name: ID of the image.
+        image: [H, W, 3].
+        seed: its seed.
+        device: where they are made, as far as they are not on the CPU.
+    """
+    for folder, function in finish.items():
+        try:
+            mask = function(image, seed, device=device)
+        except ValueError as error:
+            raise ValueError(f"the seed of {name} cannot be refined: {error}") from error
+        write_mask(output_dir / folder / f"{name}.png", mask)

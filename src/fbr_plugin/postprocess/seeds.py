@@ -1,0 +1,99 @@
+"""Seeds: the scores of an image's classes, made of a network's scores, and their two-threshold labels."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fbr_plugin.data.readers.images import IGNORE
+
+
+class Seed(NamedTuple):
+    """Scores of the classes of one image.
+
+    Attributes:
+        keys: int64 [M], the 0-based foreground classes of the image.
+        scores: float32 [M, H, W], their scores.
+        background: float32 [H, W], score of the background where it has one of its own.
+    """
+
+    keys: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    background: NDArray[np.float32] | None = None
+
+    @classmethod
+    def from_dense(cls, scores: Tensor, label: Tensor) -> "Seed":
+        """Pick the classes of an image out of the scores of all.
+
+        Args:
+            scores: [C, H, W], or [1+C, H, W] with the background first.
+            label: [C] image labels in {0, 1}.
+        """
+        extra = len(scores) - len(label)
+        if scores.ndim != 3 or extra not in (0, 1):
+            raise ValueError(
+                f"scores must be [C, H, W] or [1+C, H, W] with C={len(label)}, got {tuple(scores.shape)}"
+            )
+        present = label > 0
+        maps = scores.detach().float().cpu().numpy()
+        keys = present.nonzero()[:, 0].cpu().numpy()
+        return cls(keys, maps[keys + extra], maps[0] if extra else None)
+
+
+def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
+    """Labels [H, W] of the pixels a seed is sure of.
+
+    Args:
+        seed: scores of one image.
+        fg: a pixel whose best score exceeds this gets its class.
+        bg: a pixel whose best score is at most this is background; those in between are 255.
+    """
+    if fg < bg:
+        raise ValueError(f"the foreground threshold {fg} is below the background threshold {bg}: swap them")
+    if not len(seed.keys):
+        return np.zeros(seed.scores.shape[1:], np.uint8)
+    if seed.keys.max() + 1 >= IGNORE:
+        raise ValueError(
+            f"class {seed.keys.max() + 1} does not fit into a label: these hold the classes 1 to {IGNORE - 1}"
+        )
+    best, classes = seed.scores.max(0), (seed.keys + 1)[seed.scores.argmax(0)]
+    return np.where(best > fg, classes, np.where(best > bg, IGNORE, 0)).astype(np.uint8)
+
+
+def finish_cam(scores: Tensor, label: Tensor) -> Tensor:
+    """Turn class activation maps into seeds: every map is divided by its maximum.
+
+    Args:
+        scores: [B, C, H, W] class activation maps.
+        label: [B, C] image labels in {0, 1}.
+
+    Returns:
+        [B, C, H, W] in [0, 1], 0 for classes that the image lacks.
+    """
+    maps = scores.relu() * label[:, :, None, None]
+    return maps / maps.amax((2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
+
+
+def finish_logits(logits: Tensor, label: Tensor, pseudo_label: Tensor | None = None) -> Tensor:
+    """Turn logits into AMN's seeds: probabilities, stretched where the network was trained on a label.
+
+    As in AMN's `make_amn_cam.py` (commit dca2cbb): softmax over all classes, and wherever the two-threshold
+    label is not background, the min-max normalised map in its place.
+
+    Args:
+        logits: [B, 1+C, H, W], background first.
+        label: [B, C] image labels in {0, 1}.
+        pseudo_label: [B, H, W] labels 0 to C, or 255; None stretches nothing.
+
+    Returns:
+        [B, 1+C, H, W] in [0, 1], 0 for classes that the image lacks.
+    """
+    present = torch.cat([torch.ones_like(label[:, :1]), label], 1)[:, :, None, None]
+    maps = logits.softmax(1) * present
+    if pseudo_label is None:
+        return maps
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    stretched = (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)
+    return torch.where(pseudo_label[:, None] != 0, stretched, maps)

@@ -1,0 +1,154 @@
+"""Localization by the baselines that can: which maps are taken, and how batches with boxes are scored."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.random_data import NUM_CLASSES
+from matplotlib.figure import Figure
+from pytorch_lightning import LightningDataModule
+from test_baselines import build, trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fbr_plugin import figures
+from fbr_plugin.baselines import BAS, BASFBR, CAM
+from fbr_plugin.baselines.tasks.localization_task import LocalizationTask, averaged_maps, first_classes
+from fbr_plugin.callbacks.localization_figure import LocalizationFigure
+from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox
+
+BOX = (8, 4, 23, 19)
+
+
+class Boxes(LightningDataModule):
+    """Five images of two sizes with a bright square of one class each."""
+
+    num_classes = NUM_CLASSES
+
+    def images(self) -> list[dict[str, Any]]:
+        items = []
+        for index in range(5):
+            image = torch.randn(3, 32, 42 + 4 * (index % 2), generator=torch.Generator().manual_seed(index))
+            image[index % 3, BOX[1] : BOX[3] + 1, BOX[0] : BOX[2] + 1] += 3
+            label = torch.eye(NUM_CLASSES)[index % 3]
+            item = {"id": str(index), "image": image, "label": label, "boxes": torch.tensor([BOX])}
+            items.append({**item, "size": torch.tensor([99, 99])})
+        return items
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+            stacked = {key: torch.stack([item[key] for item in items]) for key in ("image", "label", "size")}
+            return {**stacked, **{key: [item[key] for item in items] for key in ("id", "boxes")}}
+
+        return DataLoader(self.images(), collate_fn=collate)  # type: ignore[arg-type]
+
+    test_dataloader = val_dataloader
+
+
+class Perfect(LocalizationTask):
+    """Finds the squares of classes 2 and 3, and takes every image for class 1, then 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(NUM_CLASSES, "SGD", 0.1, 0.1, 0.0, encoder="small", **options)
+        self.head = torch.nn.Identity()
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        maps = torch.zeros(len(image), NUM_CLASSES, *(-(-side // 4) for side in image.shape[-2:]))
+        maps[:, :, BOX[1] // 4 : BOX[3] // 4 + 1, BOX[0] // 4 : BOX[2] // 4 + 1] = 1.0
+        maps[:, 0] = torch.linspace(0, 1, maps.shape[-1])
+        return maps, torch.tensor([[3.0, 2.0, 1.0]])
+
+
+def test_figures_of_known_maps(tmp_path: Path) -> None:
+    model, data = Perfect(box_threshold=0.5), Boxes()
+    run = trainer(tmp_path)
+    scores = run.test(model, data, verbose=False)[0]
+    # The map of class 1 misses its two squares; the others are found, and never predicted first.
+    assert scores["test/gt_known_loc"] == pytest.approx(60)
+    assert scores["test/top1_loc"] == 0
+    assert scores["test/top5_loc"] == pytest.approx(60)
+    assert scores["test/max_box_acc_v2"] >= 60
+    assert run.validate(model, data, verbose=False)[0]["val/gt_known_loc"] == pytest.approx(60)
+
+    # The average over all classes is the same for all images, and misses none.
+    averaged = run.test(Perfect(box_threshold=0.6, top_n=3), data, verbose=False)[0]
+    assert averaged["test/gt_known_loc"] == pytest.approx(100)
+    assert averaged["test/top1_loc"] == pytest.approx(40)
+
+
+@pytest.mark.parametrize("kind", [CAM, BAS, BASFBR])
+def test_scores_are_those_of_the_metrics(kind: type[LocalizationTask], tmp_path: Path) -> None:
+    model, data = build(kind, box_threshold=0.4), Boxes()
+    scores = trainer(tmp_path).test(model, data, verbose=False)[0]
+    names = ("gt_known_loc", "top1_loc", "top5_loc", "max_box_acc", "max_box_acc_v2", "box_threshold_oracle")
+    fixed_box = ("centre_box_gt_known_loc", "centre_box_max_box_acc_v2")
+    assert scores.keys() == {f"test/{name}" for name in (*names, *fixed_box)}
+
+    sweep, fixed, centre = BoxSweep(), BoxAccuracy(0.4), CentreBox()
+    model.eval()
+    for batch in data.test_dataloader():
+        with torch.no_grad():
+            maps, logits = model.scored_maps(batch["image"])
+        own = maps[:, batch["label"][0].argmax()][:, None]
+        height, width = batch["image"].shape[-2:]
+        grown = torch.nn.functional.interpolate(own, scale_factor=4, mode="bilinear")[:, 0, :height, :width]
+        rank = (logits[0] > logits[0, batch["label"][0].argmax()]).sum()[None]
+        for metric in (sweep, fixed):
+            metric.update(grown, batch["boxes"], rank)
+        centre.update(batch["boxes"], torch.tensor([[height, width]]))
+    assert scores["test/centre_box_gt_known_loc"] == centre.compute().gt_known
+    assert scores["test/centre_box_max_box_acc_v2"] == pytest.approx(centre.compute().max_box_acc_v2)
+    assert scores["test/gt_known_loc"] == fixed.compute().gt_known
+    assert scores["test/top1_loc"] == fixed.compute().top1
+    assert scores["test/max_box_acc"] == sweep.compute().max_box_acc
+    assert scores["test/max_box_acc_v2"] == pytest.approx(sweep.compute().max_box_acc_v2)
+
+
+@pytest.mark.parametrize("number", [1, 3, 9])
+def test_the_figure_of_a_test(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five images, one a batch: examples at even distances, and no more than there are."""
+    drawn: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(figures, "boxes_over_images", lambda *columns: drawn.append(columns) or Figure())
+    run = trainer(tmp_path, callbacks=[LocalizationFigure(number)])
+    run.test(Perfect(box_threshold=0.5), Boxes(), verbose=False)
+    images, maps, boxes, found = drawn[0]
+    assert len(images) == len(maps) == len(boxes) == len(found) == min(number, 5)
+    classes = [int(image[:, BOX[1] : BOX[3], BOX[0] : BOX[2]].mean((1, 2)).argmax()) for image in images]
+    assert classes == {1: [0], 3: [0, 1, 0], 9: [0, 1, 2, 0, 1]}[number]
+    for true, own, predicted in zip(classes, boxes, found, strict=True):
+        assert own.tolist() == [list(BOX)]
+        assert bool((predicted - own[0]).abs().max() < 4) == (true > 0)
+    assert (tmp_path / "figures" / "boxes.png").is_file()
+    with pytest.raises(ValueError, match="num_images=0"):
+        LocalizationFigure(0)
+
+
+@pytest.mark.parametrize("encoder", ["small", "resnet18"])
+def test_maps_of_the_first_classes(encoder: str) -> None:
+    model = BAS(4, encoder=encoder, output_stride=None if encoder == "small" else 32).eval()
+    image = torch.randn(2, 3, 40, 50)
+    with torch.no_grad():
+        logits, maps = model.class_scores(image), model.scored_maps(image)[0]
+        one, two, all_of_them = (model.localization_maps(image, number) for number in (1, 2, 4))
+    grid = tuple(-(-side // model.stride) for side in image.shape[-2:])
+    assert maps.shape == (2, 4, *grid)
+    assert one.shape == (2, *grid)
+    for index in range(2):
+        order = logits[index].argsort(descending=True)
+        torch.testing.assert_close(one[index], maps[index, order[0]])
+        torch.testing.assert_close(two[index], maps[index, order[:2]].mean(0))
+    torch.testing.assert_close(all_of_them, maps.mean(1))
+
+
+def test_first_classes_and_averages() -> None:
+    classes = first_classes(torch.tensor([[0.0, 3.0, 1.0]]), 2)
+    assert classes.tolist() == [[0, 1, 1]]
+    maps = torch.arange(3.0)[None, :, None, None].expand(1, 3, 2, 2)
+    assert averaged_maps(maps, classes).tolist() == [[[1.5, 1.5], [1.5, 1.5]]]
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_number_of_classes_averaged(number: int) -> None:
+    with pytest.raises(ValueError, match=f"top_n must be 1 to num_classes=3, or None, got {number}"):
+        CAM(3, encoder="small", top_n=number)

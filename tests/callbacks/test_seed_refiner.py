@@ -1,0 +1,109 @@
+"""Masks of predicted seeds: written as they come, here or in processes."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fbr_plugin.callbacks.seed_refiner import SeedRefiner
+from fbr_plugin.data.readers.images import read_mask
+from fbr_plugin.data.transforms import eval_transform
+from fbr_plugin.postprocess.pseudo_masks import pseudo_mask
+from fbr_plugin.postprocess.seeds import Seed
+
+NAMES = [f"photo_{number}" for number in range(11)]
+
+
+class Seeds(LightningModule):
+    """Predicts of class 3 the red channel of the image, at twice its size."""
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        red = batch["image"][:, :1].sigmoid().repeat_interleave(2, 2).repeat_interleave(2, 3)
+        seed = torch.cat([torch.zeros_like(red), torch.zeros_like(red), red], 1)
+        return {"id": batch["id"], "seed": seed, "label": batch["label"]}
+
+
+def photo(number: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+
+
+def items(label: tuple[float, ...] = (0, 0, 1)) -> list[dict[str, Any]]:
+    """Normalised photos."""
+    transform = eval_transform()
+    photos = [transform(image=photo(number))["image"] for number in range(len(NAMES))]
+    images = [torch.from_numpy(image.transpose(2, 0, 1)) for image in photos]
+    return [
+        {"id": name, "image": image, "label": torch.tensor(label)}
+        for name, image in zip(NAMES, images, strict=True)
+    ]
+
+
+def refine(writer: SeedRefiner, data: list[dict[str, Any]] | None = None) -> None:
+    trainer = Trainer(accelerator="cpu", callbacks=[writer], logger=False, enable_progress_bar=False)
+    trainer.predict(Seeds(), DataLoader(data or items()), return_predictions=False)
+
+
+def brightness(image: NDArray[np.uint8], seed: Seed, device: torch.device) -> NDArray[np.uint8]:
+    """The image itself, that a test can see what the function was given."""
+    return image[..., 0] // 3
+
+
+def broken(image: NDArray[np.uint8], seed: Seed, device: torch.device) -> NDArray[np.uint8]:
+    raise ValueError("scores of 3")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_image_has_its_masks(tmp_path: Path, workers: int) -> None:
+    finish = {"plain": partial(pseudo_mask, background=0.5), "photo": brightness}
+    refine(SeedRefiner(tmp_path, finish, workers=workers))
+    for name, item in zip(NAMES, items(), strict=True):
+        red = item["image"][0].sigmoid().repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()
+        assert np.array_equal(read_mask(tmp_path / "plain" / f"{name}.png", 3), np.where(red > 0.5, 3, 0))
+        assert read_mask(tmp_path / "photo" / f"{name}.png", 254).shape == (12, 16)
+    assert sorted(path.stem for path in (tmp_path / "photo").iterdir()) == sorted(NAMES)
+
+
+def test_the_photo_is_brought_to_the_size_of_the_seed(tmp_path: Path) -> None:
+    refine(SeedRefiner(tmp_path, {"photo": brightness}))
+    for number, name in enumerate(NAMES):
+        corner = read_mask(tmp_path / "photo" / f"{name}.png", 254)[0, 0]
+        assert corner == photo(number)[0, 0, 0] // 3
+
+
+def test_scores_walk_first(tmp_path: Path) -> None:
+    given: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    class Walk(torch.nn.Module):
+        def propagate(self, image: Tensor, scores: Tensor) -> Tensor:
+            given.append((tuple(image.shape), tuple(scores.shape)))
+            return torch.ones_like(scores)
+
+    refine(SeedRefiner(tmp_path, {"masks": partial(pseudo_mask, background=0.5)}, Walk()))
+    assert given == [((1, 3, 6, 8), (1, 12, 16))] * len(NAMES)
+    assert all((read_mask(tmp_path / "masks" / f"{name}.png", 3) == 3).all() for name in NAMES)
+
+
+def test_an_image_without_a_class_does_not_walk(tmp_path: Path) -> None:
+    finish = {"masks": partial(pseudo_mask, background=0.5)}
+    refine(SeedRefiner(tmp_path, finish, torch.nn.Identity()), items(label=(0, 0, 0)))
+    assert not any(read_mask(tmp_path / "masks" / f"{name}.png", 3).any() for name in NAMES)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_seed_that_cannot_be_refined_is_named(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(ValueError, match=r"the seed of photo_0 cannot be refined: scores of 3"):
+        refine(SeedRefiner(tmp_path, {"masks": broken}, workers=workers))
+
+
+def test_an_id_that_holds_a_path_is_refused(tmp_path: Path) -> None:
+    data = [{**items()[0], "id": "../photo"}]
+    with pytest.raises(ValueError, match=r"the id '\.\./photo' holds a path"):
+        refine(SeedRefiner(tmp_path / "masks", {"masks": brightness}), data)
+    assert not list(tmp_path.iterdir())

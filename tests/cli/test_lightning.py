@@ -1,0 +1,378 @@
+"""The console script, from settings to scores, and what it says of a user's mistakes."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb
+import yaml
+from helpers.tiny import EXAMPLES, command, quick, write_photos
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.loggers import WandbLogger
+
+from fbr_plugin import cli
+from fbr_plugin.baselines import AMNFBR
+from fbr_plugin.data import FolderDataModule, read_mask
+from fbr_plugin.postprocess.seed_files import read_seed
+from fbr_plugin.postprocess.seeds import threshold_labels
+
+CONFIG = EXAMPLES / "folder_amn_fbr.yaml"
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder of the test's own, and end a run of W&B there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    yield
+    wandb.finish()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six photos with masks and labels."""
+    return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def words(photos: Path) -> list[object]:
+    """AMN with FBR on the photos: 3 steps an epoch, in a moment."""
+    return [
+        *("--config", CONFIG, "--model.encoder", "small", "--model.num_classes", 2, "--model.poly_power", 0),
+        *("--model.scales", "[1.0]", "--model.rates", "[1, 2]", "--model.fbr.bank_size", 400),
+        *("--model.fbr.weight_bg", 0.05),  # the losses beside the gate
+        *("--data.root", photos, "--data.pseudo_label_dir", photos / "SegmentationClass"),
+        *("--data.crop_size", 32, "--data.batch_size", 2),
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(words: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run of 3 steps."""
+    folder = tmp_path_factory.mktemp("run")
+    command("fit", *words, *quick(3), "--trainer.default_root_dir", folder)
+    return only(folder.rglob("*.ckpt"))
+
+
+def only(found: Iterator[Path]) -> Path:
+    """The one path that was found."""
+    (path,) = found
+    return path
+
+
+def state(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The parameters and buffers in a checkpoint."""
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+
+
+def assert_equal_states(first: Path, second: Path) -> None:
+    """Compare two checkpoints bit for bit."""
+    states = state(first), state(second)
+    assert states[0].keys() == states[1].keys()
+    assert [name for name in states[0] if not torch.equal(states[0][name], states[1][name])] == []
+
+
+def saved_settings(run: Path) -> dict:
+    """The settings of the model in a run's folder."""
+    return yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
+
+
+def figures(run: Path) -> dict[str, float]:
+    """The last value of every figure in a run's metrics.csv."""
+    rows = csv.DictReader((run / "metrics.csv").open())
+    return {name: float(value) for row in rows for name, value in row.items() if value}
+
+
+def test_printed_settings_are_complete_and_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        command("fit", "--config", EXAMPLES / "scenes_amn_fbr.yaml", "--model.fbr.dim", 64, "--print_config")
+    printed = capsys.readouterr().out
+    fbr = yaml.safe_load(printed)["model"]["init_args"]["fbr"]
+    assert (fbr["dim"], fbr["gate"], fbr["weight_bg"], fbr["bank_size"]) == (64, True, 0.0, 100_000)
+    Path("settings.yaml").write_text(printed)
+    with pytest.raises(SystemExit, match="0"):
+        command("fit", "--config", "settings.yaml", "--print_config")
+    assert capsys.readouterr().out == printed
+
+
+def test_the_same_command_twice_gives_two_equal_runs(words: list[object]) -> None:
+    for _ in range(2):
+        command("fit", *words, *quick(3), "--trainer.log_every_n_steps", 1, "--figures.every_n_steps", 3)
+    first, second = sorted(Path("runs/AMNFBR").iterdir())
+    for run in (first, second):
+        names = {path.name for path in run.iterdir()}
+        assert names == {"checkpoints", "config.yaml", "figures", "hparams.yaml", "metrics.csv"}
+        kinds = ("nroi", "pseudo_labels", "semantic_graph")
+        assert sorted(path.name for path in (run / "figures").iterdir()) == [
+            f"step_000003_{kind}.png" for kind in kinds
+        ]
+    assert_equal_states(only(first.rglob("*.ckpt")), only(second.rglob("*.ckpt")))
+    logged = figures(first)
+    assert {"train/loss", "fbr/bg", "fbr/bank_fill", "val/miou_oracle", "val/miou_honest"} <= logged.keys()
+    assert logged == figures(second)
+
+
+def test_a_resumed_run_ends_as_the_uninterrupted_one(words: list[object], trained: Path) -> None:
+    command("fit", *words, *quick(5), "--ckpt_path", trained, "--trainer.default_root_dir", "resumed")
+    command("fit", *words, *quick(5), "--trainer.default_root_dir", "whole")
+    assert_equal_states(only(Path("resumed").rglob("*.ckpt")), only(Path("whole").rglob("*.ckpt")))
+
+
+def test_evaluate_scores_written_seeds_as_test_does(
+    words: list[object], photos: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = [*words, *quick(3), "--ckpt_path", trained]
+    command("test", *common, "--trainer.default_root_dir", "test")
+    command("validate", *common, "--trainer.default_root_dir", "validate")
+    command("predict", *common, "--data.predict_list", "val", "--output_dir", "seeds")
+    command("predict", *common, "--output_dir", "labels", "--thresholds", ".35", ".10")
+    capsys.readouterr()
+    lists = photos / "ImageSets" / "Segmentation"
+    masks = ["--masks", photos / "SegmentationClass", "--list", lists / "val.txt"]
+    command("evaluate", "--predictions", "seeds", *masks, "--output", "scores.json")
+    printed, scores = capsys.readouterr().out, json.loads(Path("scores.json").read_text())
+    tested = figures(Path("test"))
+    assert scores["result"]["miou"] == pytest.approx(tested["test/miou_oracle"], abs=1e-6)
+    assert scores["sweep"]["oracle_threshold"] == pytest.approx(tested["test/threshold_oracle"])
+    assert f"mIoU        {tested['test/miou_oracle']:6.2f}" in printed
+    assert "class_1" in printed
+    validated = figures(Path("validate"))
+    assert {name.replace("val/", "test/"): value for name, value in validated.items()} == tested
+    assert len(list(Path("labels").iterdir())) == 6
+    for path in sorted(Path("labels").iterdir()):
+        labels = threshold_labels(read_seed(Path("seeds") / f"{path.stem}.npy"), 0.35, 0.10)
+        assert np.array_equal(read_mask(path, 2), labels)
+
+
+def test_a_checkpoint_brings_its_settings_and_the_command_line_goes_before(
+    words: list[object], trained: Path
+) -> None:
+    forgetful = [word for word in words if word not in ("--model.rates", "[1, 2]")]
+    again = [*forgetful, *quick(3), "--ckpt_path", trained]
+    command("test", *again, "--trainer.default_root_dir", "as_trained")
+    command("test", *again, "--trainer.default_root_dir", "scales", "--model.scales=[1.0, 0.5]")
+    trained_with, scales = saved_settings(Path("as_trained")), saved_settings(Path("scales"))
+    assert trained_with["rates"] == scales["rates"] == [1, 2]
+    assert trained_with["fbr"]["bank_size"] == 400
+    assert (trained_with["scales"], scales["scales"]) == ([1.0], [1.0, 0.5])
+    assert figures(Path("as_trained")) != figures(Path("scales"))
+
+
+def test_a_word_for_one_setting_of_fbr_leaves_the_others_of_the_checkpoint(words: list[object]) -> None:
+    """Here with settings that `words` and the YAML do not have."""
+    more = ["--model.fbr.gate_words", 32, "--model.fbr.weight_fg", 0.2]
+    command("fit", *words, *quick(3), *more, "--trainer.default_root_dir", "run")
+    again = ["--ckpt_path", only(Path("run").rglob("*.ckpt")), "--model.fbr.gate_temperature", 0.05]
+    command("test", *words, *quick(3), *again, "--trainer.default_root_dir", "again")
+    fbr = saved_settings(Path("again"))["fbr"]
+    assert (fbr["gate_words"], fbr["weight_fg"], fbr["gate_temperature"]) == (32, 0.2, 0.05)
+
+
+def test_weights_of_a_checkpoint_need_no_other_file(words: list[object], trained: Path) -> None:
+    Path("settings.yaml").write_text("model: {init_args: {weights: gone.ckpt, pretrained: true}}")
+    given = [*words, "--config", "settings.yaml", *quick(3), "--ckpt_path", trained]
+    command("test", *given, "--trainer.default_root_dir", "test")
+    assert saved_settings(Path("test"))["weights"] is None
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+def test_an_untrained_network_is_not_used(subcommand: str, words: list[object]) -> None:
+    more = ["--output_dir", "seeds"] if subcommand == "predict" else []
+    with pytest.raises(ValueError, match=f"{subcommand} needs a trained network: give its checkpoint"):
+        command(subcommand, *words, *more)
+    assert not Path("seeds").exists()
+
+
+def test_a_run_in_a_folder_that_holds_one_takes_another(
+    words: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [*words, *quick(3), "--trainer.default_root_dir", "named"]
+    command("fit", *named)
+    before = (Path("named") / "metrics.csv").read_text()
+    command("test", *named, "--ckpt_path", only(Path("named").rglob("*.ckpt")))
+    assert "named holds a run already: this one is in named_2" in capsys.readouterr().out
+    assert (Path("named") / "metrics.csv").read_text() == before
+    assert "test/miou_oracle" in figures(Path("named_2"))
+
+
+def test_checkpoints_go_from_the_command_line_to_python_and_back(
+    words: list[object], photos: Path, trained: Path
+) -> None:
+    model = AMNFBR.load_from_checkpoint(trained)
+    assert (model.hparams["rates"], model.fbr.config.bank_size) == ((1, 2), 400)
+    assert model.fbr.banks[0].fill > 0
+    seed_everything(0)
+    module = FolderDataModule(
+        photos, pseudo_label_dir=photos / "SegmentationClass", crop_size=32, batch_size=2
+    )
+    trainer = Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, logger=False)
+    trainer.fit(
+        AMNFBR(2, rates=(1, 2), encoder="small", scales=(1.0,), fbr={"bank_size": 300, "gate": True}), module
+    )
+    trainer.save_checkpoint("python.ckpt")
+    command("test", *words, "--model.fbr.bank_size", 300, *quick(1), "--ckpt_path", "python.ckpt")
+    assert "test/miou_oracle" in figures(only(Path("runs/AMNFBR").iterdir()))
+
+
+def test_wandb_writes_mask_overlays_into_the_run_folder(words: list[object]) -> None:
+    logger = ["--trainer.logger", "WandbLogger", "--trainer.logger.offline", "true"]
+    command("fit", *words, *quick(2), *logger, "--figures.every_n_steps", 2)
+    run = only(Path("runs/AMNFBR").iterdir())
+    media = only(run.glob("wandb/offline-run-*")) / "files" / "media" / "images"
+    assert len(list(media.glob("mask/fbr/pseudo_labels_*.mask.png"))) == 2
+    assert {path.name.rsplit("_", 2)[0] for path in media.glob("fbr/*.png")} == {
+        "pseudo_labels",
+        "nroi",
+        "semantic_graph",
+    }
+    assert (run / "figures" / "step_000002_nroi.png").is_file()
+    assert not Path("wandb").exists()
+
+
+def test_a_logger_that_cannot_start_is_left_out(words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: WandbLogger) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(WandbLogger, "experiment", property(fail))
+    with pytest.warns(UserWarning, match="WandbLogger could not start and is left out: no route to host"):
+        command("fit", *words, *quick(1), "--trainer.logger", "WandbLogger")
+    run = only(Path("runs/AMNFBR").iterdir())
+    assert only(run.glob("checkpoints/*.ckpt"))
+    assert (run / "config.yaml").is_file()
+
+
+def test_classes_in_the_working_folder_are_found() -> None:
+    shutil.copy(EXAMPLES / "own_baseline.py", "mine.py")
+    scenes = [
+        "--data",
+        "SyntheticDataModule",
+        "--data.num_images",
+        8,
+        "--data.size",
+        32,
+        "--data.batch_size",
+        4,
+    ]
+    command("fit", "--model", "mine.TheirsFBR", *scenes, *quick(2), "--model.fbr.dim", 16)
+    checkpoint = only(Path("runs/TheirsFBR").rglob("*.ckpt"))
+    assert state(checkpoint)["fbr.heads.foreground"].shape[0] == 16
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--model.encoder", "resnet181"], r"unknown encoder 'resnet181'; did you mean resnet18"),
+        (["--model.num_classes", 7], r"num_classes=7, the data has 2 foreground classes; build the model"),
+        (["--data.root", "nowhere"], r"the folder nowhere does not exist"),
+        (["--data.pseudo_label_dir", "nowhere"], r"nowhere/2007_\d+.png does not exist: check the folder"),
+        (["--data.pseudo_label_dir", "null"], r"AMN trains on pseudo labels, .*: make them with"),
+        (["--ckpt_path", "nowhere.ckpt"], r"Checkpoint file not found: .*nowhere.ckpt"),
+        (["--model.weights", "nowhere.ckpt"], r"no file of weights nowhere.ckpt; check the argument weights"),
+        (["--data.label_source", "none"], r"AMNFBR needs image labels, but .* label_source is none"),
+        (["--data.batch_size", 7], r"6 training images do not fill a batch of 7 .*: lower batch_size"),
+        (["--model.fbr.dim", 0], r"dim must be at least 1, got 0"),
+        (["--figures.num_images", 0], r"num_images=0 must be at least 1"),
+    ],
+)
+def test_mistakes_are_named(wrong: list[object], message: str, words: list[object]) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        command("fit", *words, *quick(1), *wrong)
+
+
+def test_a_checkpoint_of_another_model_is_named(words: list[object], trained: Path) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"was saved by fbr_plugin.baselines.AMNFBR, but the model is fbr_plugin.baselines.CAM",
+    ):
+        command("test", *words, "--model", "fbr_plugin.baselines.CAM", "--ckpt_path", trained)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["fit", "--config", CONFIG, "--model", "NoModel"], "Expected a dot import path string: NoModel"),
+        (["fit", "--config", CONFIG, "--model.encodr", "small"], "Option 'encodr' is not accepted"),
+        (["fit", "--config", "nowhere.yaml"], "File does not exist: .*nowhere.yaml"),
+        (["train"], "invalid choice: 'train'"),
+        (["predict", "--config", CONFIG], "output_dir"),
+        (["demo", "--preset", "easy"], "preset"),
+    ],
+)
+def test_words_that_do_not_parse_are_named_below_a_short_usage(
+    wrong: list[object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command(*wrong)
+    usage, _, complaint = capsys.readouterr().err.partition("tip:")
+    assert usage.count("\n") < 12
+    assert re.search(message, complaint)
+
+
+def test_in_a_shell_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["fit", "--config", str(CONFIG), "--data.root", "nowhere"]
+    monkeypatch.setattr(sys, "argv", ["fbr-plugin", *words])
+    with pytest.raises(
+        SystemExit, match=r"^error: the folder nowhere does not exist: classes.txt is looked for there$"
+    ):
+        cli.main()
+
+
+def test_in_a_shell_any_other_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a fault, not a mistake") from KeyError("that was never raised")
+
+    monkeypatch.setattr(cli, "demo", broken)
+    monkeypatch.setattr(sys, "argv", ["fbr-plugin", "demo"])
+    with pytest.raises(ValueError, match="a fault, not a mistake"):
+        cli.main()
+
+
+RANKS = """
+import torch
+from pytorch_lightning import Callback
+
+
+class Ranks(Callback):
+    '''Saves what each process holds at the end, and what DDP broadcasts at every step.'''
+
+    def on_train_end(self, trainer, module):
+        broadcast = [tuple(buffer.shape) for buffer in trainer.strategy.model.modules_buffers]
+        content = {"state": module.state_dict(), "broadcast": broadcast}
+        torch.save(content, f"rank_{trainer.global_rank}.pt")
+"""
+
+
+def test_two_processes_train_one_run(words: list[object]) -> None:
+    Path("ranks.py").write_text(RANKS)
+    parallel = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks", "ranks.Ranks"]
+    line = [sys.executable, "-m", "fbr_plugin", "fit", *words, *quick(2), *parallel, "--data.batch_size", 1]
+    local = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    options = {"env": {**os.environ, **local}, "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run([*map(str, line)], **options)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(f"rank_{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first["broadcast"]
+    assert (400, 128) not in first["broadcast"]  # the bank, which both fill with the same rows
+    for kept in (first["state"], second["state"]):  # without the rows that take what is masked out
+        kept["fbr.gate.pixels.rows"] = kept["fbr.gate.pixels.rows"][:, :-1]
+        kept["fbr.gate.background.nrois"] = kept["fbr.gate.background.nrois"][:-1]
+        kept["fbr.gate.background.labels"] = kept["fbr.gate.background.labels"][:-1]
+    own = {name for name, value in first["state"].items() if not torch.equal(value, second["state"][name])}
+    assert own
+    assert all("running_" in name for name in own)  # of BatchNorm, which DDP equalises before the next step
+    assert first["state"]["fbr.banks.0.fill"] == 2 * 2 * 8  # steps x processes x NROIs of an image
+    run = only(Path("runs/AMNFBR").iterdir())
+    loaded = AMNFBR.load_from_checkpoint(only(run.rglob("*.ckpt")))
+    assert torch.equal(loaded.fbr.banks[0].nrois, first["state"]["fbr.banks.0.nrois"])
+    assert (run / "config.yaml").is_file()

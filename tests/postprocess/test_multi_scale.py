@@ -1,0 +1,93 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbr_plugin.postprocess.multi_scale import multi_scale_scores
+from fbr_plugin.postprocess.seeds import finish_cam, finish_logits
+
+
+def block_means(stride: int, image: Tensor) -> Tensor:
+    """A network whose score is the mean of the block of pixels that it stands for: [B, 1, ceil, ceil]."""
+    height, width = image.shape[-2:]
+    padded = F.pad(image[:, :1], (0, -width % stride, 0, -height % stride))
+    return F.avg_pool2d(padded, stride)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (69, 101), (65, 91)])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5,), (1.5,), (1.0, 0.5, 1.5, 2.0)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_peak_stays_in_place(size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> None:
+    """The centre of mass of a blob, wide enough for the coarsest grid, moves by less than half a pixel."""
+    rows, columns = torch.arange(size[0])[:, None], torch.arange(size[1])
+    for row, column in ((25, 25), (size[0] - 25, size[1] - 25), (25, size[1] - 25)):
+        image = torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 50.0).expand(1, 3, *size)
+        scores = multi_scale_scores(
+            lambda view, _: block_means(4, view), image, torch.ones(1, 1), 4, scales, flip
+        )
+        assert scores.shape == (1, 1, *size)
+        mass = scores[0, 0] / scores.sum()
+        assert abs(float((mass * rows).sum()) - row) < 0.5
+        assert abs(float((mass * columns).sum()) - column) < 0.5
+
+
+def test_a_ramp_is_reproduced_without_shift() -> None:
+    """A linear ramp has block means that interpolate to itself, but for the rim of half a cell."""
+    ramp = torch.arange(50.0).expand(1, 3, 38, 50)
+    scores = multi_scale_scores(lambda view, _: block_means(4, view), ramp, torch.ones(1, 1), 4, flip=False)
+    torch.testing.assert_close(scores[0, 0, 2:-4, 2:-4], ramp[0, 0, 2:-4, 2:-4])
+
+
+def test_averages_views_and_hands_over_labels() -> None:
+    seen: list[Tensor] = []
+
+    def score(view: Tensor, label: Tensor) -> Tensor:
+        seen.append(view)
+        return label[:, :, None, None].expand(-1, -1, *view.shape[-2:]) * len(seen)
+
+    image, label = torch.rand(2, 3, 6, 8), torch.tensor([[1.0, 0], [1, 1]])
+    scores = multi_scale_scores(score, image, label, 1, (1.0, 0.5))
+    assert [tuple(view.shape[-2:]) for view in seen] == [(6, 8), (6, 8), (3, 4), (3, 4)]
+    assert torch.equal(seen[1], image.flip(-1))
+    torch.testing.assert_close(scores, 2.5 * label[:, :, None, None].expand(-1, -1, 6, 8))
+
+
+def test_rejects_wrong_stride_and_scales() -> None:
+    image, label = torch.rand(1, 3, 16, 16), torch.ones(1, 1)
+    with pytest.raises(ValueError, match=r"grid \(4, 4\), expected \(2, 2\) at stride 8"):
+        multi_scale_scores(lambda view, _: block_means(4, view), image, label, 8)
+    with pytest.raises(ValueError, match="scales must be one or more positive factors"):
+        multi_scale_scores(lambda view, _: block_means(4, view), image, label, 4, (1.0, 0.0))
+
+
+def test_finish_cam() -> None:
+    scores, label = torch.randn(2, 3, 5, 5), torch.tensor([[1.0, 0, 1], [0, 1, 0]])
+    scores[0, 2] = 0
+    seeds = finish_cam(scores, label)
+    assert torch.equal(seeds[0, 0], scores[0, 0].relu() / scores[0, 0].max())
+    assert seeds.amax((2, 3)).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert seeds.min() == 0
+    assert torch.equal(
+        finish_cam(torch.full((1, 1, 2, 2), 1e-40), torch.ones(1, 1)).isfinite().all(), torch.tensor(True)
+    )
+
+
+def test_finish_logits() -> None:
+    logits, label = torch.randn(1, 4, 5, 5), torch.tensor([[1.0, 0, 1]])
+    plain = finish_logits(logits, label)
+    assert torch.equal(plain[:, [0, 1, 3]], logits.softmax(1)[:, [0, 1, 3]])
+    assert plain[:, 2].abs().max() == 0
+    pseudo = torch.zeros(1, 5, 5, dtype=torch.long)
+    pseudo[0, 1], pseudo[0, 2] = 3, 255
+    mixed = finish_logits(logits, label, pseudo)
+    for channel in (0, 1, 3):
+        plane = plain[0, channel]
+        stretched = (plane - plane.min()) / (plane.max() - plane.min())
+        torch.testing.assert_close(mixed[0, channel, 1:3], stretched[1:3])
+        assert torch.equal(mixed[0, channel, 3:], plane[3:])
+    assert mixed[:, 2].abs().max() == 0
+
+
+def test_constant_maps_divide_by_nothing() -> None:
+    seeds = finish_logits(torch.zeros(1, 3, 4, 4), torch.ones(1, 2), torch.ones(1, 4, 4, dtype=torch.long))
+    assert torch.equal(seeds, torch.zeros_like(seeds))
