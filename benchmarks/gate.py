@@ -41,7 +41,7 @@ def measure(options: dict[str, Any], classes: int, size: int, batch: int, repeat
     }
     logits, features, levels = (value for value in model(data["image"], label))
     view = DenseView(
-        features.detach(), logits.detach(), label, levels=tuple(x.detach() for x in model.local(levels))
+        features.detach(), logits.detach(), label, levels=tuple(x.detach() for x in model.shallow(levels))
     )
     for _ in range(2):  # something to remember, and prototypes and words of it
         model.fbr(view)

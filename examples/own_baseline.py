@@ -13,7 +13,7 @@ from torch.nn.functional import multilabel_soft_margin_loss
 from fbr_plugin import DenseView, FBRConfig, FBRMixin, capture, gate_scores
 from fbr_plugin.data import SyntheticDataModule
 from fbr_plugin.postprocess.multi_scale import upsample_scores
-from fbr_plugin.postprocess.seeds import finish_cam
+from fbr_plugin.postprocess.seeds import cams_to_seeds
 
 
 def small_encoder() -> nn.Sequential:
@@ -57,7 +57,7 @@ class Mine(LightningModule):
         features = self.encoder(image)
         # With FBRConfig.recommended() the class-aware gate lowers the maps; without a gate they stay.
         maps = gate_scores(self, self.classifier(features).relu(), [features])
-        seeds = finish_cam(upsample_scores(maps, image.shape[-2:], stride=4), label)
+        seeds = cams_to_seeds(upsample_scores(maps, image.shape[-2:], stride=4), label)
         return {"id": batch["id"], "seed": seeds, "label": label}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

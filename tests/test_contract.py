@@ -93,7 +93,7 @@ def test_views(kind: type[SeedTask], encoder: str, size: tuple[int, int]) -> Non
         assert view.scores.shape[2:] == view.features.shape[2:]
         assert view.features.requires_grad
         assert torch.equal(view.labels, batch["label"])
-        assert [level.shape[1] for level in view.levels] == list(model.encoder.channels)[: model.num_local]
+        assert [level.shape[1] for level in view.levels] == list(model.encoder.channels)[: model.num_shallow]
     train_step(model, batch)
     with torch.no_grad():
         scores = model.eval().seed_scores(batch["image"], batch["label"])
@@ -154,7 +154,7 @@ def teach(model: Any, image: torch.Tensor) -> None:
     """Give the gate prototypes and words that are pixels of an image; no word is foreign to class 0."""
     gate, generator = model.fbr.gate, torch.Generator().manual_seed(0)
     with torch.no_grad():
-        levels = model.local(model.encoder(image))
+        levels = model.shallow(model.encoder(image))
     rows = describe(levels, levels[-1].shape[-2:]).movedim(1, -1).flatten(0, 2)
     for target in (gate.prototypes, gate.words):
         drawn = torch.randint(len(rows), target.shape[:-1], generator=generator)
@@ -194,7 +194,7 @@ def test_seeds_are_the_bare_ones_times_the_gate(
     found = gated.seed_scores(image, label)
     levels = gated.encoder(image)
     grid = levels[-2 if kind is BAS else -1].shape[-2:]  # BAS's maps are those of the last level but one
-    gate = gated.class_gate(gated.local(levels), grid)
+    gate = gated.class_gate(gated.shallow(levels), grid)
     assert gate.shape == (2, 5, *grid)
     assert (gate[:, 0] == 1).all()
     assert (gate[:, 1:].amin((0, 2, 3)) < 0.5).all()
@@ -310,6 +310,6 @@ def test_a_pixel_is_described_by_levels_up_to_stride_8(
 ) -> None:
     model = CAMFBR(2, encoder=encoder, fbr=FBRConfig.recommended(), **options).eval()
     image = torch.randn(1, 3, 32, 32)
-    assert [level.shape[1] for level in model.local(model.encoder(image))] == channels
+    assert [level.shape[1] for level in model.shallow(model.encoder(image))] == channels
     assert model.fbr.gate.words.shape[1] == sum(channels)
     assert model.seed_scores(image, torch.ones(1, 2)).shape[-1] == 32 // model.stride

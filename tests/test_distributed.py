@@ -11,13 +11,13 @@ import torch.multiprocessing as mp
 from fbr_plugin import DenseView, FBRConfig, FBRLoss, distributed
 from fbr_plugin import functional as fbr
 from fbr_plugin.distributed import (
-    all_agree,
-    exchange_device,
-    gather_objects,
-    gather_rows,
+    all_gather_object,
+    all_gather_rows,
+    all_reduce_and,
+    all_reduce_sum,
+    collective_device,
     is_distributed,
     rank,
-    sum_over_processes,
 )
 from fbr_plugin.modules import class_gate
 
@@ -81,16 +81,16 @@ def copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def collectives(number: int) -> dict:
     """Each collective on inputs that differ."""
-    (rows, mask) = gather_rows(
+    (rows, mask) = all_gather_rows(
         torch.full((number + 1, 2), float(number), requires_grad=True), torch.ones(number + 1).bool()
     )
     return {
         "rank": rank(),
         "rows": rows,
         "mask": mask,
-        "objects": gather_objects({"of": number}),
-        "agree": [all_agree(torch.tensor(True)), all_agree(torch.tensor(number == 0))],
-        "sum": sum_over_processes(torch.tensor([1.0, number], requires_grad=True)),
+        "objects": all_gather_object({"of": number}),
+        "agree": [all_reduce_and(torch.tensor(True)), all_reduce_and(torch.tensor(number == 0))],
+        "sum": all_reduce_sum(torch.tensor([1.0, number], requires_grad=True)),
         "distributed": is_distributed(),
     }
 
@@ -201,20 +201,20 @@ def test_one_process_s_nan_is_skipped_by_all(tmp_path):
 
 
 def test_masks_are_scored_where_processes_can_exchange_counts(monkeypatch):
-    assert exchange_device() == torch.device("cpu")
+    assert collective_device() == torch.device("cpu")
     monkeypatch.setattr(distributed, "is_distributed", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     for backend, expected in (("gloo", "cpu"), ("nccl", "cuda:3")):
         monkeypatch.setattr(dist, "get_backend", lambda backend=backend: backend)
-        assert exchange_device() == torch.device(expected)
+        assert collective_device() == torch.device(expected)
 
 
 def test_single_process_is_a_no_op():
     tensor = torch.ones(2, 3)
-    assert gather_rows(tensor)[0] is tensor
-    assert gather_objects(5) == [5]
-    assert sum_over_processes(tensor) is tensor
-    assert all_agree(torch.tensor(False)) == torch.tensor(False)
+    assert all_gather_rows(tensor)[0] is tensor
+    assert all_gather_object(5) == [5]
+    assert all_reduce_sum(tensor) is tensor
+    assert all_reduce_and(torch.tensor(False)) == torch.tensor(False)
     assert not is_distributed()
     assert rank() == 0
 

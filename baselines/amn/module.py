@@ -14,7 +14,7 @@ from fbr_plugin.baselines.amn.network import ConditionedASPP
 from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
-from fbr_plugin.postprocess.seeds import finish_logits
+from fbr_plugin.postprocess.seeds import logits_to_seeds
 
 
 class AMN(SeedTask):
@@ -65,7 +65,7 @@ class AMN(SeedTask):
         self.log("train/loss", loss, batch_size=len(logits))
         outputs: dict[str, Any] = {"loss": loss}
         if self.wants_views:
-            outputs["views"] = [DenseView(features, logits, batch["label"], levels=self.local(levels))]
+            outputs["views"] = [DenseView(features, logits, batch["label"], levels=self.shallow(levels))]
         return outputs
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
@@ -73,9 +73,9 @@ class AMN(SeedTask):
         logits, _, levels = self(image, label)
         return self.gated(logits.float(), levels, logits=True)
 
-    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+    def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """Turn scores: [B, 1+C, H, W] into probabilities, by the CAM labels where the batch has them."""
-        return finish_logits(scores, batch["label"], batch.get("pseudo_label"))
+        return logits_to_seeds(scores, batch["label"], batch.get("pseudo_label"))
 
 
 class AMNFBR(FBRMixin, AMN):

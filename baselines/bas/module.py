@@ -17,7 +17,7 @@ from fbr_plugin.baselines.bas.network import build_classifier, call_frozen, fit_
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
 from fbr_plugin.modules import StepRandom
-from fbr_plugin.postprocess.seeds import finish_cam
+from fbr_plugin.postprocess.seeds import cams_to_seeds
 
 COLLAPSED = 0.01  # mean of M over the last steps below which it is empty
 
@@ -132,7 +132,7 @@ class BAS(LocalizationTask):
         if self.wants_views:
             features = levels[-1] if self.hparams["view"] == "last" else levels[-2]
             scores = fit_grid(class_maps, features)
-            outputs["views"] = [DenseView(features, scores, label, levels=self.local(levels))]
+            outputs["views"] = [DenseView(features, scores, label, levels=self.shallow(levels))]
         return outputs
 
     def on_train_epoch_end(self) -> None:
@@ -158,10 +158,10 @@ class BAS(LocalizationTask):
         class_maps, maps, levels = self(image)
         return self._crop(self.gated(maps, levels), image), class_maps.mean((2, 3)).float()
 
-    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+    def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""
-        parts = (finish_cam(part, batch["label"]) for part in scores.split(self.num_classes, 1))
-        return finish_cam(torch.stack(list(parts)).mean(0), batch["label"])
+        parts = (cams_to_seeds(part, batch["label"]) for part in scores.split(self.num_classes, 1))
+        return cams_to_seeds(torch.stack(list(parts)).mean(0), batch["label"])
 
     def _crop(self, maps: Tensor, image: Tensor) -> Tensor:
         """Cut off what reaches beyond the image: encoders pad it to whole pixels of their last level."""

@@ -9,7 +9,7 @@ from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.baselines.cam.network import thresholded_average
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
-from fbr_plugin.postprocess.seeds import finish_cam
+from fbr_plugin.postprocess.seeds import cams_to_seeds
 
 
 class CAM(LocalizationTask):
@@ -59,7 +59,7 @@ class CAM(LocalizationTask):
         self.log("train/loss", loss, batch_size=len(logits))
         outputs: dict[str, Any] = {"loss": loss}
         if self.wants_views:
-            view = DenseView(levels[-1], self.head(levels[-1]), batch["label"], levels=self.local(levels))
+            view = DenseView(levels[-1], self.head(levels[-1]), batch["label"], levels=self.shallow(levels))
             outputs["views"] = [view]
         return outputs
 
@@ -73,9 +73,9 @@ class CAM(LocalizationTask):
         logits, levels = self(image)
         return self.gated(self.head(levels[-1]).relu().float(), levels), logits.float()
 
-    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+    def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C, H, W] by the image labels and divide each map by its maximum."""
-        return finish_cam(scores, batch["label"])
+        return cams_to_seeds(scores, batch["label"])
 
 
 class CAMFBR(FBRMixin, CAM):

@@ -149,7 +149,7 @@ class DeepLabV2(EncoderTask):
         refined = [refine(photo, scores, method, device=self.device) for photo, scores in pairs]
         return torch.stack([torch.from_numpy(each) for each in refined]).to(self.device)
 
-    def figures(self) -> dict[str, float]:
+    def compute_metrics(self) -> dict[str, float]:
         """The figures of a set in percent; the IoU of each class is in `self.scores.compute().iou`."""
         result = self.scores.compute()
         return {name: getattr(result, name) for name in ("miou", "recall", "precision", "accuracy")}

@@ -67,7 +67,7 @@ class Block(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(activated))
 
 
-class Stage(nn.Module):
+class ResidualStage(nn.Module):
     """Blocks of two 3x3 convolutions, of which the first brings the stride and the new width.
 
     Args:
@@ -137,10 +137,10 @@ class ResNet38d(nn.Module):
         self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.stages = nn.ModuleList(
             [
-                Stage(3, (width, 2 * width, 2 * width), stride=2),
-                Stage(3, (2 * width, 4 * width, 4 * width), stride=2),
-                Stage(6, (4 * width, 8 * width, 8 * width), stride=2),
-                Stage(3, (8 * width, 8 * width, 16 * width), dilation=2),
+                ResidualStage(3, (width, 2 * width, 2 * width), stride=2),
+                ResidualStage(3, (2 * width, 4 * width, 4 * width), stride=2),
+                ResidualStage(6, (4 * width, 8 * width, 8 * width), stride=2),
+                ResidualStage(3, (8 * width, 8 * width, 16 * width), dilation=2),
             ]
         )
         self.tail = Tail(width)

@@ -35,7 +35,7 @@ def contrast_view(
     """Pseudo labels and prototypes of one view.
 
     A class's prototype is the score-weighted mean of its best positions in the batch; that of the background,
-    whose score is constant, the mean over all pixels labelled so. Maps of classes that an image lacks are
+    whose score is constant, the mean over all pixels labelled so. PPCMaps of classes that an image lacks are
     removed first, and a class without pixels has no prototype. (Released code: noise of absent classes is
     normalised into prototypes, and the background's comes from arbitrary pixels.)
 

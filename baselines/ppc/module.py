@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d, multilabel_soft_margin_loss
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.baselines.ppc import losses as ppc_losses
 from fbr_plugin.baselines.ppc import seam_losses
-from fbr_plugin.baselines.ppc.network import Maps, PPCHead, resize
+from fbr_plugin.baselines.ppc.network import PPCHead, PPCMaps, resize
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.functional import min_max
@@ -101,7 +101,7 @@ class PPC(SeedTask):
         self.head = PPCHead(channels, num_classes, saliency, pooling == "tap", dropout)
         self.noise = StepNoise()
 
-    def forward(self, image: Tensor, label: Tensor) -> Maps:
+    def forward(self, image: Tensor, label: Tensor) -> PPCMaps:
         """Map image: [B, 3, H, W] and label: [B, C] to everything that losses and seeds are made of."""
         return self.head(self.encoder(image), image, label)
 
@@ -131,7 +131,7 @@ class PPC(SeedTask):
                     scores=resize(view.refined[:, 1:], grid),
                     labels=label,
                     seg_scores=view.cam[:, -self.num_classes :],
-                    levels=self.local(view.levels),
+                    levels=self.shallow(view.levels),
                 )
                 for view in views
             ]
@@ -142,7 +142,7 @@ class PPC(SeedTask):
         maps = self(image, label)
         return self.gated(maps.refined[:, 1:], maps.levels)
 
-    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+    def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C, H, W] by the image labels and bring each map to [0, 1]."""
         return min_max(self._own_classes(scores, batch["label"]))
 
@@ -160,7 +160,7 @@ class PPC(SeedTask):
             groups += [{"params": biases, "lr": 2 * lr, "weight_decay": 0.0}, {"params": weights, "lr": lr}]
         return [group for group in groups if group["params"]]
 
-    def _terms(self, views: list[Maps], batch: Batch, grid: Sequence[int]) -> dict[str, Tensor]:
+    def _terms(self, views: list[PPCMaps], batch: Batch, grid: Sequence[int]) -> dict[str, Tensor]:
         """The losses by name, weighted; `grid` is that of the contrasts."""
         label = batch["label"].to(views[0].cam.dtype)
         smaller = views[1].cam.shape[-2:]

@@ -60,7 +60,7 @@ class PixelCorrelation(nn.Module):
         return averaged.view_as(maps)
 
 
-class Maps(NamedTuple):
+class PPCMaps(NamedTuple):
     """What PPC's network makes of one view.
 
     Attributes:
@@ -103,7 +103,7 @@ class PPCHead(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
         self.correlation = PixelCorrelation(channels[-3:-1])
 
-    def forward(self, levels: Sequence[Tensor], image: Tensor, label: Tensor) -> Maps:
+    def forward(self, levels: Sequence[Tensor], image: Tensor, label: Tensor) -> PPCMaps:
         """The maps, at least in float32, of levels: [B, L_j, h_j, w_j] of image: [B, 3, H, W].
 
         Classes that the image lacks, by label: [B, C], are removed before the maps are normalised.
@@ -118,4 +118,4 @@ class PPCHead(nn.Module):
         normalised = (own - EPSILON).relu() / (own.amax((2, 3), keepdim=True) + EPSILON)
         maps = keep_strongest(with_background(normalised))
         refined = self.correlation(maps, image, levels[-3:-1])
-        return Maps(logits[:, -self.num_classes :, 0, 0], cam, refined, projection, levels)
+        return PPCMaps(logits[:, -self.num_classes :, 0, 0], cam, refined, projection, levels)

@@ -77,7 +77,7 @@ class EncoderTask(LightningModule):
                 f"build the model with num_classes={found}"
             )
 
-    def figures(self) -> dict[str, float]:
+    def compute_metrics(self) -> dict[str, float]:
         """The figures of a set by name, from what `self.scores` has counted."""
         raise NotImplementedError
 
@@ -120,7 +120,7 @@ class EncoderTask(LightningModule):
         )
 
     def _log_scores(self, stage: str) -> None:
-        for name, value in self.figures().items():
+        for name, value in self.compute_metrics().items():
             # In double precision, so that a figure equals that of the files that predict writes.
             self.log(f"{stage}/{name}", torch.tensor(value, dtype=torch.float64), sync_dist=True)
 

@@ -8,10 +8,10 @@ from fbr_plugin.metrics import CooccurrenceSweep, SeedSweep, ViewAgreement
 
 
 class SeedScores(nn.Module):
-    """Quality of seeds over a whole set at the oracle and at the honest background threshold.
+    """Quality of seeds over a whole set at the oracle and at the label-free background threshold.
 
-    The oracle's threshold is chosen with the masks and so gives an upper bound; the honest one is where the
-    seeds of an image and of its mirror image agree best. Recall, precision and false positives are those at
+    The oracle's threshold is chosen with the masks and so gives an upper bound. The label-free one is where
+    the seeds of an image and of its mirror image agree best. Recall, precision and false positives are those at
     the oracle's.
 
     Args:
@@ -45,12 +45,12 @@ class SeedScores(nn.Module):
 
     def compute(self) -> dict[str, float]:
         """The figures by name, in percent but for the thresholds."""
-        sweep, honest = self.sweep.compute(), self.agreement.compute().threshold
+        sweep, label_free = self.sweep.compute(), self.agreement.compute().threshold
         figures = {
             "miou_oracle": sweep.oracle.miou,
             "threshold_oracle": sweep.oracle_threshold,
-            "miou_honest": sweep.at(honest).miou,
-            "threshold_honest": honest,
+            "miou_label_free": sweep.at(label_free).miou,
+            "threshold_label_free": label_free,
             "recall": sweep.oracle.recall,
             "precision": sweep.oracle.precision,
         }

@@ -10,14 +10,14 @@ from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_ma
 from fbr_plugin.baselines.tasks.seed_scores import SeedScores
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 
-LOCAL_STRIDE = 8  # of the last level that sees little more of an image than a pixel's surroundings
+SHALLOW_STRIDE = 8  # of the last level that sees little more of an image than a pixel's surroundings
 
 
 class SeedTask(EncoderTask):
     """A baseline: an encoder, and new layers that a subclass sets as `self.head`.
 
     A subclass defines `training_step`, which returns ``{"loss": ...}`` and, where `wants_views` is true,
-    ``"views"`` beside it; `seed_scores`; and `finish`.
+    ``"views"`` beside it; `seed_scores`; and `to_seeds`.
 
     Args:
         num_classes: number of foreground classes C.
@@ -44,9 +44,9 @@ class SeedTask(EncoderTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
-        finer = sum(stride < LOCAL_STRIDE for stride in self.encoder.strides)
-        self.num_local = min(finer + 1, len(self.encoder.strides))
-        self.level_channels = sum(self.encoder.channels[: self.num_local])
+        finer = sum(stride < SHALLOW_STRIDE for stride in self.encoder.strides)
+        self.num_shallow = min(finer + 1, len(self.encoder.strides))
+        self.level_channels = sum(self.encoder.channels[: self.num_shallow])
         self.scores = SeedScores(num_classes)
 
     def setup(self, stage: str) -> None:
@@ -62,20 +62,20 @@ class SeedTask(EncoderTask):
         """Map image: [B, 3, H, W] and label: [B, C] to raw scores [B, C or 1+C, h, w] at stride `stride`."""
         raise NotImplementedError
 
-    def finish(self, scores: Tensor, batch: Batch) -> Tensor:
+    def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """Turn scores: [B, C or 1+C, H, W] at the image's size into a seed of the same shape in [0, 1]."""
         raise NotImplementedError
 
-    def local(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def shallow(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The levels that a plug-in may describe a pixel by: those up to the first of stride 8 or more.
 
         Deeper ones see so much of the image that they say what the classifier believes of all of it.
         """
-        return tuple(levels[: self.num_local])
+        return tuple(levels[: self.num_shallow])
 
     def gated(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
         """Gate scores: maps [B, n*C, h, w] or logits [B, 1+C, h, w] of an image with these feature levels."""
-        return gate_scores(self, scores, self.local(levels), logits)
+        return gate_scores(self, scores, self.shallow(levels), logits)
 
     def view_scores(self, batch: Batch, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Scores [B, C or 1+C, H, W] of the images and of their mirror images, each averaged over scales."""
@@ -92,7 +92,7 @@ class SeedTask(EncoderTask):
             "id": B names, "seed": B score maps [C or 1+C, H, W], "label": [B, C].
         """
         plain, mirrored = self.view_scores(batch, self.hparams["scales"])
-        maps = self.finish((plain + mirrored) / 2, batch)
+        maps = self.to_seeds((plain + mirrored) / 2, batch)
         return {"id": batch["id"], "seed": original_sizes(maps, batch), "label": batch["label"]}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -104,12 +104,12 @@ class SeedTask(EncoderTask):
         self._count(batch, self.hparams["scales"])
         return None
 
-    def figures(self) -> dict[str, float]:
+    def compute_metrics(self) -> dict[str, float]:
         """The figures of the seeds of a set by name."""
         return self.scores.compute()
 
     def _count(self, batch: Batch, scales: Sequence[float]) -> None:
         check_masks(batch)
         plain, mirrored = self.view_scores(batch, scales)
-        seeds = (self.finish(scores, batch) for scores in ((plain + mirrored) / 2, plain, mirrored))
+        seeds = (self.to_seeds(scores, batch) for scores in ((plain + mirrored) / 2, plain, mirrored))
         self.scores.update(batch, *(seed[:, -self.num_classes :] for seed in seeds))

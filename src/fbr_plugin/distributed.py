@@ -22,32 +22,32 @@ def rank() -> int:
     return dist.get_rank() if is_distributed() else 0
 
 
-def is_first_process() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the first process of a run, also before its processes have met."""
     if is_distributed():
         return rank() == 0
     return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Go on when every process has come here."""
     if is_distributed():
         dist.barrier()
 
 
-def exchange_device() -> torch.device:
+def collective_device() -> torch.device:
     """Where tensors must lie to be exchanged: NCCL knows the process's GPU alone."""
     if is_distributed() and dist.get_backend() == "nccl":
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
-def share(items: Sequence[T]) -> Sequence[T]:
+def shard(items: Sequence[T]) -> Sequence[T]:
     """Of items that every process holds, those that are this one's to work on."""
     return items[dist.get_rank() :: dist.get_world_size()] if is_distributed() else items
 
 
-def gather_objects(obj: Any) -> list[Any]:
+def all_gather_object(obj: Any) -> list[Any]:
     """Collect one picklable object of every process, in rank order, on every process."""
     if not is_distributed():
         return [obj]
@@ -56,7 +56,7 @@ def gather_objects(obj: Any) -> list[Any]:
     return objects
 
 
-def all_agree(flag: Tensor) -> Tensor:
+def all_reduce_and(flag: Tensor) -> Tensor:
     """Logical AND of a 0-d bool over all processes, without a host read."""
     if not is_distributed():
         return flag
@@ -65,7 +65,7 @@ def all_agree(flag: Tensor) -> Tensor:
     return agreed.bool()
 
 
-def sum_over_processes(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """Add a tensor over all processes, without gradient and without a host read."""
     if not is_distributed():
         return values
@@ -74,7 +74,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return total
 
 
-def of_first_process(values: Tensor) -> Tensor:
+def broadcast_from_rank_zero(values: Tensor) -> Tensor:
     """The tensor of the first process, on every process; without gradient."""
     if not is_distributed():
         return values
@@ -83,7 +83,7 @@ def of_first_process(values: Tensor) -> Tensor:
     return shared.to(values.dtype)
 
 
-def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
+def all_gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Concatenate tensors along their first axis over all processes, in rank order; without gradient.
 
     Processes may hold different numbers of rows: shorter ones are padded with zeros to the longest, so every

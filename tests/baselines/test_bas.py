@@ -189,7 +189,7 @@ def test_seeds_are_the_maps_asked_for(kind: str) -> None:
     with torch.no_grad():
         class_maps, maps, _ = model(batch["image"])
         scores = model.seed_scores(batch["image"], batch["label"])
-        seed = model.finish(scores, batch)
+        seed = model.to_seeds(scores, batch)
     assert scores.shape == (2, NUM_CLASSES * (2 if kind == "both" else 1), 2, 3)
     parts = []
     if kind != "cam":

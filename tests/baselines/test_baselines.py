@@ -106,11 +106,18 @@ def test_fit_test_predict_and_reload(kind: type[SeedTask], tmp_path: Path) -> No
     run.fit(model, data)
     assert run.global_step == 2
     assert any((value != before[key]).any() for key, value in model.state_dict().items())
-    assert run.callback_metrics["val/miou_oracle"] >= run.callback_metrics["val/miou_honest"]
+    assert run.callback_metrics["val/miou_oracle"] >= run.callback_metrics["val/miou_label_free"]
     run.save_checkpoint(tmp_path / "last.ckpt")
 
     scores = run.test(model, data, verbose=False)[0]
-    names = {"miou_oracle", "threshold_oracle", "miou_honest", "threshold_honest", "recall", "precision"}
+    names = {
+        "miou_oracle",
+        "threshold_oracle",
+        "miou_label_free",
+        "threshold_label_free",
+        "recall",
+        "precision",
+    }
     assert scores.keys() == {f"test/{name}" for name in names | {"fp_cooccurring", "fp_other"}}
     assert scores["test/miou_oracle"] == model.scores.sweep.compute().oracle.miou
 

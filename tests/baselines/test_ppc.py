@@ -154,7 +154,7 @@ def test_fit_test_predict_and_reload(kind: type[PPC], tmp_path: Path) -> None:
         assert [bank.fill.item() > 0 for bank in model.fbr.banks] == [True, True]
         assert model.fbr_terms.pseudo_labels.shape == (4, 4, 4)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
-    assert trainer.test(model, data, verbose=False)[0]["test/miou_honest"] > 0
+    assert trainer.test(model, data, verbose=False)[0]["test/miou_label_free"] > 0
 
     again = kind.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
     writer = SeedWriter(tmp_path / "seeds")

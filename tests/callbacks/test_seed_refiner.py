@@ -61,8 +61,8 @@ def broken(image: NDArray[np.uint8], seed: Seed, device: torch.device) -> NDArra
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_each_image_has_its_masks(tmp_path: Path, workers: int) -> None:
-    finish = {"plain": partial(pseudo_mask, background=0.5), "photo": brightness}
-    refine(SeedRefiner(tmp_path, finish, workers=workers))
+    to_mask = {"plain": partial(pseudo_mask, background=0.5), "photo": brightness}
+    refine(SeedRefiner(tmp_path, to_mask, workers=workers))
     for name, item in zip(NAMES, items(), strict=True):
         red = item["image"][0].sigmoid().repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()
         assert np.array_equal(read_mask(tmp_path / "plain" / f"{name}.png", 3), np.where(red > 0.5, 3, 0))
@@ -91,8 +91,8 @@ def test_scores_walk_first(tmp_path: Path) -> None:
 
 
 def test_an_image_without_a_class_does_not_walk(tmp_path: Path) -> None:
-    finish = {"masks": partial(pseudo_mask, background=0.5)}
-    refine(SeedRefiner(tmp_path, finish, torch.nn.Identity()), items(label=(0, 0, 0)))
+    to_mask = {"masks": partial(pseudo_mask, background=0.5)}
+    refine(SeedRefiner(tmp_path, to_mask, torch.nn.Identity()), items(label=(0, 0, 0)))
     assert not any(read_mask(tmp_path / "masks" / f"{name}.png", 3).any() for name in NAMES)
 
 

@@ -47,7 +47,7 @@ def test_one_seed_and_then_another(
     (result,) = content["seeds"]
     assert list(result["scores"]) == METHODS
     for scores in result["scores"].values():
-        assert 0 <= scores["miou_honest"] <= scores["miou_oracle"] == max(scores["miou_sweep"])
+        assert 0 <= scores["miou_label_free"] <= scores["miou_oracle"] == max(scores["miou_sweep"])
     rows = list(csv.DictReader((output / "metrics.csv").open()))
     assert [row["method"] for row in rows] == METHODS
     assert [row["fbr_share"] == "" for row in rows] == [True, True, False]
@@ -79,7 +79,7 @@ def test_without_weights_both_arms_are_equal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(FBRConfig, "recommended", lambda: off)
     command("demo", *QUICK)
     scores = json.loads(Path("runs/demo/metrics.json").read_text())["seeds"][0]["scores"]
-    for name in ("miou_oracle", "miou_honest", "recall", "precision", "fp_cooccurring", "miou_sweep"):
+    for name in ("miou_oracle", "miou_label_free", "recall", "precision", "fp_cooccurring", "miou_sweep"):
         assert scores["AMN"][name] == scores["AMN + FBR"][name]
 
 

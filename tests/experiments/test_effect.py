@@ -33,7 +33,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Setting:
 
 def result(name: str, seed: int, miou: float, recall: float = 60.0, stage: str = "cam") -> dict[str, Any]:
     """What a run leaves, with curves that fall by a point a threshold."""
-    figures = dict.fromkeys(("miou_honest", "precision", "fp_cooccurring", "fp_other"), miou / 2)
+    figures = dict.fromkeys(("miou_label_free", "precision", "fp_cooccurring", "fp_other"), miou / 2)
     curves = {"recall_curve": [recall + 1, recall, recall - 1], "fp_curve": [30.0, 20.0, 10.0]}
     key = {"stage": stage, "name": name, "seed": seed}
     return {**key, "miou_oracle": miou, "recall": recall, **figures, **curves}
@@ -109,7 +109,7 @@ def test_the_table_is_of_pairs() -> None:
 
 def test_every_run_is_a_line_of_the_csv() -> None:
     lines = csv([result("bare", 4, 40.5), result("new", 4, 41.0)]).splitlines()
-    assert lines[0] == "stage,name,seed,miou_oracle,miou_honest,recall,precision,fp_cooccurring,fp_other"
+    assert lines[0] == "stage,name,seed,miou_oracle,miou_label_free,recall,precision,fp_cooccurring,fp_other"
     assert lines[2] == "cam,new,4,41.0,20.5,60.0,20.5,20.5,20.5"
     assert csv([result("gate, 8 words", 4, 41.0)]).splitlines()[1].startswith('cam,"gate, 8 words",4,41.0')
 

@@ -55,6 +55,6 @@ def test_without_co_occurrence_it_is_not(seeds):
     assert selectivity["control"] < 3
 
 
-def test_the_honest_threshold_is_close_to_the_oracle_s(seeds):
+def test_the_label_free_threshold_is_close_to_the_oracle_s(seeds):
     for found in seeds.values():
-        assert found["test/miou_oracle"] - 4 < found["test/miou_honest"] <= found["test/miou_oracle"]
+        assert found["test/miou_oracle"] - 4 < found["test/miou_label_free"] <= found["test/miou_oracle"]

@@ -18,7 +18,9 @@ LABELS = torch.zeros(2, 4, 6, dtype=torch.long)
 LABELS[0, :2] = 2
 LABELS[1, 0, 0] = 255
 BOXES = torch.tensor([[1, 2, 9, 8], [0, 0, 23, 15]])
-SWEEP = figures.threshold_sweep([0.1, 0.2], {"CAM": [40.0, 50.0]}, {"CAM": {"oracle": 0.2, "honest": 0.1}})
+SWEEP = figures.threshold_sweep(
+    [0.1, 0.2], {"CAM": [40.0, 50.0]}, {"CAM": {"oracle": 0.2, "label_free": 0.1}}
+)
 
 
 def legend(figure: Figure) -> list[str]:
@@ -105,7 +107,7 @@ def test_losses_have_a_panel_a_term_and_a_line_only_where_there_are_values() -> 
 
 
 def test_the_sweep_names_the_value_at_each_chosen_threshold() -> None:
-    assert legend(SWEEP) == ["CAM", "oracle: 50.0 at 0.20", "honest: 40.0 at 0.10"]
+    assert legend(SWEEP) == ["CAM", "oracle: 50.0 at 0.20", "label_free: 40.0 at 0.10"]
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

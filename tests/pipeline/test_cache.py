@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fbr_plugin.pipeline import cache
-from fbr_plugin.pipeline.cache import RECORD, Stage, plan, run
+from fbr_plugin.pipeline.cache import RECORD, PipelineStage, plan, run
 
 Log = list[str]
 
@@ -32,17 +32,19 @@ def writer(name: str, made: Log, text: str = "text") -> Callable[[Path, dict[str
     return make
 
 
-def chain(made: Log, settings: int = 1, text: str = "a", order: str = "first second third") -> list[Stage]:
+def chain(
+    made: Log, settings: int = 1, text: str = "a", order: str = "first second third"
+) -> list[PipelineStage]:
     """Three stages, each of which needs the one before."""
     first, second, third = order.split()
     return [
-        Stage(first, {"model": {"lr": settings}}, writer(first, made, text)),
-        Stage(second, {}, writer(second, made), (first,)),
-        Stage(third, {}, writer(third, made), (second,)),
+        PipelineStage(first, {"model": {"lr": settings}}, writer(first, made, text)),
+        PipelineStage(second, {}, writer(second, made), (first,)),
+        PipelineStage(third, {}, writer(third, made), (second,)),
     ]
 
 
-def reasons(stages: list[Stage], output: Path) -> dict[str, str]:
+def reasons(stages: list[PipelineStage], output: Path) -> dict[str, str]:
     """What a dry run says."""
     return {stage.name: found.reason for stage, found in plan(stages, output)}
 
@@ -50,7 +52,7 @@ def reasons(stages: list[Stage], output: Path) -> dict[str, str]:
 def test_curves_and_hidden_files_belong_to_no_result(tmp_path: Path) -> None:
     made: Log = []
 
-    def stages(curve: str) -> list[Stage]:
+    def stages(curve: str) -> list[PipelineStage]:
         def train(folder: Path, _: dict[str, Path]) -> dict[str, float]:
             made.append("train")
             for name, text in (("model.ckpt", "weights"), ("curves/version_0/metrics.csv", curve)):
@@ -58,7 +60,10 @@ def test_curves_and_hidden_files_belong_to_no_result(tmp_path: Path) -> None:
                 (folder / name).write_text(text)
             return {}
 
-        return [Stage("train", {"curve": curve}, train), Stage("use", {}, writer_of_nothing, ("train",))]
+        return [
+            PipelineStage("train", {"curve": curve}, train),
+            PipelineStage("use", {}, writer_of_nothing, ("train",)),
+        ]
 
     def writer_of_nothing(folder: Path, _: dict[str, Path]) -> dict[str, float]:
         made.append("use")
@@ -143,7 +148,7 @@ def test_a_stage_that_was_cut_goes_on_in_its_folder(tmp_path: Path, made: Log) -
             raise KeyboardInterrupt
         return {}
 
-    stages = [Stage("long", {"x": 1}, make)]
+    stages = [PipelineStage("long", {"x": 1}, make)]
     with pytest.raises(KeyboardInterrupt):
         list(run(stages, tmp_path))
     assert reasons(stages, tmp_path) == {"long": "goes on where it was cut"}
@@ -155,9 +160,9 @@ def test_a_stage_that_was_cut_goes_on_in_its_folder(tmp_path: Path, made: Log) -
     # of other settings nothing is taken over
     cut = True
     with pytest.raises(KeyboardInterrupt):
-        list(run([Stage("long", {"x": 2}, make)], tmp_path))
+        list(run([PipelineStage("long", {"x": 2}, make)], tmp_path))
     cut = False
-    list(run([Stage("long", {"x": 3}, make)], tmp_path))
+    list(run([PipelineStage("long", {"x": 3}, make)], tmp_path))
     assert made[2:] == [RECORD, RECORD]
 
 
@@ -180,7 +185,7 @@ def test_a_full_disk_leaves_what_is_finished(tmp_path: Path, made: Log) -> None:
         (folder / "half").write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    stages = [*chain(made)[:1], Stage("second", {}, full, ("first",))]
+    stages = [*chain(made)[:1], PipelineStage("second", {}, full, ("first",))]
     with pytest.raises(OSError, match="the disk is full in stage second: make room"):
         list(run(stages, tmp_path))
     assert not (tmp_path / "second").exists()
@@ -193,7 +198,7 @@ def test_another_error_is_passed_on(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "denied")
 
     with pytest.raises(PermissionError, match="denied"):
-        list(run([Stage("only", {}, fails)], tmp_path))
+        list(run([PipelineStage("only", {}, fails)], tmp_path))
 
 
 def test_from_makes_a_stage_and_those_after_it_again(tmp_path: Path, made: Log) -> None:
@@ -216,13 +221,13 @@ def test_later_processes_leave_files_alone(
 ) -> None:
     list(run(chain(made), tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr(cache, "is_first_process", lambda: False)
+    monkeypatch.setattr(cache, "is_rank_zero", lambda: False)
     list(run(chain(made), tmp_path, "second"))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_settings_are_compared_as_json(tmp_path: Path, made: Log) -> None:
-    stage = Stage("only", {"scales": (1.0, 0.5), "root": Path("x")}, writer("only", made))
+    stage = PipelineStage("only", {"scales": (1.0, 0.5), "root": Path("x")}, writer("only", made))
     list(run([stage], tmp_path))
     assert reasons([stage], tmp_path) == {"only": "cached"}
     assert json.loads((tmp_path / "only" / RECORD).read_text())["made_of"]["settings"]["scales"] == [1.0, 0.5]

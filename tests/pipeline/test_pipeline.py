@@ -95,8 +95,8 @@ def test_every_stage_is_made_scored_and_kept(tmp_path: Path, capsys: pytest.Capt
     names = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]
     assert list(report["stages"]) == names
     known = scores(report)
-    assert {"miou_oracle", "miou_honest"} <= known["classifier"].keys()
-    assert {"miou_oracle", "miou_honest"} <= known["baseline"].keys()
+    assert {"miou_oracle", "miou_label_free"} <= known["classifier"].keys()
+    assert {"miou_oracle", "miou_label_free"} <= known["baseline"].keys()
     assert known["masks"].keys() == {"miou_unrefined", "miou_masks"}
     assert known["predictions"].keys() == {"miou_predictions"}
     assert report["oracle"] == ["miou_oracle"]

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
-from fbr_plugin.postprocess.seeds import finish_cam, finish_logits
+from fbr_plugin.postprocess.seeds import cams_to_seeds, logits_to_seeds
 
 
 def block_means(stride: int, image: Tensor) -> Tensor:
@@ -63,23 +63,23 @@ def test_rejects_wrong_stride_and_scales() -> None:
 def test_finish_cam() -> None:
     scores, label = torch.randn(2, 3, 5, 5), torch.tensor([[1.0, 0, 1], [0, 1, 0]])
     scores[0, 2] = 0
-    seeds = finish_cam(scores, label)
+    seeds = cams_to_seeds(scores, label)
     assert torch.equal(seeds[0, 0], scores[0, 0].relu() / scores[0, 0].max())
     assert seeds.amax((2, 3)).tolist() == [[1, 0, 0], [0, 1, 0]]
     assert seeds.min() == 0
     assert torch.equal(
-        finish_cam(torch.full((1, 1, 2, 2), 1e-40), torch.ones(1, 1)).isfinite().all(), torch.tensor(True)
+        cams_to_seeds(torch.full((1, 1, 2, 2), 1e-40), torch.ones(1, 1)).isfinite().all(), torch.tensor(True)
     )
 
 
 def test_finish_logits() -> None:
     logits, label = torch.randn(1, 4, 5, 5), torch.tensor([[1.0, 0, 1]])
-    plain = finish_logits(logits, label)
+    plain = logits_to_seeds(logits, label)
     assert torch.equal(plain[:, [0, 1, 3]], logits.softmax(1)[:, [0, 1, 3]])
     assert plain[:, 2].abs().max() == 0
     pseudo = torch.zeros(1, 5, 5, dtype=torch.long)
     pseudo[0, 1], pseudo[0, 2] = 3, 255
-    mixed = finish_logits(logits, label, pseudo)
+    mixed = logits_to_seeds(logits, label, pseudo)
     for channel in (0, 1, 3):
         plane = plain[0, channel]
         stretched = (plane - plane.min()) / (plane.max() - plane.min())
@@ -89,5 +89,5 @@ def test_finish_logits() -> None:
 
 
 def test_constant_maps_divide_by_nothing() -> None:
-    seeds = finish_logits(torch.zeros(1, 3, 4, 4), torch.ones(1, 2), torch.ones(1, 4, 4, dtype=torch.long))
+    seeds = logits_to_seeds(torch.zeros(1, 3, 4, 4), torch.ones(1, 2), torch.ones(1, 4, 4, dtype=torch.long))
     assert torch.equal(seeds, torch.zeros_like(seeds))

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from fbr_plugin.distributed import gather_objects, rank
+from fbr_plugin.distributed import all_gather_object, rank
 
 
 def collect_random_state() -> dict[str, Any]:
@@ -56,7 +56,7 @@ class RandomState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all processes in rank order; Lightning calls this on every process."""
-        return {"processes": gather_objects(collect_random_state())}
+        return {"processes": all_gather_object(collect_random_state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until training starts."""

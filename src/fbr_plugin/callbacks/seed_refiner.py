@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import nn
 
 from fbr_plugin.data.transforms import denormalise
-from fbr_plugin.postprocess.pseudo_masks import Finish, write_masks
+from fbr_plugin.postprocess.pseudo_masks import ToMask, write_masks
 from fbr_plugin.postprocess.seed_files import check_names
 from fbr_plugin.postprocess.seeds import Seed
 from fbr_plugin.postprocess.workers import start_workers
@@ -26,23 +26,23 @@ class SeedRefiner(BasePredictionWriter):
 
     Args:
         output_dir: parent of the folders of masks.
-        finish: for each folder, what turns an image [H, W, 3] and its seed into a mask [H, W]; the last one's
-            file says that an image is done.
+        to_mask: for each folder, what turns an image [H, W, 3] and its seed into a mask [H, W]; the file of
+            the last one says that an image is done.
         walk: a network such as IRN, whose `propagate(image [1, 3, h, w], scores [M, H, W])` spreads scores
             over their image; None leaves them as they are.
-        workers: processes that run `finish`; 0 runs it in this one.
+        workers: processes that run `to_mask`; 0 runs it in this one.
     """
 
     def __init__(
         self,
         output_dir: Path,
-        finish: Mapping[str, Finish],
+        to_mask: Mapping[str, ToMask],
         walk: nn.Module | None = None,
         workers: int = 0,
     ) -> None:
         super().__init__("batch")
         self.output_dir = output_dir
-        self.finish = finish
+        self.to_mask = to_mask
         self.walk = walk
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
@@ -87,7 +87,7 @@ class SeedRefiner(BasePredictionWriter):
 
     def _submit(self, name: str, photo: NDArray[np.uint8], seed: Seed, device: torch.device) -> None:
         """Write one image's masks, here or in a process; few wait, so that memory stays bounded."""
-        job = self.output_dir, self.finish, name, photo, seed
+        job = self.output_dir, self.to_mask, name, photo, seed
         if self._pool is None:
             write_masks(*job, device)
             return

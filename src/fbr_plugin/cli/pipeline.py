@@ -6,7 +6,7 @@ import warnings
 
 from jsonargparse import Namespace
 
-from fbr_plugin.distributed import is_first_process
+from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.experiments.report import write_whole
 from fbr_plugin.pipeline import cache
 from fbr_plugin.pipeline.build import build_stages
@@ -34,16 +34,16 @@ def run(words: list[str]) -> None:
         for stage, found in cache.plan(stages, config.output, config["from"]):
             print(f"{stage.name:14}{found.reason}")
         return
-    say = print if is_first_process() else _nothing
+    say = print if is_rank_zero() else _nothing
     records = {}
     for stage, record in cache.run(stages, config.output, config["from"], say):
         records[stage.name] = record
-        if is_first_process():
+        if is_rank_zero():
             write_whole(config.output / "report.json", json.dumps(build_report(config, records), indent=2))
     say(f"\n{stage_table(records)}\n\nmasks, curves and report.json: {config.output}")
 
 
-def _chosen(stages: list[cache.Stage], config: Namespace) -> list[cache.Stage]:
+def _chosen(stages: list[cache.PipelineStage], config: Namespace) -> list[cache.PipelineStage]:
     """The stages up to the last that is asked for."""
     names = [stage.name for stage in stages]
     for option in ("from", "until"):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fbr_plugin.data.readers.boxes import Boxes, clip_boxes
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.readers.images import check_same_size, read_image, read_mask
-from fbr_plugin.data.readers.labels import Labels, labels_of_mask
+from fbr_plugin.data.readers.labels import ImageLabels, labels_of_mask
 
 
 class LayoutSource:
@@ -31,7 +31,7 @@ class LayoutSource:
         image_dir: Path,
         mask_dir: Path | None,
         num_classes: int,
-        labels: Labels | None,
+        labels: ImageLabels | None,
         boxes: Boxes | None = None,
     ) -> None:
         self.ids = ids

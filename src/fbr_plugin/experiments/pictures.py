@@ -50,7 +50,7 @@ def draw_pair(
         for name in (bare, plugged)
     }
     figures.save(figures.loss_curves(curves), folder / "losses.png")
-    kinds = ("oracle", "honest")
+    kinds = ("oracle", "label_free")
     marks = {name: {kind: score[f"threshold_{kind}"] for kind in kinds} for name, score in scores.items()}
     sweeps = {name: score["miou_sweep"] for name, score in scores.items()}
     thresholds = scores["CAM"]["thresholds"]

@@ -13,7 +13,7 @@ from typing import Any
 
 COLUMNS = {
     "miou_oracle": "mIoU oracle",
-    "miou_honest": "mIoU honest",
+    "miou_label_free": "mIoU label-free",
     "recall": "recall",
     "precision": "precision",
     "fp_cooccurring": "FP co-occ.",
@@ -23,7 +23,7 @@ COLUMNS = {
 }
 NOTES = (
     "percent, but for the seconds of training; seeds of the training images. oracle: the threshold is",
-    "chosen with the masks; honest: without. Recall, precision and false positives (FP: background taken",
+    "chosen with the masks; label-free: without. Recall, precision and false positives (FP: background taken",
     "for a class of the image, on the texture that co-occurs with it and elsewhere) at the oracle's.",
 )
 

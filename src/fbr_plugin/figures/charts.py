@@ -90,7 +90,7 @@ def threshold_sweep(
     Args:
         thresholds: T background thresholds, ascending.
         miou: method -> T values in percent.
-        marks: method -> how a threshold was chosen ("oracle", "honest") -> that threshold.
+        marks: method -> how a threshold was chosen ("oracle", "label_free") -> that threshold.
     """
     figure = Figure(figsize=(7.2, 3.2))
     axes = figure.subplots()

@@ -34,7 +34,7 @@ class AgreementResult(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        """The honest threshold: the one of the best agreement, found without masks."""
+        """The label-free threshold: the one of the best agreement, found without masks."""
         return self.thresholds[self.agreement.index(max(self.agreement))]
 
 

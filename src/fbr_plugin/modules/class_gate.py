@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
-from fbr_plugin.distributed import gather_rows, of_first_process, sum_over_processes
+from fbr_plugin.distributed import all_gather_rows, all_reduce_sum, broadcast_from_rank_zero
 from fbr_plugin.modules.memory_bank import MemoryBank
 
 BACKGROUND_ROWS = 4096  # background pixels that are remembered
@@ -52,7 +52,7 @@ class ClassBank(nn.Module):
             classes: [N] int64, 0 to C - 1.
             mask: [N] bool, the rows to add.
         """
-        rows, classes, mask = gather_rows(rows, classes, mask)
+        rows, classes, mask = all_gather_rows(rows, classes, mask)
         member = F.one_hot(classes, len(self.fill)) * mask[:, None]
         ranks = member.cumsum(0)
         count = ranks[-1]
@@ -142,7 +142,7 @@ class ClassAwareGate(nn.Module):
             return near.word
         reach = fbr.reach(near.foreign, scores, labels, REACH_QUANTILE)
         known = reach.isfinite() & mask
-        self.reached.mul_(DECAY).add_(sum_over_processes(torch.stack([reach.masked_fill(~known, 0), known])))
+        self.reached.mul_(DECAY).add_(all_reduce_sum(torch.stack([reach.masked_fill(~known, 0), known])))
         rows = pixels.flatten(2).transpose(1, 2)
         self._remember_background(rows, background.flatten(1), labels, mask, generator)
         self._remember_classes(rows, (scores * self._gate(near)).flatten(2), labels, mask, generator)
@@ -158,14 +158,14 @@ class ClassAwareGate(nn.Module):
         """
         number = self.config.gate_prototypes
         clusters = fbr.kmeans(self.pixels.rows, self.pixels.mask(), number, generator=generator)
-        self.prototypes.copy_(of_first_process(F.normalize(clusters.centroids, dim=-1)))
+        self.prototypes.copy_(broadcast_from_rank_zero(F.normalize(clusters.centroids, dim=-1)))
         bank = self.background
         mask = torch.arange(bank.size, device=bank.fill.device) < bank.fill
         words = fbr.background_words(
             bank.nrois[:-1], bank.labels[:-1], mask, self.config.gate_words, generator=generator
         )
-        self.words.copy_(of_first_process(words.centres))
-        self.foreign.copy_(of_first_process(words.foreign))
+        self.words.copy_(broadcast_from_rank_zero(words.centres))
+        self.foreign.copy_(broadcast_from_rank_zero(words.foreign))
 
     def _affinity(self, pixels: Tensor) -> fbr.Affinity:
         # In the precision of the pixels, whatever that of the buffers.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
 from fbr_plugin.contract import SCALARS, DenseView, FBRTerms
-from fbr_plugin.distributed import all_agree
+from fbr_plugin.distributed import all_reduce_and
 from fbr_plugin.modules.class_gate import ClassAwareGate
 from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
 from fbr_plugin.modules.memory_bank import MemoryBank
@@ -151,7 +151,7 @@ class FBRLoss(StepRandom):
 
     def _gate_alone(self, view: DenseView, index: int) -> FBRTerms:
         """What is left to do where no term has a weight: the gate learns, and all terms are 0."""
-        finite = all_agree(view.features.isfinite().all())
+        finite = all_reduce_and(view.features.isfinite().all())
         maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, self.config.background_score)
         pseudo_labels = maps.normalised.argmax(1)
         words = self._observe(view, index, maps, pseudo_labels, finite)

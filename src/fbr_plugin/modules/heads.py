@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fbr_plugin.distributed import all_agree
+from fbr_plugin.distributed import all_reduce_and
 
 
 class Projections(NamedTuple):
@@ -60,7 +60,7 @@ class ProjectionHeads(nn.Module):
         weight = torch.cat([self.foreground, self.background])
         both = F.conv2d(features, weight)
         # Any NaN of the features shows here, at a fraction of their size.
-        finite = all_agree(both.sum(dtype=torch.promote_types(both.dtype, torch.float32)).isfinite())
+        finite = all_reduce_and(both.sum(dtype=torch.promote_types(both.dtype, torch.float32)).isfinite())
         if weight.requires_grad:
             # The zero gradient of a skipped step, times NaN features, must stay zero.
             weight.register_hook(lambda gradient: torch.where(finite, gradient, 0))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fbr_plugin.distributed import gather_rows
+from fbr_plugin.distributed import all_gather_rows
 
 
 class MemoryBank(nn.Module):
@@ -56,7 +56,7 @@ class MemoryBank(nn.Module):
                 f"nrois, labels and mask must be {list(expected[0])}, {list(expected[1])} and "
                 f"[{len(mask)}], got {list(nrois.shape)}, {list(labels.shape)} and {list(mask.shape)}"
             )
-        nrois, labels, mask = gather_rows(nrois, labels > 0, mask)
+        nrois, labels, mask = all_gather_rows(nrois, labels > 0, mask)
         rank = mask.cumsum(0)
         count = rank[-1]
         # More rows than the ring holds: only the last ones stay.

@@ -13,19 +13,19 @@ from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.data.datamodules.voc import VOCDataModule
 from fbr_plugin.pipeline import stages
-from fbr_plugin.pipeline.cache import RECORD, Scores, Stage
+from fbr_plugin.pipeline.cache import RECORD, PipelineStage, Scores
 from fbr_plugin.pipeline.settings import method
 from fbr_plugin.pipeline.stages import CHECKPOINT
 from fbr_plugin.pipeline.training import Training
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.exports import submission
-from fbr_plugin.postprocess.pseudo_masks import Finish, pseudo_mask
+from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
 from fbr_plugin.postprocess.seed_files import SeedStyle
 
 WALKED_BACKGROUND = 0.25  # of IRN's released code
 
 
-def build_stages(config: Namespace) -> list[Stage]:
+def build_stages(config: Namespace) -> list[PipelineStage]:
     """The stages that the settings ask for, in order."""
     classifier = Training(config, "classifier")
     result = [_training("classifier", classifier, "fit", "test")]
@@ -56,7 +56,7 @@ def build_stages(config: Namespace) -> list[Stage]:
 
 def _training(
     name: str, training: Training, *uses: Literal["fit", "test"], labels: tuple[str, ...] = ()
-) -> Stage:
+) -> PipelineStage:
     """Train a network, and score its seeds where it has some."""
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
@@ -66,35 +66,35 @@ def _training(
         return stages.test(folder, model, data, training.trainer_flags()) if "test" in uses else {}
 
     start = ("classifier",) if training.from_classifier else ()
-    return Stage(name, training.settings(*uses), make, (*start, *labels))
+    return PipelineStage(name, training.settings(*uses), make, (*start, *labels))
 
 
-def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...]) -> Stage:
+def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...]) -> PipelineStage:
     """Write labels of two thresholds."""
     if labels.fg < labels.bg:
         raise ValueError(f"{name}.fg ({labels.fg}) is below {name}.bg ({labels.bg}): swap them")
     own = {**labels.as_dict(), "refine": method(labels.refine)}
     options = {"fg": own["fg"], "bg": own["bg"], "method": own["refine"], "scale": own["scale"]}
-    finish: dict[str, Finish] = {name: partial(affinity_labels, **options)}
+    to_mask: dict[str, ToMask] = {name: partial(affinity_labels, **options)}
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
-        _predict(seeds, inputs, SeedRefiner(folder, finish, workers=_workers(own)), folder / name)
+        _predict(seeds, inputs, SeedRefiner(folder, to_mask, workers=_workers(own)), folder / name)
         return {}
 
-    return Stage(name, {**seeds.settings("predict"), "labels": own}, make, needs)
+    return PipelineStage(name, {**seeds.settings("predict"), "labels": own}, make, needs)
 
 
-def _arrays(style: SeedStyle, seeds: Training, needs: tuple[str, ...]) -> Stage:
+def _arrays(style: SeedStyle, seeds: Training, needs: tuple[str, ...]) -> PipelineStage:
     """Write the seeds themselves."""
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         _predict(seeds, inputs, SeedWriter(folder, style), folder)
         return {}
 
-    return Stage("seeds", {**seeds.settings("predict"), "style": style}, make, needs)
+    return PipelineStage("seeds", {**seeds.settings("predict"), "style": style}, make, needs)
 
 
-def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tuple[str, ...]) -> Stage:
+def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tuple[str, ...]) -> PipelineStage:
     """Write a mask of every training image, before and after its refinement."""
     own = {**masks.as_dict(), "refine": method(masks.refine)}
     settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.model}
@@ -107,28 +107,30 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
         background = own["background"]
         if background is None:
             # The threshold is one of the seeds, which are raised to the power before they meet it.
-            background = WALKED_BACKGROUND if walk else _honest_threshold(inputs[needs[0]]) ** own["power"]
+            background = (
+                WALKED_BACKGROUND if walk else _label_free_threshold(inputs[needs[0]]) ** own["power"]
+            )
         plain = partial(pseudo_mask, background=background, power=own["power"])
-        finish: dict[str, Finish] = {"masks": plain}
+        to_mask: dict[str, ToMask] = {"masks": plain}
         if own["refine"]:
             refined = partial(plain, method=own["refine"], scale=own["scale"])
-            finish = {"unrefined": plain, "masks": refined}
+            to_mask = {"unrefined": plain, "masks": refined}
         spread = None
         if walk:
             spread = walk.network()
             state = torch.load(inputs["irn"] / CHECKPOINT, map_location="cpu", weights_only=True)
             spread.load_state_dict(state["state_dict"])
-        writer = SeedRefiner(folder, finish, spread, _workers(own))
+        writer = SeedRefiner(folder, to_mask, spread, _workers(own))
         _predict(seeds, inputs, writer, folder / "masks")
-        kinds, data = {kind: folder / kind for kind in finish}, seeds.images()
+        kinds, data = {kind: folder / kind for kind in to_mask}, seeds.images()
         earlier = {name: inputs[name] / name for name in needs if name == "labels"}
         stages.draw_masks({**earlier, **kinds}, data, folder / "examples.png")
         return {f"miou_{kind}": score for kind, score in stages.score_masks(kinds, data).items()}
 
-    return Stage("masks", settings, make, (*needs, *(["irn"] if walk else [])))
+    return PipelineStage("masks", settings, make, (*needs, *(["irn"] if walk else [])))
 
 
-def _predictions(network: Training) -> Stage:
+def _predictions(network: Training) -> PipelineStage:
     """Write what the segmentation network predicts where it is scored, of PASCAL VOC also as an archive."""
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
@@ -141,7 +143,7 @@ def _predictions(network: Training) -> Stage:
             submission(masks, data.dataset("test").source.ids, folder / "submission.tar.gz")
         return stages.score_masks({"miou_predictions": masks}, data)
 
-    return Stage("predictions", network.settings("test"), make, ("segmentation",))
+    return PipelineStage("predictions", network.settings("test"), make, ("segmentation",))
 
 
 def _workers(settings: dict[str, Any]) -> int:
@@ -158,6 +160,6 @@ def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | See
     stages.predict(checkpoint, seeds.network(), data, seeds.trainer_flags(), writer, done)
 
 
-def _honest_threshold(folder: Path) -> float:
+def _label_free_threshold(folder: Path) -> float:
     """The threshold that a stage found without masks."""
-    return json.loads((folder / RECORD).read_text())["scores"]["threshold_honest"]
+    return json.loads((folder / RECORD).read_text())["scores"]["threshold_label_free"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fbr_plugin.distributed import is_first_process, wait_for_all
+from fbr_plugin.distributed import barrier, is_rank_zero
 from fbr_plugin.experiments.report import write_whole
 
 RECORD = "stage.json"
@@ -25,7 +25,7 @@ Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Stage:
+class PipelineStage:
     """A function that fills a folder.
 
     Args:
@@ -54,7 +54,7 @@ class Status(NamedTuple):
     reason: str
 
 
-def status(stage: Stage, output: Path, digests: Mapping[str, str]) -> Status:
+def status(stage: PipelineStage, output: Path, digests: Mapping[str, str]) -> Status:
     """Compare a stage's result with what would be made now.
 
     Args:
@@ -82,7 +82,9 @@ def status(stage: Stage, output: Path, digests: Mapping[str, str]) -> Status:
     return Status(record, "cached")
 
 
-def plan(stages: Sequence[Stage], output: Path, first: str | None = None) -> Iterator[tuple[Stage, Status]]:
+def plan(
+    stages: Sequence[PipelineStage], output: Path, first: str | None = None
+) -> Iterator[tuple[PipelineStage, Status]]:
     """What `run` would do, without doing it.
 
     Args:
@@ -103,8 +105,11 @@ def plan(stages: Sequence[Stage], output: Path, first: str | None = None) -> Ite
 
 
 def run(
-    stages: Sequence[Stage], output: Path, first: str | None = None, say: Callable[[str], None] = print
-) -> Iterator[tuple[Stage, Record]]:
+    stages: Sequence[PipelineStage],
+    output: Path,
+    first: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Iterator[tuple[PipelineStage, Record]]:
     """Make what is not there yet, and yield the record of each stage as it is done.
 
     Args:
@@ -124,7 +129,7 @@ def run(
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
     """Keep other runs out of a folder; the lock ends with the process, however that ends."""
-    if not is_first_process():
+    if not is_rank_zero():
         yield
         return
     output.mkdir(parents=True, exist_ok=True)
@@ -143,10 +148,10 @@ def _alone(output: Path) -> Iterator[None]:
 
 
 def _run(
-    stages: Sequence[Stage], output: Path, first: str | None, say: Callable[[str], None]
-) -> Iterator[tuple[Stage, Record]]:
+    stages: Sequence[PipelineStage], output: Path, first: str | None, say: Callable[[str], None]
+) -> Iterator[tuple[PipelineStage, Record]]:
     """`run`, once the folder is this process's own."""
-    if first is not None and is_first_process():  # the other processes find it done
+    if first is not None and is_rank_zero():  # the other processes find it done
         for stage in stages[[stage.name for stage in stages].index(first) :]:
             for folder in (output / stage.name, _partial(output / stage.name)):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -158,33 +163,33 @@ def _run(
         yield stage, records[stage.name]
 
 
-def _make(stage: Stage, output: Path, records: Mapping[str, Record]) -> Record:
+def _make(stage: PipelineStage, output: Path, records: Mapping[str, Record]) -> Record:
     """Fill a stage's folder, and give it its name when it is whole."""
     folder, partial = output / stage.name, _partial(output / stage.name)
     made_of = _made_of(stage, {name: record["digest"] for name, record in records.items()})
     begun = _read_record(partial)
     if begun is None or begun["made_of"] != made_of:
         begun = None
-        if is_first_process():
+        if is_rank_zero():
             shutil.rmtree(partial, ignore_errors=True)
             write_whole(partial / RECORD, json.dumps({"made_of": made_of}))
     if begun is None or "files" not in begun:
         start = time.perf_counter()
         scores = _fill(stage, partial, {name: output / name for name in stage.needs})
-        wait_for_all()
-        if is_first_process():
+        barrier()
+        if is_rank_zero():
             files = {path: _sha256(partial / path) for path in sorted(_files(partial))}
             known = {"scores": scores, "seconds": time.perf_counter() - start, "resumed": begun is not None}
             record = {"made_of": made_of, "digest": _hash(files), **known, "files": files}
             write_whole(partial / RECORD, json.dumps(record, indent=1))
-    if is_first_process():
+    if is_rank_zero():
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-    wait_for_all()
+    barrier()
     return json.loads((folder / RECORD).read_text())
 
 
-def _fill(stage: Stage, folder: Path, inputs: dict[str, Path]) -> Scores:
+def _fill(stage: PipelineStage, folder: Path, inputs: dict[str, Path]) -> Scores:
     try:
         return stage.make(folder, inputs)
     except OSError as error:
@@ -200,7 +205,7 @@ def _partial(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
-def _made_of(stage: Stage, digests: Mapping[str, str]) -> dict[str, Any]:
+def _made_of(stage: PipelineStage, digests: Mapping[str, str]) -> dict[str, Any]:
     """Settings and inputs as they look when read back from JSON."""
     inputs = {name: digests.get(name) for name in stage.needs}
     return json.loads(json.dumps({"settings": stage.settings, "inputs": inputs}, default=str))

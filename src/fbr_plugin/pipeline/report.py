@@ -16,7 +16,7 @@ PACKAGES = ("fbr_plugin", "torch", "pytorch-lightning", "numpy")
 
 SCORES = {
     "miou_oracle": "seeds, oracle: threshold chosen with the masks",
-    "miou_honest": "seeds, threshold chosen without masks",
+    "miou_label_free": "seeds, threshold chosen without masks",
     "miou_unrefined": "masks before refinement",
     "miou_masks": "masks{refined}",
     "miou_predictions": "masks that the network predicts",

@@ -17,7 +17,7 @@ Refiner = Literal["auto", "crf", "pamr", "none"]
 
 
 @dataclass
-class Labels:
+class LabelSettings:
     """Labels of two thresholds, made of seeds.
 
     Args:
@@ -36,7 +36,7 @@ class Labels:
 
 
 @dataclass
-class Masks:
+class MaskSettings:
     """Masks of every pixel, made of seeds.
 
     Args:
@@ -81,12 +81,16 @@ def parser() -> ArgumentParser:
             what = f"arguments of {part} for the {name} alone"
             result.add_argument(f"--{name}.{part}", type=dict[str, Any], default={}, help=what)
     what = "what AMN is trained on; null makes none, for a baseline that needs none"
-    result.add_argument("--labels", type=Labels | None, default=Labels(), help=what)
+    result.add_argument("--labels", type=LabelSettings | None, default=LabelSettings(), help=what)
     result.add_argument(
         "--seeds", type=SeedStyle | None, help="write the seeds as arrays, too, in this style"
     )
-    result.add_argument("--affinity", type=Labels, default=Labels(), help="what IRN is trained on")
-    result.add_argument("--masks", type=Masks, default=Masks(), help="the result for the training images")
+    result.add_argument(
+        "--affinity", type=LabelSettings, default=LabelSettings(), help="what IRN is trained on"
+    )
+    result.add_argument(
+        "--masks", type=MaskSettings, default=MaskSettings(), help="the result for the training images"
+    )
     return result
 
 

@@ -22,7 +22,7 @@ from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.sources import Source
-from fbr_plugin.distributed import exchange_device, is_first_process, share, wait_for_all
+from fbr_plugin.distributed import barrier, collective_device, is_rank_zero, shard
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.pipeline.cache import CURVES
 from fbr_plugin.training.mixin import FBRMixin
@@ -65,7 +65,7 @@ def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Ma
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.save_checkpoint(folder / CHECKPOINT, weights_only=True)
-    if is_first_process():
+    if is_rank_zero():
         shutil.rmtree(begun.parent, ignore_errors=True)
 
 
@@ -108,12 +108,12 @@ def predict(
     dataset = data.dataset(stage)
     done = {path.stem for path in written.glob("[!.]*.[np]*")} if written.is_dir() else set()
     pending = [index for index, name in enumerate(dataset.source.ids) if name not in done]
-    wait_for_all()  # before anyone writes
+    barrier()  # before anyone writes
     if pending:
         loader = data.loader(Subset(dataset, pending), data.eval_batch_size)
         trainer = _trainer(written.parent, flags, writer)
         trainer.predict(model, loader, ckpt_path=str(checkpoint), return_predictions=False)
-    wait_for_all()
+    barrier()
 
 
 def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, float]:
@@ -126,11 +126,11 @@ def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, 
     source = data.dataset("test").source
     known = _known(folders, source)
     scores = {name: SegmentationScore(data.num_classes) for name in folders}
-    for index in tqdm(share(known), "score masks", disable=None, leave=False):
+    for index in tqdm(shard(known), "score masks", disable=None, leave=False):
         item = source[index]
         for score, mask in zip(scores.values(), _read(folders, item["id"], source.num_classes), strict=True):
             score.update(torch.from_numpy(mask), torch.from_numpy(item["mask"]))
-    return {name: score.to(exchange_device()).compute().miou for name, score in scores.items() if known}
+    return {name: score.to(collective_device()).compute().miou for name, score in scores.items() if known}
 
 
 def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) -> None:
@@ -143,7 +143,7 @@ def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) ->
     """
     source = data.dataset("test").source
     items = [source[index] for index in _known(folders, source)[:EXAMPLES]]
-    if items and is_first_process():
+    if items and is_rank_zero():
         photos = [torch.from_numpy(item["image"]).permute(2, 0, 1) / 255 for item in items]
         truths = [torch.from_numpy(item["mask"]) for item in items]
         rows = [map(torch.from_numpy, _read(folders, item["id"], source.num_classes)) for item in items]

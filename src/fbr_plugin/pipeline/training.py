@@ -12,7 +12,7 @@ from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.fingerprint import content_hash, fingerprint
 from fbr_plugin.data.readers.saliency import find_saliency
-from fbr_plugin.distributed import is_first_process
+from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.pipeline.settings import parser
 from fbr_plugin.pipeline.stages import CHECKPOINT
 
@@ -51,7 +51,7 @@ class Training:
             and not own.get("pretrained")
             and own.get("encoder") == classifier.get("encoder")
         )
-        if is_first_process():
+        if is_rank_zero():
             self.images().prepare_data()
         self.num_classes = self.images().num_classes
         self.trainer_flags()  # a mistake shows before anything is trained

@@ -13,7 +13,7 @@ from fbr_plugin.postprocess.refine import Method, refine
 from fbr_plugin.postprocess.seeds import Seed
 
 
-class Finish(Protocol):
+class ToMask(Protocol):
     """Turns an image [H, W, 3] and its seed into a mask [H, W]."""
 
     def __call__(
@@ -53,7 +53,7 @@ def pseudo_mask(
 
 def write_masks(
     output_dir: Path,
-    finish: Mapping[str, Finish],
+    to_mask: Mapping[str, ToMask],
     name: str,
     image: NDArray[np.uint8],
     seed: Seed,
@@ -63,13 +63,13 @@ def write_masks(
 
     Args:
         output_dir: parent of the folders.
-        finish: what makes the mask of each folder.
+        to_mask: what makes the mask of each folder.
         name: ID of the image.
         image: [H, W, 3].
         seed: its seed.
         device: where they are made, as far as they are not on the CPU.
     """
-    for folder, function in finish.items():
+    for folder, function in to_mask.items():
         try:
             mask = function(image, seed, device=device)
         except ValueError as error:

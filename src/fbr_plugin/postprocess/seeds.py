@@ -62,7 +62,7 @@ def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
     return np.where(best > fg, classes, np.where(best > bg, IGNORE, 0)).astype(np.uint8)
 
 
-def finish_cam(scores: Tensor, label: Tensor) -> Tensor:
+def cams_to_seeds(scores: Tensor, label: Tensor) -> Tensor:
     """Turn class activation maps into seeds: every map is divided by its maximum.
 
     Args:
@@ -76,7 +76,7 @@ def finish_cam(scores: Tensor, label: Tensor) -> Tensor:
     return maps / maps.amax((2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
 
-def finish_logits(logits: Tensor, label: Tensor, pseudo_label: Tensor | None = None) -> Tensor:
+def logits_to_seeds(logits: Tensor, label: Tensor, pseudo_label: Tensor | None = None) -> Tensor:
     """Turn logits into AMN's seeds: probabilities, stretched where the network was trained on a label.
 
     As in AMN's `make_amn_cam.py` (commit dca2cbb): softmax over all classes, and wherever the two-threshold

@@ -11,7 +11,7 @@ from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
 from fbr_plugin.data.readers.files import coco_number, find_file
 from fbr_plugin.data.readers.instances import labels_from_instances, rasterise_instances
-from fbr_plugin.data.readers.labels import Labels, labels_from_pickle, read_ids
+from fbr_plugin.data.readers.labels import ImageLabels, labels_from_pickle, read_ids
 from fbr_plugin.data.sources import LayoutSource
 
 FOLDERS = ("train2014", "val2014")
@@ -74,7 +74,7 @@ class COCODataModule(LayoutDataModule):
         )
         self.image_dir = self.root
         self.label_file = self.root / label_file
-        self._labels: dict[str, Labels] = {}  # by folder: the annotation files are of hundreds of MB
+        self._labels: dict[str, ImageLabels] = {}  # by folder: the annotation files are of hundreds of MB
 
     def prepare_data(self) -> None:
         """Make the masks that are missing and wanted."""
@@ -116,7 +116,7 @@ class COCODataModule(LayoutDataModule):
             )
         return names
 
-    def image_labels(self, ids: list[str]) -> Labels:
+    def image_labels(self, ids: list[str]) -> ImageLabels:
         if self.label_source == "npy":
             found = labels_from_pickle(self.label_file, self.num_classes)
             by_number = {coco_number(name.removesuffix(".jpg")): label for name, label in found.items()}

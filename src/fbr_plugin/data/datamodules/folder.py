@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
-from fbr_plugin.data.readers.labels import Labels, labels_from_csv, read_lines
+from fbr_plugin.data.readers.labels import ImageLabels, labels_from_csv, read_lines
 
 
 class FolderDataModule(LayoutDataModule):
@@ -42,5 +42,5 @@ class FolderDataModule(LayoutDataModule):
             root, class_names, train_list, val_list, predict_list, mask_dir, label_source or found, **kwargs
         )
 
-    def image_labels(self, ids: list[str]) -> Labels:
+    def image_labels(self, ids: list[str]) -> ImageLabels:
         return labels_from_csv(self.label_file, self.class_names)

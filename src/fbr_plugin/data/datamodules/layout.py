@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
-from fbr_plugin.data.readers.labels import Labels, read_ids
+from fbr_plugin.data.readers.labels import ImageLabels, read_ids
 from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.data.sources import LayoutSource
 from fbr_plugin.data.transforms import eval_transform, train_transform
@@ -83,7 +83,7 @@ class LayoutDataModule(WSSSDataModule):
         name = self.lists[stage].removesuffix(".txt")
         return read_ids(self.root / "ImageSets" / "Segmentation" / f"{name}.txt")
 
-    def image_labels(self, ids: list[str]) -> Labels:
+    def image_labels(self, ids: list[str]) -> ImageLabels:
         """Image labels of at least these ids, from the label source."""
         raise NotImplementedError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
-from fbr_plugin.data.readers.labels import Labels, labels_from_pickle, labels_from_xml
+from fbr_plugin.data.readers.labels import ImageLabels, labels_from_pickle, labels_from_xml
 
 VOC_CLASS_NAMES = (
     "aeroplane",
@@ -61,7 +61,7 @@ class VOCDataModule(LayoutDataModule):
         )
         self.label_file = self.root / label_file
 
-    def image_labels(self, ids: list[str]) -> Labels:
+    def image_labels(self, ids: list[str]) -> ImageLabels:
         if self.label_source == "xml":
             return labels_from_xml(self.root / "Annotations", ids, self.class_names)
         return labels_from_pickle(self.label_file, self.num_classes)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
 from fbr_plugin.data.readers.files import find_file
 from fbr_plugin.data.readers.images import write_mask
-from fbr_plugin.data.readers.labels import Labels
+from fbr_plugin.data.readers.labels import ImageLabels
 
 _CLASSES = {category: number for number, category in enumerate(COCO_CATEGORIES, start=1)}
 
@@ -82,7 +82,7 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
     return Instances(sizes, objects)
 
 
-def labels_from_instances(path: str | Path) -> Labels:
+def labels_from_instances(path: str | Path) -> ImageLabels:
     """Image labels [80] of all images of an annotation file by name; all 0 where there is no object."""
     labels = {}
     for name, objects in read_instances(path, outlines=False).objects.items():

@@ -12,7 +12,7 @@ from fbr_plugin.data.readers.files import IMAGE_SUFFIXES
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.data.readers.pickles import load_restricted
 
-Labels = Mapping[str, NDArray[np.float32]]
+ImageLabels = Mapping[str, NDArray[np.float32]]
 
 
 def read_lines(path: Path, what: str) -> list[str]:
@@ -46,7 +46,7 @@ def labels_of_mask(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.floa
     return (np.bincount(mask.ravel(), minlength=IGNORE + 1)[1 : num_classes + 1] > 0).astype(np.float32)
 
 
-def labels_from_csv(path: Path, class_names: Sequence[str]) -> Labels:
+def labels_from_csv(path: Path, class_names: Sequence[str]) -> ImageLabels:
     """Image labels from a table with the header `id,<class>,...`, columns in any order."""
     if not path.is_file():
         raise FileNotFoundError(
@@ -73,7 +73,7 @@ def labels_from_csv(path: Path, class_names: Sequence[str]) -> Labels:
     return labels
 
 
-def labels_from_pickle(path: Path, num_classes: int) -> Labels:
+def labels_from_pickle(path: Path, num_classes: int) -> ImageLabels:
     """Image labels from a pickled dict id -> [C], with keys like `2007_000032` or 2007000032."""
     content = load_restricted(path)
     if not isinstance(content, dict):
@@ -105,7 +105,7 @@ def read_objects(path: Path) -> list[ElementTree.Element]:
         raise ValueError(f"{path} is no XML ({error}): copy it again") from error
 
 
-def labels_from_xml(folder: Path, ids: Iterable[str], class_names: Sequence[str]) -> Labels:
+def labels_from_xml(folder: Path, ids: Iterable[str], class_names: Sequence[str]) -> ImageLabels:
     """Image labels from the objects of VOC's `ID.xml`."""
     index = {name: i for i, name in enumerate(class_names)}
     labels = {}
