@@ -11,8 +11,8 @@ class SeedScores(nn.Module):
     """Quality of seeds over a whole set at the oracle and at the label-free background threshold.
 
     The oracle's threshold is chosen with the masks and so gives an upper bound. The label-free one is where
-    the seeds of an image and of its mirror image agree best. Recall, precision and false positives are those at
-    the oracle's.
+    the seeds of an image and of its mirror image agree best. Recall, precision and false positives are those
+    at the oracle's.
 
     Args:
         num_classes: number of foreground classes C.
