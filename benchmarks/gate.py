@@ -1,8 +1,7 @@
 """What the class-aware gate costs: `python benchmarks/gate.py`, on the CPU.
 
 Inference with and without it takes turns, from images to finished seeds with mirror images at one scale; in
-training, what `FBRConfig.recommended()` adds to a step, with the renewal of prototypes and words spread over
-the steps between.
+training, what the gate adds to a step, with the reclustering spread over the steps between.
 """
 
 import argparse
@@ -16,9 +15,9 @@ from typing import Any
 
 import torch
 
-from fbr_plugin import DenseView, FBRConfig
+from fbr_plugin import DenseView, GateConfig, recommended
 from fbr_plugin.baselines import AMN, AMNFBR
-from fbr_plugin.modules.class_gate import REFRESH, ClassAwareGate
+from fbr_plugin.modules import ClassAwareGate
 
 CASES: dict[str, tuple[dict[str, Any], int, int, int]] = {
     "ResNet-50, 512x512, 20 classes": ({}, 20, 512, 2),
@@ -29,8 +28,8 @@ CASES: dict[str, tuple[dict[str, Any], int, int, int]] = {
 def measure(options: dict[str, Any], classes: int, size: int, batch: int, repeats: int) -> dict[str, float]:
     """Median seconds of each part, the parts taking turns."""
     torch.manual_seed(0)
-    model = AMNFBR(classes, fbr=FBRConfig.recommended(), scales=(1.0,), **options)
-    gate = model.fbr.gate
+    model = AMNFBR(classes, **recommended(), scales=(1.0,), **options)
+    gate = model.gate
     assert isinstance(gate, ClassAwareGate)
     label = torch.zeros(batch, classes).index_fill_(1, torch.tensor([0, 1]), 1.0)
     data = {
@@ -43,15 +42,15 @@ def measure(options: dict[str, Any], classes: int, size: int, batch: int, repeat
     view = DenseView(
         features.detach(), logits.detach(), label, levels=tuple(x.detach() for x in model.shallow(levels))
     )
-    for _ in range(2):  # something to remember, and prototypes and words of it
-        model.fbr(view)
-    gate.refresh(torch.Generator().manual_seed(0))
+    for _ in range(2):  # something to remember, and prototypes and clusters of it
+        gate.update(view)
+    gate.recluster(torch.Generator().manual_seed(0))
     parts: dict[str, Callable[[], Any]] = {
         "inference": lambda: predict(model, None, data),
         "inference with gate": lambda: predict(model, gate, data),
         "training step": lambda: AMN.training_step(model.train(), data, 0)["loss"].backward(),
-        "FBR's part of it": lambda: model.train().fbr(view),
-        "renewal": lambda: gate.refresh(torch.Generator().manual_seed(0)),
+        "FBR's part of it": lambda: gate.train().update(view),
+        "recluster": lambda: gate.recluster(torch.Generator().manual_seed(0)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for repeat in range(repeats):
@@ -66,7 +65,7 @@ def measure(options: dict[str, Any], classes: int, size: int, batch: int, repeat
 @torch.no_grad()
 def predict(model: AMNFBR, gate: ClassAwareGate | None, data: dict[str, Any]) -> None:
     """The seeds of a batch with a gate or without."""
-    model.fbr.gate = gate
+    model.gate = gate
     model.eval().predict_step(data, 0)
 
 
@@ -84,7 +83,7 @@ def main() -> None:
     for name, (options, classes, size, batch) in CASES.items():
         seconds = measure(options, classes, size, batch, args.repeats)
         added = 100 * (seconds["inference with gate"] / seconds["inference"] - 1)
-        fbr = seconds["FBR's part of it"] + seconds["renewal"] / REFRESH
+        fbr = seconds["FBR's part of it"] + seconds["recluster"] / GateConfig().recluster_every
         share = 100 * fbr / (fbr + seconds["training step"])
         figures[name] = {**seconds, "added to inference, %": added, "share of a step, %": share}
         print(name, *(f"  {part:<24}{value:>9.4f}" for part, value in figures[name].items()), sep="\n")

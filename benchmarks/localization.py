@@ -1,7 +1,7 @@
 """What the class-aware gate does to BAS's boxes: `python -m benchmarks.localization --help`.
 
 Paired runs on one's own images of one class each: the same data, initialisation and batches without and with
-`FBRConfig.recommended()`. Both arms start from the encoder of a CAM that is trained from scratch first.
+the recommended gate. Both arms start from the encoder of a CAM that is trained from scratch first.
 Every seed is kept as it ends.
 """
 
@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.effect.runs import quiet_trainer, silence
 from benchmarks.effect.summary import interval
-from fbr_plugin import FBRConfig
+from fbr_plugin import recommended
 from fbr_plugin.baselines import BAS, BASFBR, CAM
 from fbr_plugin.data import WSOLDataModule
 from fbr_plugin.experiments.report import write_whole
@@ -30,6 +30,7 @@ FIGURES = {
     "max_box_acc": None,
     "max_box_acc_v2": "centre_box_max_box_acc_v2",
 }
+RECOMMENDED: dict[str, Any] = {**recommended()}
 COMMON: dict[str, Any] = {
     "encoder": "small",
     "optimizer": "AdamW",
@@ -50,7 +51,11 @@ BAS_SETTINGS: dict[str, Any] = {
 
 def run_seed(options: argparse.Namespace, seed: int) -> dict[str, dict[str, float]]:
     """Train and score both arms of a seed, or read what is known of them."""
-    trained = {"cam": CAM_SETTINGS, "bas": BAS_SETTINGS, "fbr": asdict(FBRConfig.recommended())}
+    trained = {
+        "cam": CAM_SETTINGS,
+        "bas": BAS_SETTINGS,
+        **{name: asdict(value) for name, value in RECOMMENDED.items()},
+    }
     key = {"root": str(options.root), "size": options.size, "epochs": [options.cam_epochs, options.epochs]}
     key = json.loads(json.dumps({**key, **trained}))
     path = options.output / f"seed_{seed}.json"
@@ -75,7 +80,7 @@ def run_seed(options: argparse.Namespace, seed: int) -> dict[str, dict[str, floa
         model = (
             BAS(data.num_classes, **settings)
             if name == "bare"
-            else BASFBR(data.num_classes, fbr=FBRConfig.recommended(), **settings)
+            else BASFBR(data.num_classes, **RECOMMENDED, **settings)
         )
         (logged,) = _fit(model, data, options.epochs).test(model, data, verbose=False)
         arms[name] = {key.removeprefix("test/"): value for key, value in logged.items()}

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fbr_plugin import DenseView, FBRConfig, FBRLoss
+from fbr_plugin import DenseView, FBRConfig, FBRLoss, ViewShape
 from fbr_plugin.baselines import AMN
 from fbr_plugin.modules import MemoryBank
 
@@ -48,7 +48,7 @@ def make_view(batch: int, channels: int) -> DenseView:
 
 def make_loss(channels: int, config: FBRConfig) -> FBRLoss:
     """The loss in training mode, its bank full."""
-    loss = FBRLoss(channels, CLASSES, config)
+    loss = FBRLoss(ViewShape(channels, CLASSES), config)
     rows, bank = config.bank_size, cast(MemoryBank, loss.banks[0])
     nrois = torch.randn(rows, config.dim).relu()
     bank.enqueue(nrois, torch.zeros(rows, CLASSES), torch.ones(rows, dtype=torch.bool))

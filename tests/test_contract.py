@@ -14,9 +14,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR, SeedTask
-from fbr_plugin.callbacks.random_state import RandomState
+from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.data import SyntheticDataModule
-from fbr_plugin.functional import describe
+from fbr_plugin.functional import hypercolumns
 from fbr_plugin.modules import class_gate
 
 Scenes = Callable[..., SyntheticDataModule]
@@ -109,7 +109,7 @@ def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(class_gate, "REFRESH", 1)
+    monkeypatch.setattr(class_gate, "RECLUSTER", 1)
     options = {"intra_view": False} if kind is PPC else {}  # FBR replaces that contrast
     losses, states = [], []
     for model in (lambda: build(kind, **options), lambda: build(VARIANTS[kind], fbr=config)):
@@ -119,7 +119,7 @@ def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(
         assert any(not torch.equal(value, before[name]) for name, value in started.head.state_dict().items())
         losses.append(recorder.values)
         states.append(started.state_dict())
-    assert states[1]["fbr.gate.words"].any() if config.gate else started.fbr.gate is None
+    assert states[1]["fbr.gate.clusters"].any() if config.gate else started.fbr.gate is None
     assert len(losses[0]) == 3
     assert losses[0] == losses[1]
     for name, value in states[0].items():
@@ -132,13 +132,13 @@ def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(
 def test_resume_in_the_middle_of_an_epoch_is_exact(
     kind: type[SeedTask], gate: bool, scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_gate, "REFRESH", 2)
+    monkeypatch.setattr(class_gate, "RECLUSTER", 2)
     data = {"num_images": 12}  # 3 batches
     gated = {"fbr": FBRConfig(**FBR, gate=True, gate_words=8)} if gate else {}
 
     def train(seed: int, ckpt_path: Path | None = None) -> Any:
         saver = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}")
-        carriers = [] if issubclass(kind, FBRMixin) else [RandomState()]
+        carriers = [] if issubclass(kind, FBRMixin) else [ExactResume()]
         model, options = build(kind, seed=seed, **gated), {"callbacks": [saver, *carriers], "max_epochs": 2}
         fit(model, scenes(**data), tmp_path, ckpt_path, enable_checkpointing=True, **options)
         return model.state_dict()
@@ -151,15 +151,15 @@ def test_resume_in_the_middle_of_an_epoch_is_exact(
 
 
 def teach(model: Any, image: torch.Tensor) -> None:
-    """Give the gate prototypes and words that are pixels of an image; no word is foreign to class 0."""
+    """Give the gate prototypes and clusters that are pixels of an image; none is class-absent for class 0."""
     gate, generator = model.fbr.gate, torch.Generator().manual_seed(0)
     with torch.no_grad():
         levels = model.shallow(model.encoder(image))
-    rows = describe(levels, levels[-1].shape[-2:]).movedim(1, -1).flatten(0, 2)
-    for target in (gate.prototypes, gate.words):
+    rows = hypercolumns(levels, levels[-1].shape[-2:]).movedim(1, -1).flatten(0, 2)
+    for target in (gate.prototypes, gate.clusters):
         drawn = torch.randint(len(rows), target.shape[:-1], generator=generator)
         target.copy_(rows[drawn])
-    gate.foreign[:, 1:] = True
+    gate.class_absent[:, 1:] = True
     gate.reached[0], gate.reached[1] = 0.9, 1.0
 
 
@@ -242,7 +242,7 @@ def test_seeds_change_once_the_gate_has_learned(
         (variant, gated, steps + 1),  # nothing is renewed
         (variant, gated, 2),
     ):
-        monkeypatch.setattr(class_gate, "REFRESH", refresh)
+        monkeypatch.setattr(class_gate, "RECLUSTER", refresh)
         model = build(trained, **settings)
         fit(model, scenes(), tmp_path, max_steps=steps)
         with torch.no_grad():
@@ -311,5 +311,5 @@ def test_a_pixel_is_described_by_levels_up_to_stride_8(
     model = CAMFBR(2, encoder=encoder, fbr=FBRConfig.recommended(), **options).eval()
     image = torch.randn(1, 3, 32, 32)
     assert [level.shape[1] for level in model.shallow(model.encoder(image))] == channels
-    assert model.fbr.gate.words.shape[1] == sum(channels)
+    assert model.fbr.gate.clusters.shape[1] == sum(channels)
     assert model.seed_scores(image, torch.ones(1, 2)).shape[-1] == 32 // model.stride

@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.baselines.amn.network import ConditionedASPP
 from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
+from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.postprocess.seeds import logits_to_seeds
+from fbr_plugin.training.mixin import FBRMixin
 
 
 class AMN(SeedTask):
@@ -50,7 +51,7 @@ class AMN(SeedTask):
         levels = self.encoder(image)
         return *self.head(levels[-1], label), levels
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The balanced cross-entropy on the pseudo labels, and the logits as a view."""
         if "pseudo_label" not in batch:
             raise ValueError(
@@ -63,7 +64,7 @@ class AMN(SeedTask):
         target = interpolate(pseudo_label, logits.shape[-2:], mode="nearest-exact")[:, 0].long()
         loss = balanced_cross_entropy(logits, target, self.hparams["smoothing"])
         self.log("train/loss", loss, batch_size=len(logits))
-        outputs: dict[str, Any] = {"loss": loss}
+        outputs: StepOutput = {"loss": loss}
         if self.wants_views:
             outputs["views"] = [DenseView(features, logits, batch["label"], levels=self.shallow(levels))]
         return outputs
@@ -80,5 +81,3 @@ class AMN(SeedTask):
 
 class AMNFBR(FBRMixin, AMN):
     """AMN trained with FBR."""
-
-    default_fbr = FBRConfig.amn()

@@ -5,19 +5,21 @@ Zhai et al., Background Activation Suppression for Weakly Supervised Object Loca
 Segmentation (IJCV 2023).
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.baselines.bas.losses import bas_terms
 from fbr_plugin.baselines.bas.network import build_classifier, call_frozen, fit_grid, halve
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
+from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.modules import StepRandom
 from fbr_plugin.postprocess.seeds import cams_to_seeds
+from fbr_plugin.training.mixin import FBRMixin
 
 COLLAPSED = 0.01  # mean of M over the last steps below which it is empty
 
@@ -90,7 +92,7 @@ class BAS(LocalizationTask):
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         third, last = self.encoder.channels[-2:]
         self.stride = self.encoder.strides[-2]
-        self.feature_channels = last if view == "last" else third
+        self.view_shape = replace(self.view_shape, channels=last if view == "last" else third)
         generator = nn.Conv2d(third, num_classes, 3, padding=1, bias=wsol)
         self.head = nn.ModuleDict(
             {"generator": generator, "classifier": build_classifier(last, num_classes, wsol)}
@@ -112,7 +114,7 @@ class BAS(LocalizationTask):
         levels = self.encoder(image)
         return self.head["classifier"](levels[-1]), self.head["generator"](levels[-2]).sigmoid(), levels
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The four losses for one class drawn of each image, and the class maps before ReLU as a view."""
         label = batch["label"]
         class_maps, maps, levels = self(batch["image"])
@@ -128,7 +130,7 @@ class BAS(LocalizationTask):
         self._area = 0.99 * self._area + 0.01 * terms.area.detach()
         values = {"loss": loss, **terms._asdict()}
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(label))
-        outputs: dict[str, Any] = {"loss": loss}
+        outputs: StepOutput = {"loss": loss}
         if self.wants_views:
             features = levels[-1] if self.hparams["view"] == "last" else levels[-2]
             scores = fit_grid(class_maps, features)
@@ -171,5 +173,3 @@ class BAS(LocalizationTask):
 
 class BASFBR(FBRMixin, BAS):
     """BAS trained with FBR."""
-
-    default_fbr = FBRConfig()

@@ -5,11 +5,12 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
-from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.baselines.cam.network import thresholded_average
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
+from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.postprocess.seeds import cams_to_seeds
+from fbr_plugin.training.mixin import FBRMixin
 
 
 class CAM(LocalizationTask):
@@ -52,12 +53,12 @@ class CAM(LocalizationTask):
             pooled = thresholded_average(levels[-1])
         return self.head(pooled).flatten(1), levels
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The classification loss, and the maps before ReLU as a view."""
         logits, levels = self(batch["image"])
         loss = multilabel_soft_margin_loss(logits, batch["label"])
         self.log("train/loss", loss, batch_size=len(logits))
-        outputs: dict[str, Any] = {"loss": loss}
+        outputs: StepOutput = {"loss": loss}
         if self.wants_views:
             view = DenseView(levels[-1], self.head(levels[-1]), batch["label"], levels=self.shallow(levels))
             outputs["views"] = [view]
@@ -80,5 +81,3 @@ class CAM(LocalizationTask):
 
 class CAMFBR(FBRMixin, CAM):
     """CAM trained with FBR."""
-
-    default_fbr = FBRConfig()

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
 from fbr_plugin.baselines.deeplab.network import ASPP
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
+from fbr_plugin.contract import MaskPrediction
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.data.transforms import denormalise
 from fbr_plugin.metrics import SegmentationScore
@@ -128,14 +129,10 @@ class DeepLabV2(EncoderTask):
         check_masks(batch)
         self.scores.update(self.probabilities(batch["image"]).argmax(1), batch["mask"])
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """The masks of a batch, at the sizes that the images had before the data module shrank them.
-
-        Returns:
-            "id": B names, "mask": B masks [H, W] int64.
-        """
+    def predict_step(self, batch: Batch, batch_idx: int) -> MaskPrediction:
+        """The masks of a batch, at the sizes that the images had before the data module shrank them."""
         maps = original_sizes(self.probabilities(batch["image"]), batch)
-        return {"id": batch["id"], "mask": [each.argmax(0) for each in maps]}
+        return MaskPrediction(batch["id"], [each.argmax(0) for each in maps])
 
     def probabilities(self, image: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to the probabilities [B, 1+C, H, W] of all scales, refined."""

@@ -5,20 +5,23 @@ After Du et al., Weakly Supervised Semantic Segmentation by Pixel-to-Prototype C
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, multilabel_soft_margin_loss
 
-from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.baselines.ppc import losses as ppc_losses
 from fbr_plugin.baselines.ppc import seam_losses
 from fbr_plugin.baselines.ppc.network import PPCHead, PPCMaps, resize
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
+from fbr_plugin.config import FBRConfig, GateConfig, merged
+from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.functional import min_max
 from fbr_plugin.modules import StepRandom
+from fbr_plugin.training.mixin import FBRMixin
 
 CONTRAST_WEIGHT = 0.1
 
@@ -43,8 +46,7 @@ class PPC(SeedTask):
         num_classes: number of foreground classes C.
         saliency: train with saliency maps (EPS): batches need `saliency`, and the background has a map.
         pooling: "gap" for global average pooling, "tap" for thresholded average pooling.
-        intra_view: whether the contrast within each view is part of the loss; FBR, where plugged in, replaces
-            it.
+        intra_view: whether the contrast within each view is part of the loss.
         view_size: side of the second view in pixels, for crops of 448 pixels 128; None takes 2/7 of the
             crop's, but at least 8 pixels of features or half the crop.
         contrast_grid: side of the grid on which the views are contrasted and handed to FBR; None takes that
@@ -58,6 +60,8 @@ class PPC(SeedTask):
         weight_decay: weight decay of all weights.
         kwargs: see `SeedTask`.
     """
+
+    seed_style = "seam"
 
     def __init__(
         self,
@@ -97,15 +101,16 @@ class PPC(SeedTask):
                 f"PPC needs an encoder with two levels before its last, {encoder!r} has {len(channels) - 1}; "
                 "resnet38d, small and timm's convolutional models have them"
             )
-        self.num_views = 2
+        self.view_shape = replace(self.view_shape, num_views=2)
         self.head = PPCHead(channels, num_classes, saliency, pooling == "tap", dropout)
         self.noise = StepNoise()
+        self.intra_view = intra_view
 
     def forward(self, image: Tensor, label: Tensor) -> PPCMaps:
         """Map image: [B, 3, H, W] and label: [B, C] to everything that losses and seeds are made of."""
         return self.head(self.encoder(image), image, label)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The sum of all losses, and both views on the grid of the contrasts."""
         if self.hparams["saliency"] and "saliency" not in batch:
             raise ValueError(
@@ -123,7 +128,7 @@ class PPC(SeedTask):
         loss = torch.stack(list(terms.values())).sum()
         logged = {f"train/{name}": value.detach() for name, value in {"loss": loss, **terms}.items()}
         self.log_dict(logged, batch_size=len(label))
-        outputs: dict[str, Any] = {"loss": loss}
+        outputs: StepOutput = {"loss": loss}
         if self.wants_views:
             outputs["views"] = [
                 DenseView(
@@ -145,10 +150,6 @@ class PPC(SeedTask):
     def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """Gate scores: [B, C, H, W] by the image labels and bring each map to [0, 1]."""
         return min_max(self._own_classes(scores, batch["label"]))
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """The seeds of a batch, for files of SEAM's layout."""
-        return {**super().predict_step(batch, batch_idx), "format": "seam"}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters by learning rate, biases apart, the weights of the new layers last."""
@@ -193,7 +194,7 @@ class PPC(SeedTask):
         by_prototype, by_label = ppc_losses.cross_view_contrast(*contrasts)
         terms["cross_prototype"] = CONTRAST_WEIGHT * by_prototype
         terms["cross_label"] = CONTRAST_WEIGHT * by_label
-        if self.hparams["intra_view"] and not self.wants_views:
+        if self.intra_view:
             intra = _mean(
                 ppc_losses.intra_view_contrast(view, self.noise(len(view.labels), index, label.device))
                 for index, view in enumerate(contrasts)
@@ -207,9 +208,28 @@ class PPC(SeedTask):
 
 
 class PPCFBR(FBRMixin, PPC):
-    """PPC trained with FBR, whose intra-foreground contrast replaces PPC's contrast within a view."""
+    """PPC trained with FBR, whose intra-foreground contrast replaces PPC's contrast within a view.
 
-    default_fbr = FBRConfig.ppc()
+    Args:
+        num_classes: number of foreground classes C.
+        intra_view: whether PPC's own contrast within each view is part of the loss; None leaves it out where
+            FBR's losses are enabled.
+        fbr: settings of FBR's losses; the default is the published ones for PPC.
+        gate: settings of the class-aware gate.
+        kwargs: see `PPC`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        intra_view: bool | None = None,
+        fbr: FBRConfig = FBRConfig.ppc(),
+        gate: GateConfig = GateConfig(),
+        **kwargs: Any,
+    ) -> None:
+        fbr = merged(FBRConfig.ppc(), fbr)
+        own = not fbr.enabled if intra_view is None else intra_view
+        super().__init__(num_classes, intra_view=own, fbr=fbr, gate=gate, **kwargs)
 
 
 def second_view_size(side: int, stride: int) -> int:

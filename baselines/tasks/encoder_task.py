@@ -1,6 +1,6 @@
 """What all networks share: an encoder with new layers, their optimizer, and the scores of a whole set."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -9,11 +9,12 @@ from torch.nn.functional import interpolate
 
 from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.tasks.optimizer import build_optimizer, check_optimizer
+from fbr_plugin.contract import PipelineNetwork
 
 Batch = dict[str, Any]
 
 
-class EncoderTask(LightningModule):
+class EncoderTask(PipelineNetwork, LightningModule):
     """An encoder, and new layers that a subclass sets as `self.head`.
 
     A subclass defines `training_step`. One that is scored sets `self.scores`, adds each batch to it in
@@ -34,13 +35,10 @@ class EncoderTask(LightningModule):
 
     Attributes:
         default_stride: the output stride that None takes of timm's encoders.
-        prediction_only: arguments that training does not depend on: the pipeline keeps a training when they
-            change.
         stride: image pixels per pixel of the encoder's last level.
     """
 
     default_stride = 16
-    prediction_only: ClassVar[tuple[str, ...]] = ()
     head: nn.Module
     scores: Any
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_scores import LocalizationScores
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
+from fbr_plugin.contract import BoxPrediction
 from fbr_plugin.metrics.boxes import SIZE
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 
@@ -61,13 +62,8 @@ class LocalizationTask(SeedTask):
         maps, logits = self.scored_maps(image)
         return averaged_maps(maps, first_classes(logits, top_n))
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
-        """Count the seeds of a batch, or its boxes.
-
-        Returns:
-            With boxes, "maps": [B, H, W] what localizes the class, and "found": [B, 4] the boxes drawn from
-            it at `box_threshold`: x0, y0, x1, y1 in pixels of the image.
-        """
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Count the seeds of a batch; or its boxes, which are returned as a `BoxPrediction`."""
         if "boxes" not in batch:
             return super().test_step(batch, batch_idx)
         maps = self._count_boxes(batch)
@@ -75,7 +71,7 @@ class LocalizationTask(SeedTask):
             [self.scores.boxes_at_threshold.find(score) for score in maps.double().cpu().numpy()]
         )
         height, width = maps.shape[-2:]
-        return {"maps": maps, "found": torch.from_numpy(drawn * [width, height, width, height] / SIZE)}
+        return BoxPrediction(maps, torch.from_numpy(drawn * [width, height, width, height] / SIZE))
 
     def _count(self, batch: Batch, scales: Any) -> None:
         if "boxes" not in batch:

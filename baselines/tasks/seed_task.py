@@ -1,19 +1,19 @@
 """What the baselines share beside an encoder: inference and score of seeds, and the class-aware gate."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fbr_plugin import gate_scores
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from fbr_plugin.baselines.tasks.seed_scores import SeedScores
+from fbr_plugin.contract import Baseline, SeedPrediction, SeedStyle, ViewShape
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 
 SHALLOW_STRIDE = 8  # of the last level that sees little more of an image than a pixel's surroundings
 
 
-class SeedTask(EncoderTask):
+class SeedTask(Baseline, EncoderTask):
     """A baseline: an encoder, and new layers that a subclass sets as `self.head`.
 
     A subclass defines `training_step`, which returns ``{"loss": ...}`` and, where `wants_views` is true,
@@ -30,7 +30,7 @@ class SeedTask(EncoderTask):
         kwargs: see `EncoderTask`.
     """
 
-    wants_views = False
+    seed_style: ClassVar[SeedStyle | None] = None
 
     def __init__(
         self,
@@ -46,7 +46,8 @@ class SeedTask(EncoderTask):
         super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
         finer = sum(stride < SHALLOW_STRIDE for stride in self.encoder.strides)
         self.num_shallow = min(finer + 1, len(self.encoder.strides))
-        self.level_channels = sum(self.encoder.channels[: self.num_shallow])
+        shallow = sum(self.encoder.channels[: self.num_shallow])
+        self.view_shape = ViewShape(self.encoder.channels[-1], num_classes, level_channels=shallow)
         self.scores = SeedScores(num_classes)
 
     def setup(self, stage: str) -> None:
@@ -67,7 +68,7 @@ class SeedTask(EncoderTask):
         raise NotImplementedError
 
     def shallow(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The levels that a plug-in may describe a pixel by: those up to the first of stride 8 or more.
+        """The shallow levels, by which the gate describes a pixel: those up to the first of stride 8.
 
         Deeper ones see so much of the image that they say what the classifier believes of all of it.
         """
@@ -75,7 +76,7 @@ class SeedTask(EncoderTask):
 
     def gated(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
         """Gate scores: maps [B, n*C, h, w] or logits [B, 1+C, h, w] of an image with these feature levels."""
-        return gate_scores(self, scores, self.shallow(levels), logits)
+        return self.gate_scores(scores, self.shallow(levels), logits)
 
     def view_scores(self, batch: Batch, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Scores [B, C or 1+C, H, W] of the images and of their mirror images, each averaged over scales."""
@@ -85,24 +86,19 @@ class SeedTask(EncoderTask):
         )
         return plain, mirrored.flip(-1)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """The seeds of a batch, at the sizes that the images had before the data module shrank them.
-
-        Returns:
-            "id": B names, "seed": B score maps [C or 1+C, H, W], "label": [B, C].
-        """
+    def predict_step(self, batch: Batch, batch_idx: int) -> SeedPrediction:
+        """The seeds of a batch, at the sizes that the images had before the data module shrank them."""
         plain, mirrored = self.view_scores(batch, self.hparams["scales"])
         maps = self.to_seeds((plain + mirrored) / 2, batch)
-        return {"id": batch["id"], "seed": original_sizes(maps, batch), "label": batch["label"]}
+        return SeedPrediction(batch["id"], original_sizes(maps, batch), batch["label"], self.seed_style)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the seeds of a batch, at the validation scales."""
         self._count(batch, self.hparams["val_scales"])
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Count the seeds of a batch, at all scales."""
         self._count(batch, self.hparams["scales"])
-        return None
 
     def compute_metrics(self) -> dict[str, float]:
         """The figures of the seeds of a set by name."""

@@ -123,8 +123,8 @@ def run(
 def _trained(stage: str, variant: Variant) -> dict[str, Any]:
     """What a training's settings resolve to, of the stage and of the CAM that it starts from."""
     _, plugged, *own = STAGES[stage]
-    fbr = None if variant.fbr is None else asdict(variant.config(plugged.default_fbr))
-    return {"own": own, "start": STAGES["cam"][2:], "common": COMMON, "labels": LABEL_THRESHOLDS, "fbr": fbr}
+    settings = {name: asdict(value) for name, value in variant.settings(plugged).items()}
+    return {"own": own, "start": STAGES["cam"][2:], "common": COMMON, "labels": LABEL_THRESHOLDS, **settings}
 
 
 def _train(
@@ -141,10 +141,8 @@ def _train(
     if stage != "cam":
         options["weights"] = str(own / "cam" / "bare.ckpt")
     pl.seed_everything(seed + variant.seed_offset, verbose=False)
-    if variant.fbr is None:
-        model = bare(data.num_classes, **options)
-    else:
-        model = plugged(data.num_classes, fbr=variant.config(plugged.default_fbr), **options)
+    settings = variant.settings(plugged)
+    model = (plugged if settings else bare)(data.num_classes, **options, **settings)
     trainer = quiet_trainer(max_steps=steps, default_root_dir=own)
     start = time.perf_counter()
     graph = _uniform if variant.uniform else functional.semantic_graph

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fbr_plugin import FBRConfig
+from fbr_plugin.config import FBRConfig, GateConfig, preset
 
 OFF = {"weight_fg": 0.0, "weight_bg": 0.0, "weight_seg": 0.0, "weight_sim": 0.0}
 STRONG = {"weight_fg": 0.5, "weight_bg": 0.5, "weight_seg": 0.1, "weight_sim": 0.1}
@@ -14,8 +14,8 @@ class Variant:
     """One arm of a comparison.
 
     Args:
-        fbr: fields of `FBRConfig` that differ from the baseline's published preset; None: the bare baseline.
-        recommended: take `FBRConfig.recommended()` in place of the preset.
+        fbr: fields of `FBRConfig` that differ from the baseline's published preset; None: no losses.
+        gate: fields of `GateConfig` that differ from its defaults; None: no gate.
         model: arguments of the baseline that differ.
         labels: whose seeds AMN's labels are made of: the CAM of which variant.
         seed_offset: added to the training seed, for the noise floor.
@@ -23,15 +23,19 @@ class Variant:
     """
 
     fbr: dict[str, Any] | None = None
-    recommended: bool = False
+    gate: dict[str, Any] | None = None
     model: dict[str, Any] = field(default_factory=dict)
     labels: str = "bare"
     seed_offset: int = 0
     uniform: bool = False
 
-    def config(self, preset: FBRConfig) -> FBRConfig:
-        """FBR's settings for a baseline with this published preset."""
-        return replace(FBRConfig.recommended() if self.recommended else preset, **(self.fbr or {}))
+    def settings(self, variant: type) -> dict[str, Any]:
+        """The arguments `fbr` and `gate` for a class with FBR; none for the bare baseline."""
+        if self.fbr is None and self.gate is None:
+            return {}
+        losses = FBRConfig(enabled=False) if self.fbr is None else replace(preset(variant, "fbr"), **self.fbr)
+        gate = GateConfig() if self.gate is None else GateConfig(enabled=True, **self.gate)
+        return {"fbr": losses, "gate": gate}
 
 
 def only(**weights: float) -> Variant:
@@ -54,9 +58,9 @@ FINAL = {
     **BARE,
     "noise": Variant(seed_offset=1000),
     "published": Variant({}),
-    "recommended": Variant({}, recommended=True),
+    "recommended": Variant(gate={}),
 }
-LABELS = {"recommended labels": Variant({}, recommended=True, labels="recommended")}
+LABELS = {"recommended labels": Variant(gate={}, labels="recommended")}
 ABLATION = {
     **BARE,
     "noise": Variant(seed_offset=1000),
@@ -86,16 +90,16 @@ TUNING = {
     **BARE,
     "lr x2": Variant(model=TWICE),
     "lr /2": Variant(model=HALF),
-    "recommended": Variant({}, recommended=True),
-    "recommended lr x2": Variant({}, recommended=True, model=TWICE),
-    "recommended lr /2": Variant({}, recommended=True, model=HALF),
+    "recommended": Variant(gate={}),
+    "recommended lr x2": Variant(gate={}, model=TWICE),
+    "recommended lr /2": Variant(gate={}, model=HALF),
 }
 GATE = {
     **BARE,
-    "gate": Variant({"gate": True, **OFF}),
-    "gate + published": Variant({"gate": True}),
-    "gate + strong": Variant({"gate": True, **STRONG}),
-    "gate 4 prototypes": Variant({"gate": True, **OFF, "gate_prototypes": 4}),
-    "gate 8 words": Variant({"gate": True, **OFF, "gate_words": 8}),
-    "gate 256 words": Variant({"gate": True, **OFF, "gate_words": 256}),
+    "gate": Variant(gate={}),
+    "gate + published": Variant({}, gate={}),
+    "gate + strong": Variant(STRONG, gate={}),
+    "gate 4 prototypes": Variant(gate={"num_prototypes": 4}),
+    "gate 8 clusters": Variant(gate={"num_clusters": 8}),
+    "gate 256 clusters": Variant(gate={"num_clusters": 256}),
 }

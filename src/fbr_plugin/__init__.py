@@ -1,8 +1,33 @@
 """FBR, fine-grained background representation, as a plug-in for weakly supervised segmentation."""
 
-from fbr_plugin.config import FBRConfig
-from fbr_plugin.contract import DenseView, FBRTerms
-from fbr_plugin.modules import FBRLoss
-from fbr_plugin.training.mixin import FBRMixin, capture, gate_scores
+from fbr_plugin.config import FBRConfig, GateConfig, recommended
+from fbr_plugin.contract import (
+    Baseline,
+    DenseView,
+    FBRTerms,
+    GateTerms,
+    MaskPrediction,
+    SeedPrediction,
+    ViewShape,
+)
+from fbr_plugin.modules import ClassAwareGate, FBRLoss, gate_scores
+from fbr_plugin.training.capture import capture
+from fbr_plugin.training.mixin import FBRMixin
 
-__all__ = ["DenseView", "FBRConfig", "FBRLoss", "FBRMixin", "FBRTerms", "capture", "gate_scores"]
+__all__ = [
+    "Baseline",
+    "ClassAwareGate",
+    "DenseView",
+    "FBRConfig",
+    "FBRLoss",
+    "FBRMixin",
+    "FBRTerms",
+    "GateConfig",
+    "GateTerms",
+    "MaskPrediction",
+    "SeedPrediction",
+    "ViewShape",
+    "capture",
+    "gate_scores",
+    "recommended",
+]

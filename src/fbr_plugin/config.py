@@ -1,20 +1,26 @@
-"""The settings of FBR, with the published values as presets."""
+"""The settings of FBR's losses and of the class-aware gate, with the published values as presets."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from inspect import signature
+from typing import Any, TypedDict, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class FBRConfig:
-    """Settings of FBR. The defaults are the published values for AMN (`FBRConfig.amn()`).
+    """Settings of FBR's losses. The defaults are the published values for AMN (`FBRConfig.amn()`).
 
     Args:
+        enabled: whether the losses are computed; without them no head and no memory bank is allocated.
         dim: width D of both projections.
         num_clusters: K, the NROIs of an image.
         kmeans_iterations: Lloyd iterations after the seeding.
         bank_size: rows of the memory bank of NROIs.
         min_bank: draw no negatives from a bank with fewer rows than this.
         shared_bank: all views of a step share one bank; False gives each view its own.
-        num_negatives: negatives a class and step, in each of the two contrasts.
+        num_negatives: negatives of each class and step, in each of the two contrasts.
         temperature: of both contrasts and of the semantic graph.
         topk_divisor: prototypes average the top h*w/topk_divisor positions of a class in the batch.
         background_score: the constant score of the background where it has no map of its own.
@@ -27,15 +33,12 @@ class FBRConfig:
         weight_seg: of the background segmentation loss.
         weight_sim: of the separation of the two projections.
         warmup_steps: steps at the start in which the bank fills and both contrasts are 0.
-        gate: ours: lower a class's scores where background that occurs without the class explains a pixel.
-        gate_prototypes: prototypes of a class, for the gate.
-        gate_words: kinds of background that the gate tells apart.
-        gate_temperature: of the gate's sigmoid.
 
     Raises:
         ValueError: a value out of its range; the message names the field, the value and the range.
     """
 
+    enabled: bool = True
     dim: int = 128
     num_clusters: int = 8
     kmeans_iterations: int = 10
@@ -55,24 +58,11 @@ class FBRConfig:
     weight_seg: float = 0.1
     weight_sim: float = 0.1
     warmup_steps: int = 0
-    gate: bool = False
-    gate_prototypes: int = 16
-    gate_words: int = 64
-    gate_temperature: float = 0.03
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type is int and field.name != "warmup_steps" and value < 1:
-                raise ValueError(f"{field.name} must be at least 1, got {value}")
-            if field.name.startswith(("weight_", "warmup_")) and not 0 <= value < float("inf"):
-                raise ValueError(f"{field.name} must be a finite number of at least 0, got {value}")
-            if field.name.endswith("_quantile") and not 0 <= value < 1:
-                raise ValueError(f"{field.name} must lie in [0, 1), got {value}")
-            if field.name in ("background_score", "score_floor", "seg_threshold") and not 0 <= value <= 1:
-                raise ValueError(f"{field.name} must lie in [0, 1], got {value}")
-            if field.name.endswith("temperature") and not 0 < value < float("inf"):
-                raise ValueError(f"{field.name} must be positive, got {value}")
+            _check(field.name, field.type, value)
         if self.min_bank > self.bank_size:
             raise ValueError(f"min_bank ({self.min_bank}) must not exceed bank_size ({self.bank_size})")
 
@@ -86,13 +76,8 @@ class FBRConfig:
         return cls()
 
     @classmethod
-    def recommended(cls) -> "FBRConfig":
-        """Ours: the class-aware gate alone (docs/effect.md says what it brings, and what the losses do)."""
-        return cls(gate=True, weight_fg=0.0, weight_bg=0.0, weight_seg=0.0, weight_sim=0.0)
-
-    @classmethod
     def ppc(cls) -> "FBRConfig":
-        """The published values for PPC: one bank a view, half the size, and a stricter reliability mask."""
+        """The published values for PPC: half the bank for each view, and a stricter reliability mask."""
         return cls(
             bank_size=50_000,
             shared_bank=False,
@@ -101,3 +86,96 @@ class FBRConfig:
             entropy_quantile=0.1,
             weight_bg=0.01,
         )
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Settings of the class-aware gate, which is ours and not part of the published method.
+
+    Args:
+        enabled: whether there is a gate; without one nothing is allocated.
+        num_prototypes: prototypes of each class.
+        num_clusters: clusters of the background of the training set.
+        temperature: of the comparison of a class with its class-absent background.
+        background_score: the constant score of the background where it has no map of its own.
+        background_rows: background pixels that are remembered.
+        background_pixels: background pixels of an image that are remembered in a step.
+        class_rows: pixels of each class that are remembered.
+        class_pixels: pixels of each image and class that are remembered in a step.
+        topk_divisor: they are sampled from the top h*w/topk_divisor positions of the class in its image.
+        recluster_every: steps after which prototypes and clusters are computed anew.
+        similarity_decay: of the running mean of the background similarity, in a step.
+        similarity_quantile: quantile of the background's similarities that is averaged.
+        similarity_temperature: of the comparison with the background similarity.
+
+    Raises:
+        ValueError: a value out of its range; the message names the field, the value and the range.
+    """
+
+    enabled: bool = False
+    num_prototypes: int = 16
+    num_clusters: int = 64
+    temperature: float = 0.03
+    background_score: float = 0.1
+    background_rows: int = 4096
+    background_pixels: int = 8
+    class_rows: int = 256
+    class_pixels: int = 4
+    topk_divisor: int = 32
+    recluster_every: int = 25
+    similarity_decay: float = 0.98
+    similarity_quantile: float = 0.1
+    similarity_temperature: float = 0.01
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check(field.name, field.type, getattr(self, field.name))
+
+
+class Recommended(TypedDict):
+    """Arguments of a module with FBR."""
+
+    fbr: FBRConfig
+    gate: GateConfig
+
+
+def recommended() -> Recommended:
+    """The arguments that we recommend: the gate without the losses (docs/effect.md has the measurements)."""
+    return {"fbr": FBRConfig(enabled=False), "gate": GateConfig(enabled=True)}
+
+
+def preset(owner: type, name: str) -> Any:
+    """The default of a constructor's argument, from the nearest class that names the argument."""
+    for base in owner.__mro__:
+        if "__init__" in vars(base) and name in (known := signature(vars(base)["__init__"]).parameters):
+            return known[name].default
+    raise ValueError(f"{owner.__name__} has no argument {name!r}")
+
+
+def merged(default: T, given: T | Mapping[str, Any]) -> T:
+    """The settings given, or those fields of a mapping over the default's.
+
+    Raises:
+        ValueError: fields that the settings do not have.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    known = [field.name for field in fields(default)]  # type: ignore[arg-type]
+    if unknown := sorted({*given} - {*known}):
+        kind = type(default).__name__
+        raise ValueError(f"{kind} has no {', '.join(unknown)}; its fields are {', '.join(known)}")
+    return replace(default, **given)  # type: ignore[type-var]
+
+
+def _check(name: str, kind: object, value: Any) -> None:
+    """Raise unless a setting is in the range that its name stands for."""
+    if kind is int and name != "warmup_steps" and value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    if name.startswith(("weight_", "warmup_")) and not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+    if name.endswith(("_quantile", "_decay")) and not 0 <= value < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value}")
+    if name in ("background_score", "score_floor", "seg_threshold") and not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    if name.endswith("temperature") and not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be positive, got {value}")

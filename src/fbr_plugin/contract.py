@@ -1,9 +1,43 @@
-"""What a baseline hands to FBR, and what FBR hands back."""
+"""The contract between baselines, FBR, callbacks and the pipeline: what each owes the others, with types."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from torch import Tensor
+
+SeedStyle = Literal["irn", "amn", "seam", "compact"]
+"""The layouts of seed files."""
+
+
+@dataclass(frozen=True)
+class ViewShape:
+    """Sizes of the views that a baseline hands to FBR.
+
+    Args:
+        channels: L, channels of `DenseView.features`.
+        num_classes: C, foreground classes.
+        num_views: views of a training step.
+        level_channels: channels of all `DenseView.levels` together; None where a view has no levels.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    channels: int
+    num_classes: int
+    num_views: int = 1
+    level_channels: int | None = None
+
+    def __post_init__(self) -> None:
+        sizes = (self.channels, self.num_classes, self.num_views, self.hypercolumn_channels)
+        if min(sizes) < 1:
+            raise ValueError(f"all sizes of a view must be at least 1, got {self}")
+
+    @property
+    def hypercolumn_channels(self) -> int:
+        """Channels by which the gate describes a pixel: those of the levels, or of the features."""
+        return self.channels if self.level_channels is None else self.level_channels
 
 
 @dataclass
@@ -18,7 +52,8 @@ class DenseView:
         labels: [B, C] image labels in {0, 1}.
         seg_scores: other scores for the target of the background segmentation loss, in either form and on
             their own grid; None takes `scores`.
-        levels: more feature levels [B, L_j, h_j, w_j], for class-aware use.
+        levels: shallow feature levels [B, L_j, h_j, w_j], by which the class-aware gate describes a pixel;
+            without any it takes `features`.
     """
 
     features: Tensor
@@ -26,6 +61,43 @@ class DenseView:
     labels: Tensor
     seg_scores: Tensor | None = None
     levels: tuple[Tensor, ...] = ()
+
+    @property
+    def gate_levels(self) -> tuple[Tensor, ...]:
+        """The levels by which the class-aware gate describes a pixel."""
+        return self.levels or (self.features,)
+
+
+class StepOutput(TypedDict, total=False):
+    """What `training_step` of a baseline returns: `loss` always, `views` where `wants_views` is true."""
+
+    loss: Tensor
+    views: list[DenseView]
+
+
+class Baseline:
+    """What FBR needs of a baseline, to be inherited beside LightningModule.
+
+    `training_step` returns a `StepOutput`. Where the baseline predicts, it calls `gate_scores`. A module that
+    cannot be edited needs none of this: see `FBRMixin.dense_views`.
+
+    Attributes:
+        view_shape: sizes of the views, set by the constructor or as a class attribute.
+        wants_views: whether a step is to hand over its views; `FBRMixin` turns it on.
+    """
+
+    view_shape: ViewShape
+    wants_views: bool = False
+
+    def gate_scores(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
+        """Return the scores as they are; `FBRMixin` lowers them by the class-aware gate.
+
+        Args:
+            scores: maps [B, n*C, h, w] that are not negative, n of each class; or logits [B, 1+C, h, w].
+            levels: feature levels [B, L_j, h_j, w_j] of the same images: `DenseView.gate_levels`.
+            logits: whether the scores are logits.
+        """
+        return scores
 
 
 class FBRTerms(NamedTuple):
@@ -44,7 +116,7 @@ class FBRTerms(NamedTuple):
         finite: 0-d bool, False where NaN or infinite values made this step's terms be skipped.
         pseudo_labels: [B, h, w] int64, 0 = background.
         assignments: [B, h, w] int64, the NROI of each background pixel, -1 elsewhere.
-        graph: [C, C] semantic graph: row c has the probabilities with which negatives of c are drawn.
+        graph: [C, C] semantic graph: row c has the probabilities with which negatives of c are sampled.
     """
 
     fg: Tensor
@@ -62,15 +134,95 @@ class FBRTerms(NamedTuple):
     graph: Tensor
 
 
-SCALARS = (
-    "fg",
-    "bg",
-    "seg",
-    "sim",
-    "total",
-    "num_queries",
-    "bank_fill",
-    "positive_similarity",
-    "negative_similarity",
-)
-"""The fields of `FBRTerms` that are logged."""
+class GateTerms(NamedTuple):
+    """What the class-aware gate reports of one view, without gradient.
+
+    Attributes:
+        mean_gate: 0-d, mean of the gate over all pixels, for the classes of each image.
+        bank_fill: 0-d, background pixels in the gate's memory.
+        class_absent_clusters: 0-d, mean number of class-absent clusters of a class.
+        reclusters: 0-d int64, how often prototypes and clusters have been computed anew.
+        finite: 0-d bool, False where NaN or infinite values made the gate skip this step.
+        pseudo_labels: [B, h, w] int64, 0 = background.
+        assignments: [B, h, w] int64, the nearest background cluster of each background pixel, -1 elsewhere.
+    """
+
+    mean_gate: Tensor
+    bank_fill: Tensor
+    class_absent_clusters: Tensor
+    reclusters: Tensor
+    finite: Tensor
+    pseudo_labels: Tensor
+    assignments: Tensor
+
+
+@runtime_checkable
+class WithFBR(Protocol):
+    """A module that trains with FBR, as its figures see it.
+
+    Attributes:
+        fbr_terms: terms of the last step's first view, detached; None without the loss or before a step.
+        gate_terms: the same of the class-aware gate.
+    """
+
+    fbr_terms: FBRTerms | None
+    gate_terms: GateTerms | None
+
+
+class SeedPrediction(NamedTuple):
+    """What `predict_step` of a network with seeds returns.
+
+    Attributes:
+        ids: B names.
+        seeds: B score maps in [0, 1] at the images' size: [C, H, W], or [1+C, H, W], background first.
+        labels: [B, C] image labels in {0, 1}.
+        style: usual layout of the files; None: AMN's where the background has scores of its own, else IRN's.
+    """
+
+    ids: list[str]
+    seeds: Sequence[Tensor]
+    labels: Tensor
+    style: SeedStyle | None = None
+
+
+class MaskPrediction(NamedTuple):
+    """What `predict_step` of a segmentation network returns.
+
+    Attributes:
+        ids: B names.
+        masks: B masks [H, W] at the images' size.
+    """
+
+    ids: list[str]
+    masks: Sequence[Tensor]
+
+
+class BoxPrediction(NamedTuple):
+    """What `test_step` of a localization network returns.
+
+    Attributes:
+        maps: [B, H, W] the score map that localizes the class.
+        boxes: [B, 4] the boxes found: x0, y0, x1, y1 in pixels of the image.
+    """
+
+    maps: Tensor
+    boxes: Tensor
+
+
+class PipelineNetwork:
+    """A network that the pipeline trains, to be inherited beside LightningModule.
+
+    Attributes:
+        prediction_only: arguments on which training does not depend: when they change, the pipeline keeps the
+            training.
+    """
+
+    prediction_only: ClassVar[tuple[str, ...]] = ()
+
+
+@runtime_checkable
+class ScorePropagator(Protocol):
+    """A network that spreads scores over their image, such as IRN."""
+
+    def propagate(self, image: Tensor, scores: Tensor) -> Tensor:
+        """Spread scores [K, H, W] over their image [1, 3, h, w]; returns [K, H, W] with a maximum of 1."""

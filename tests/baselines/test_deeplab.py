@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from fbr_plugin.baselines import deeplab
 from fbr_plugin.baselines.deeplab.module import DeepLabV2
-from fbr_plugin.callbacks.random_state import RandomState
+from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.data import FolderDataModule, SyntheticDataModule, denormalise, write_mask
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.postprocess.evaluate import evaluate
@@ -171,7 +171,7 @@ def test_checkpoints_resume_and_predict_exactly(
 ) -> None:
     def train(ckpt_path: Path | None = None) -> DeepLabV2:
         saver = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}")
-        model, added = build(5, **FAST), [saver, RandomState(), averaging()]
+        model, added = build(5, **FAST), [saver, ExactResume(), averaging()]
         data, options = scenes(num_images=12), {"callbacks": added, "max_epochs": 2}  # of 3 batches
         fit(model, data, tmp_path, ckpt_path, enable_checkpointing=True, **options)
         return model

@@ -18,7 +18,7 @@ from fbr_plugin.baselines import PPC, PPCFBR, ResNet38d
 from fbr_plugin.baselines.encoders import build as encoders_build
 from fbr_plugin.baselines.ppc.module import second_view_size
 from fbr_plugin.baselines.ppc.network import PixelCorrelation
-from fbr_plugin.callbacks.random_state import RandomState
+from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.data import SyntheticDataModule
 
@@ -177,7 +177,7 @@ def test_fit_test_predict_and_reload(kind: type[PPC], tmp_path: Path) -> None:
 def test_resume_is_exact(kind: type[PPC], interval: int, tmp_path: Path) -> None:
     """Stopped in the middle of epoch 1 of 2, or at its boundary; with dropout and the contrast's draws."""
     options: dict[str, Any] = {"max_epochs": 2, "enable_checkpointing": True}
-    state = [] if kind is PPCFBR else [RandomState()]
+    state = [] if kind is PPCFBR else [ExactResume()]
     checkpoints = ModelCheckpoint(tmp_path, every_n_train_steps=interval, save_top_k=-1, filename="{step}")
     whole, resumed = build(kind, 5), build(kind, 5, seed=99)
     fit(whole, scenes(), tmp_path, callbacks=[checkpoints, *state], **options)

@@ -1,4 +1,4 @@
-"""The class-aware gate: its banks, what it learns of a scene, and its place in FBRLoss."""
+"""The class-aware gate: its banks, what it learns of a scene, and the scores that it lowers."""
 
 import io
 from collections import deque
@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fbr_plugin import DenseView, FBRConfig, FBRLoss
+from fbr_plugin import DenseView, GateConfig, ViewShape, gate_scores
 from fbr_plugin import functional as fbr
-from fbr_plugin.modules import class_gate
-from fbr_plugin.modules.class_gate import ClassAwareGate, ClassBank
+from fbr_plugin.modules.class_bank import ClassBank
+from fbr_plugin.modules.class_gate import ClassAwareGate
 
-CONFIG = FBRConfig(dim=6, num_clusters=3, bank_size=200, min_bank=4, num_negatives=9, gate=True, gate_words=8)
+CONFIG = GateConfig(enabled=True, num_clusters=8, recluster_every=2)
+SHAPE = ViewShape(5, 3, level_channels=9)
 OBJECTS, TEXTURES, GROUND = (0, 1), (2, 3), 4  # axes of the features
 
 
@@ -104,17 +105,15 @@ def batch(
 
 def learned(strays: bool, generator: torch.Generator, steps: int = 40, score: float = 0.9) -> ClassAwareGate:
     """A gate that has seen batches of scenes."""
-    gate = ClassAwareGate(6, 2, CONFIG)
-    for step in range(1, steps + 1):
+    gate = ClassAwareGate(ViewShape(6, 2), replace(CONFIG, recluster_every=10))
+    for _ in range(steps):
         features, scores, labels, _ = batch(generator, strays, score=score)
-        background = scores.amax(1) < 0.1
-        gate.observe([features], scores, labels, background, torch.tensor(True), step, generator)
+        gate.update(DenseView(features, scores, labels))
     return gate
 
 
 @pytest.mark.parametrize("strays", [True, False])
-def test_it_tells_an_object_from_a_texture_that_strays(strays, generator, monkeypatch):
-    monkeypatch.setattr(class_gate, "REFRESH", 10)
+def test_it_tells_an_object_from_a_texture_that_strays(strays, generator):
     gate = learned(strays, generator)
     features, _, _, kinds = batch(generator, strays, (0, 1))
     values = gate([features])
@@ -130,8 +129,7 @@ def test_it_tells_an_object_from_a_texture_that_strays(strays, generator, monkey
     assert set(remembered.tolist()) == {GROUND, TEXTURES[0]} if strays else {GROUND}
 
 
-def test_prototypes_leave_a_texture_that_strays_though_it_scores_best(generator, monkeypatch):
-    monkeypatch.setattr(class_gate, "REFRESH", 10)
+def test_prototypes_leave_a_texture_that_strays_though_it_scores_best(generator):
     gate = learned(True, generator, steps=80, score=1.0)
     latest = [[number % 256 for number in range(pointer - 32, pointer)] for pointer in gate.pixels.pointer]
     kinds = [rows[index, :5].argmax(1).tolist() for rows, index in zip(gate.pixels.rows, latest, strict=True)]
@@ -153,238 +151,255 @@ def make_view(seed: int = 0, classes: int = 3) -> DenseView:
     return DenseView(features, scores, labels, levels=levels)
 
 
-def train(loss: FBRLoss, steps: int = 6, start: int = 0, **labels: torch.Tensor) -> None:
+def train(gate: ClassAwareGate, steps: int = 6, start: int = 0, **labels: torch.Tensor) -> None:
     """Steps on views of their own."""
     for step in range(start, start + steps):
-        loss(replace(make_view(step, loss.num_classes), **labels))
+        gate.update(replace(make_view(step, gate.shape.num_classes), **labels))
 
 
-def make_loss(classes: int = 3) -> FBRLoss:
-    """FBR's loss with a gate."""
+def make_gate(classes: int = 3, **config: int) -> ClassAwareGate:
+    """A gate that learns every second step."""
     torch.manual_seed(0)
-    return FBRLoss(5, classes, CONFIG, level_channels=9)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the gate learn every second step."""
-    monkeypatch.setattr(class_gate, "REFRESH", 2)
+    return ClassAwareGate(replace(SHAPE, num_classes=classes), replace(CONFIG, **config))
 
 
 def test_it_remembers_background_and_the_best_of_each_class():
-    loss, view = make_loss(), make_view()
-    terms = loss(view)
-    rows = fbr.describe(view.levels, (6, 6)).flatten(2).transpose(1, 2)
-    bank, counts = loss.gate.background, [0] * 4
+    gate, view = make_gate(), make_view()
+    terms = gate.update(view)
+    rows = fbr.hypercolumns(view.levels, (6, 6)).flatten(2).transpose(1, 2)
+    bank, counts = gate.background, [0] * 4
     for row, labels in zip(bank.nrois[: bank.fill], bank.labels[: bank.fill], strict=True):
         ((image, pixel),) = (rows == row).all(-1).nonzero().tolist()
         assert terms.pseudo_labels[image].flatten()[pixel] == 0
         assert torch.equal(labels, view.labels[image] > 0)
         counts[image] += 1
     background = (terms.pseudo_labels == 0).sum((1, 2))
-    assert counts == background.clamp_max(class_gate.IMAGE_PIXELS).tolist()
+    assert counts == background.clamp_max(CONFIG.background_pixels).tolist()
     for c in range(3):  # 1 of 32 pixels, of 36
         best = [rows[i, view.scores[i, c].flatten().argmax()] for i in range(4) if view.labels[i, c]]
-        assert torch.equal(loss.gate.pixels.rows[c, : len(best)], torch.stack(best))
-        assert loss.gate.pixels.fill[c] == len(best)
+        assert torch.equal(gate.pixels.rows[c, : len(best)], torch.stack(best))
+        assert gate.pixels.fill[c] == len(best)
 
 
 def test_before_the_first_renewal_the_gate_is_1():
-    loss, probe = make_loss(), make_view(99)
+    gate, probe = make_gate(), make_view(99)
     gates = []
-    for step in range(class_gate.REFRESH + 1):
-        gates.append(loss.gate(probe.levels))
-        train(loss, 1, step)
+    for step in range(CONFIG.recluster_every + 1):
+        gates.append(gate(probe.levels))
+        train(gate, 1, step)
     assert all((gate == 1).all() for gate in gates)
-    assert (loss.gate(probe.levels) < 1).any()
+    assert (gate(probe.levels) < 1).any()
 
 
-@pytest.mark.usefixtures("quick")
 def test_it_takes_the_features_where_a_view_has_no_levels():
     torch.manual_seed(0)
-    loss, view = FBRLoss(5, 3, CONFIG), make_view()
-    alone = FBRLoss(5, 3, CONFIG)
-    alone.load_state_dict(loss.state_dict())
+    gate, view = ClassAwareGate(ViewShape(5, 3), CONFIG), make_view()
+    alone = ClassAwareGate(ViewShape(5, 3), CONFIG)
+    alone.load_state_dict(gate.state_dict())
     for step in range(4):
         each = make_view(step)
-        loss(replace(each, levels=()))
-        alone(replace(each, levels=(each.features,)))
-    gate = loss.gate((view.features,))
-    assert (gate < 1).any()
-    assert torch.equal(gate, alone.gate((view.features,)))
+        gate.update(replace(each, levels=()))
+        alone.update(replace(each, levels=(each.features,)))
+    values = gate((view.features,))
+    assert (values < 1).any()
+    assert torch.equal(values, alone((view.features,)))
 
 
-def test_without_the_setting_there_is_no_gate():
-    loss = FBRLoss(5, 3, replace(CONFIG, gate=False))
-    assert loss.gate is None
-    assert not any("gate" in name for name in loss.state_dict())
-
-
-@pytest.mark.usefixtures("quick")
-def test_every_term_is_what_it_is_without_a_gate():
-    loss, bare = make_loss(), FBRLoss(5, 3, replace(CONFIG, gate=False))
-    bare.load_state_dict({name: value for name, value in loss.state_dict().items() if "gate." not in name})
-    for step in range(4):
-        gated, plain = loss(make_view(step)), bare(make_view(step))
-        for name, one, other in zip(plain._fields, gated, plain, strict=True):
-            assert torch.equal(one, other), (step, name)
-    for name, value in bare.banks.state_dict().items():
-        assert torch.equal(loss.banks.state_dict()[name], value), name
-
-
-@pytest.mark.usefixtures("quick")
 def test_nothing_has_a_gradient():
-    loss, view = make_loss(), make_view()
-    train(loss)
-    loss(view)
-    gate = loss.gate(view.levels)
-    assert (gate < 1).any()
-    assert not gate.requires_grad
-    assert not list(loss.gate.parameters())
-    assert not any(value.requires_grad for value in loss.gate.state_dict(keep_vars=True).values())
+    gate, view = make_gate(), make_view()
+    train(gate)
+    gate.update(view)
+    values = gate(view.levels)
+    assert (values < 1).any()
+    assert not values.requires_grad
+    assert not list(gate.parameters())
+    assert not any(value.requires_grad for value in gate.state_dict(keep_vars=True).values())
 
 
-@pytest.mark.usefixtures("quick")
 def test_evaluation_leaves_the_gate_alone():
-    loss = make_loss()
-    train(loss)
-    before = {name: value.clone() for name, value in loss.state_dict().items()}
-    train(loss.eval(), 2)
-    for name, value in loss.state_dict().items():
+    gate = make_gate()
+    train(gate)
+    before = {name: value.clone() for name, value in gate.state_dict().items()}
+    train(gate.eval(), 2)
+    for name, value in gate.state_dict().items():
         assert torch.equal(value, before[name]), name
-    train(loss.train(), 2)
-    assert not torch.equal(loss.gate.words, before["gate.words"])
+    train(gate.train(), 2)
+    assert not torch.equal(gate.clusters, before["clusters"])
 
 
-@pytest.mark.filterwarnings("ignore:FBR met NaN")
+@pytest.mark.filterwarnings("ignore:The class-aware gate met NaN")
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_step_that_is_not_finite_adds_nothing(value, monkeypatch):
-    monkeypatch.setattr(class_gate, "REFRESH", 4)
-    loss, probe = make_loss(), make_view(99)
-    train(loss, 6)
-    before, gate = {n: v.clone() for n, v in loss.gate.state_dict().items()}, loss.gate(probe.levels)
-    assert (gate < 1).any()
+    gate, probe = make_gate(), make_view(99)
+    train(gate, 6)
+    before, values = {n: v.clone() for n, v in gate.state_dict().items()}, gate(probe.levels)
+    assert (values < 1).any()
     broken = make_view(7)
     with torch.no_grad():
         broken.features[1, 2, 3, 3] = value
-    assert not loss(broken).finite
-    after = loss.gate.state_dict()
-    total, count = before.pop("reached")
-    torch.testing.assert_close(after["reached"][0] / after["reached"][1], total / count)
+    assert not gate.update(broken).finite
+    after = gate.state_dict()
+    total, count = before.pop("similarity")
+    torch.testing.assert_close(after["similarity"][0] / after["similarity"][1], total / count)
     last = slice(-1)  # without the row that takes what is masked out
     used = {"background.nrois": last, "background.labels": last, "pixels.rows": (slice(None), last)}
-    for name, held in before.items():
+    for name in before.keys() - {"_extra_state", "skipped.count"}:  # which count the step
+        held = before[name]
         assert torch.equal(after[name][used.get(name, ...)], held[used.get(name, ...)]), name
-    torch.testing.assert_close(loss.gate(probe.levels), gate)
-    train(loss, 3, 8)  # with the next renewal
-    assert loss.gate(probe.levels).isfinite().all()
+    torch.testing.assert_close(gate(probe.levels), values)
+    train(gate, 3, 8)  # with the next renewal
+    assert gate(probe.levels).isfinite().all()
 
 
-def test_the_gate_alone_warns_of_skipped_steps():
-    features = torch.rand(2, 5, 4, 4).index_fill_(1, torch.tensor([2]), torch.nan)
-    loss = FBRLoss(5, 3, FBRConfig.recommended())
-    with pytest.warns(UserWarning, match="NaN or infinite features"):
-        terms = loss(DenseView(features, torch.rand(2, 3, 4, 4), torch.ones(2, 3)))
-    assert not terms.finite
-    assert int(loss.skipped) == 1
-
-
-@pytest.mark.usefixtures("quick")
 def test_a_class_of_all_images_is_not_gated():
-    loss, probe = make_loss(), make_view(99)
-    train(loss, labels=torch.tensor([[1.0, 0, 0], [1, 1, 0], [1, 0, 1], [1, 1, 1]]))
-    gate = loss.gate(probe.levels)
-    assert (gate[:, 0] == 1).all()
-    assert (gate[:, 1:] < 1).any()
-    single = make_loss(1)
+    gate, probe = make_gate(), make_view(99)
+    train(gate, labels=torch.tensor([[1.0, 0, 0], [1, 1, 0], [1, 0, 1], [1, 1, 1]]))
+    values = gate(probe.levels)
+    assert (values[:, 0] == 1).all()
+    assert (values[:, 1:] < 1).any()
+    single = make_gate(1)
     train(single, labels=torch.ones(4, 1))
-    assert single.gate.words.any()
-    assert single.gate.prototypes.any()
-    assert (single.gate(probe.levels) == 1).all()
+    assert single.clusters.any()
+    assert single.prototypes.any()
+    assert (single(probe.levels) == 1).all()
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_class_of_no_image_is_not_gated():
-    loss, probe = make_loss(), make_view(99)
-    train(loss, labels=torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]]))
-    gate = loss.gate(probe.levels)
-    assert (gate[:, 2] == 1).all()
-    assert (gate[:, :2] < 1).any()
+    gate, probe = make_gate(), make_view(99)
+    train(gate, labels=torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]]))
+    values = gate(probe.levels)
+    assert (values[:, 2] == 1).all()
+    assert (values[:, :2] < 1).any()
 
 
-@pytest.mark.usefixtures("quick")
 def test_images_without_a_class_are_background():
-    loss, probe = make_loss(), make_view(99)
-    train(loss, 4, labels=torch.zeros(4, 3))
-    assert loss.gate.pixels.fill.tolist() == [0, 0, 0]
-    assert loss.gate.background.fill == 4 * 4 * class_gate.IMAGE_PIXELS
-    assert loss.gate.foreign.any(0).all()
-    assert (loss.gate(probe.levels) == 1).all()  # for want of an image that has a class
-    train(loss, 4, 4)
-    assert (loss.gate(probe.levels) < 1).any()
+    gate, probe = make_gate(), make_view(99)
+    train(gate, 4, labels=torch.zeros(4, 3))
+    assert gate.pixels.fill.tolist() == [0, 0, 0]
+    assert gate.background.fill == 4 * 4 * CONFIG.background_pixels
+    assert gate.class_absent.any(0).all()
+    assert (gate(probe.levels) == 1).all()  # for want of an image that has a class
+    train(gate, 4, 4)
+    assert (gate(probe.levels) < 1).any()
 
 
-@pytest.mark.usefixtures("quick")
 def test_state_dict_restores_the_gate():
-    whole, probe = make_loss(), make_view(99)
+    whole, probe = make_gate(), make_view(99)
     train(whole, 5)
     saved = io.BytesIO()
     torch.save(whole.state_dict(), saved)
     torch.manual_seed(99)
-    resumed = FBRLoss(5, 3, CONFIG, level_channels=9)
+    resumed = ClassAwareGate(SHAPE, CONFIG)
     saved.seek(0)
     resumed.load_state_dict(torch.load(saved, weights_only=True))
     for start in (5, 8):
-        gate = whole.gate(probe.levels)
-        assert (gate < 1).any()
-        assert torch.equal(resumed.gate(probe.levels), gate)
-        for loss in (whole, resumed):
-            train(loss, 3, start)
-    for name, value in whole.gate.state_dict().items():
-        assert torch.equal(resumed.gate.state_dict()[name], value), name
+        values = whole(probe.levels)
+        assert (values < 1).any()
+        assert torch.equal(resumed(probe.levels), values)
+        for gate in (whole, resumed):
+            train(gate, 3, start)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_it_follows_the_precision(dtype):
-    loss, exact, probe = make_loss(), make_loss(), make_view(99)
+    gate, exact, probe = make_gate(), make_gate(), make_view(99)
     train(exact)
     given = tuple(level.detach().to(dtype) for level in probe.levels)
-    expected = exact.gate(given)
+    expected = exact(given)
     assert (expected < 0.5).any()
     converted = deepcopy(exact).to(dtype)
-    assert converted.gate.words.dtype == dtype
-    gate = converted.gate(given)
-    assert gate.dtype == torch.float32
-    torch.testing.assert_close(gate, expected, rtol=0, atol=0.3 if dtype == torch.bfloat16 else 1e-5)
-    loss = loss.to(dtype)
+    assert converted.clusters.dtype == dtype
+    values = converted(given)
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, expected, rtol=0, atol=0.3 if dtype == torch.bfloat16 else 1e-5)
+    gate = gate.to(dtype)
     for step in range(4):
         view = make_view(step)
         levels = tuple(level.detach().to(dtype) for level in view.levels)
         view = replace(view, features=levels[1], scores=view.scores.to(dtype), levels=levels)
-        loss(view)
-    assert (loss.gate(given) < 1).any()
+        gate.update(view)
+    assert (gate(given) < 1).any()
 
 
-@pytest.mark.usefixtures("quick")
 def test_autocast_does_not_change_it():
-    loss, probe = make_loss(), make_view(99)
-    train(loss)
-    expected = loss.gate(probe.levels)
+    gate, probe = make_gate(), make_view(99)
+    train(gate)
+    expected = gate(probe.levels)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(loss.gate(probe.levels), expected)
+        assert torch.equal(gate(probe.levels), expected)
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_class_that_stays_away_keeps_its_reach():
-    loss, probe = make_loss(), make_view(99)
-    train(loss)
-    gate = loss.gate(probe.levels)
-    loss.gate.reached *= 1e-9
-    torch.testing.assert_close(loss.gate(probe.levels), gate)
+    gate, probe = make_gate(), make_view(99)
+    train(gate)
+    values = gate(probe.levels)
+    gate.similarity *= 1e-9
+    torch.testing.assert_close(gate(probe.levels), values)
+
+
+@pytest.mark.filterwarnings("default")
+def test_skipped_steps_are_warned_of():
+    features = torch.rand(2, 5, 4, 4).index_fill_(1, torch.tensor([2]), torch.nan)
+    gate = ClassAwareGate(ViewShape(5, 3))
+    with pytest.warns(UserWarning, match="The class-aware gate met NaN or infinite features"):
+        terms = gate.update(DenseView(features, torch.rand(2, 3, 4, 4), torch.ones(2, 3)))
+    assert not terms.finite
+    assert int(gate.skipped.count) == 1
 
 
 def test_levels_of_other_widths():
-    view = make_view()
-    with pytest.raises(ValueError, match=r"level_channels=5.*4, 5 channels.*sum, 9"):
-        FBRLoss(5, 3, CONFIG)(view)
+    view, gate = make_view(), ClassAwareGate(ViewShape(5, 3))
+    for use in (lambda: gate.update(view), lambda: gate(view.levels)):
+        with pytest.raises(ValueError, match=r"made for 5 channels.*have 4, 5.*level_channels=9"):
+            use()
+    with pytest.raises(ValueError, match=r"one or more \[B, L, h, w\]"):
+        gate(())
+
+
+def test_its_own_figures():
+    gate, view = make_gate(), make_view()
+    first = gate.update(view)
+    assert first.mean_gate == 1
+    assert first.bank_fill == gate.background.fill > 0
+    assert first.class_absent_clusters == first.reclusters == 0
+    train(gate, 5, 1)
+    last = gate.update(view)
+    assert last.reclusters == 3
+    assert 0 < last.mean_gate < 1
+    assert last.class_absent_clusters == gate.class_absent.sum() / 3 > 0
+    present = (view.labels > 0)[..., None, None].expand(-1, -1, 6, 6)
+    before = make_gate()
+    train(before, 6)
+    values = before(view.levels, (6, 6))
+    torch.testing.assert_close(before.eval().update(view).mean_gate, values[present].mean())
+    assert (last.assignments >= 0).equal(last.pseudo_labels == 0)
+
+
+def test_scores_are_lowered():
+    gate, view = make_gate(), make_view()
+    train(gate)
+    levels, values = view.levels, gate(view.levels, (6, 6))
+    assert (values < 1).any()
+    cams = torch.rand(4, 6, 6, 6)  # two maps of each class
+    torch.testing.assert_close(gate_scores(gate, cams, levels), cams * torch.cat([values, values], 1))
+    logits = torch.randn(4, 4, 6, 6)
+    lowered = gate_scores(gate, logits, levels, logits=True)
+    assert torch.equal(lowered[:, 0], logits[:, 0])
+    torch.testing.assert_close(lowered[:, 1:].exp(), logits[:, 1:].exp() * values)
+
+
+@pytest.mark.parametrize(
+    ("shape", "logits"),
+    [((4, 4, 6, 6), False), ((4, 3, 6, 6), True), ((3, 3, 6, 6), False), ((4, 3, 6), False)],
+)
+def test_scores_of_another_shape(shape, logits):
+    with pytest.raises(ValueError, match=r"scores must be (logits|maps)"):
+        gate_scores(make_gate(), torch.rand(shape), make_view().levels, logits)
+
+
+def test_something_else_in_place_of_the_gate():
+    for other in (None, torch.nn.Linear(1, 1)):
+        with pytest.raises(TypeError, match=r"ClassAwareGate, got (NoneType|Linear).*self.gate_scores"):
+            gate_scores(other, torch.rand(1, 3, 2, 2), [torch.rand(1, 5, 2, 2)])

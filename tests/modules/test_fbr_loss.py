@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from helpers import naive
 
-from fbr_plugin import DenseView, FBRConfig, FBRLoss
+from fbr_plugin import DenseView, FBRConfig, FBRLoss, ViewShape
 from fbr_plugin import functional as fbr
 
 CONFIG = FBRConfig(dim=6, num_clusters=3, bank_size=200, min_bank=4, num_negatives=9)
@@ -38,7 +38,7 @@ def record(monkeypatch, name: str) -> list[torch.Tensor]:
 @pytest.mark.parametrize("logits", [True, False])
 def test_every_term_equals_the_naive_one(logits, monkeypatch):
     torch.manual_seed(0)  # the order of tests must not decide which rounding is met
-    loss = FBRLoss(5, 3, CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
     loss(make_view(9))  # something in the bank
     loss.classifier.dropout = 0.0
     view = make_view(1, logits)
@@ -94,7 +94,7 @@ def test_every_term_equals_the_naive_one(logits, monkeypatch):
 
 @pytest.mark.parametrize("term", ["fg", "bg"])
 def test_gradient_reaches_the_features_through_each_contrast(term):
-    loss = FBRLoss(5, 3, CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
     view = make_view()
     (gradient,) = torch.autograd.grad(getattr(loss(view), term), view.features)
     moved = gradient.abs().sum(1) > 0
@@ -118,7 +118,7 @@ def test_cosine_is_over_the_feature_axis():
 
 
 def test_background_labels_travel_with_their_nrois():
-    loss = FBRLoss(5, 3, CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
     view = make_view()
     terms = loss(view)
     bank = loss.banks[0]
@@ -130,7 +130,7 @@ def test_background_labels_travel_with_their_nrois():
 
 
 def test_warm_up_fills_the_bank_without_contrast():
-    loss = FBRLoss(5, 3, FBRConfig(dim=6, min_bank=4, warmup_steps=2))
+    loss = FBRLoss(ViewShape(5, 3), FBRConfig(dim=6, min_bank=4, warmup_steps=2))
     fills = []
     for step in range(3):
         terms = loss(make_view(step))
@@ -141,7 +141,7 @@ def test_warm_up_fills_the_bank_without_contrast():
 
 
 def test_small_bank_gives_no_negatives():
-    terms = FBRLoss(5, 3, FBRConfig(dim=6))(make_view())
+    terms = FBRLoss(ViewShape(5, 3), FBRConfig(dim=6))(make_view())
     assert 0 < terms.bank_fill < 64
     assert terms.bg == 0
     assert terms.fg > 0
@@ -157,10 +157,10 @@ def test_weight_zero_terms_need_no_gradient():
         },
         "weight_sim": set(),
     }.items():
-        loss = FBRLoss(5, 3, FBRConfig(**{field: 0.0}))
+        loss = FBRLoss(ViewShape(5, 3), FBRConfig(**{field: 0.0}))
         assert {name for name, p in loss.named_parameters() if not p.requires_grad} == frozen
     weights = dict.fromkeys(("weight_fg", "weight_bg", "weight_seg", "weight_sim"), 0.0)
-    loss = FBRLoss(5, 3, FBRConfig(**weights))
+    loss = FBRLoss(ViewShape(5, 3), FBRConfig(**weights))
     terms = loss(make_view())
     assert terms.total.item() == 0
     assert not terms.total.requires_grad
@@ -169,7 +169,7 @@ def test_weight_zero_terms_need_no_gradient():
 
 def test_trainable_parameters_always_get_a_gradient():
     for labels in (torch.zeros(4, 3), make_view().labels):
-        loss = FBRLoss(5, 3, CONFIG)
+        loss = FBRLoss(ViewShape(5, 3), CONFIG)
         view = make_view()
         view.labels = labels
         loss(view).total.backward()
@@ -177,7 +177,7 @@ def test_trainable_parameters_always_get_a_gradient():
 
 
 def test_one_class_and_all_background():
-    loss = FBRLoss(5, 3, CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
     view = make_view()
     view.labels = torch.tensor([[1.0, 0, 0]] * 4)
     terms = loss(view)
@@ -195,7 +195,7 @@ def test_one_class_and_all_background():
 def test_no_background_pixel():
     view = make_view(logits=False)
     view.scores = view.scores.abs() + torch.rand_like(view.scores)
-    loss = FBRLoss(5, 3, FBRConfig(dim=6, background_score=0.0, min_bank=1))
+    loss = FBRLoss(ViewShape(5, 3), FBRConfig(dim=6, background_score=0.0, min_bank=1))
     view.scores[:, :, 0, 0] = 5.0
     view.scores[:, :, 0, 1] = 0.0
     terms = loss(view)
@@ -205,7 +205,7 @@ def test_no_background_pixel():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_features_that_are_not_finite_are_skipped(value):
-    loss = FBRLoss(5, 3, CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
     loss(make_view())
     fill = int(loss.banks[0].fill)
     view = make_view(1)
@@ -219,30 +219,30 @@ def test_features_that_are_not_finite_are_skipped(value):
     assert (view.features.grad == 0).all()
     assert all((p.grad == 0).all() for p in loss.parameters())
     assert int(loss.banks[0].fill) == fill
-    assert int(loss.skipped) == 1
+    assert int(loss.skipped.count) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loss(view)
-    assert int(loss.skipped) == 2
+    assert int(loss.skipped.count) == 2
     assert loss(make_view(2)).total > 0
 
 
 def test_global_random_stream_is_untouched():
     state = torch.get_rng_state()
-    loss = FBRLoss(5, 3, CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
     loss(make_view())
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_resume_continues_exactly():
     torch.manual_seed(11)
-    whole = FBRLoss(5, 3, CONFIG)
+    whole = FBRLoss(ViewShape(5, 3), CONFIG)
     for step in range(3):
         whole(make_view(step))
     saved = io.BytesIO()
     torch.save(whole.state_dict(), saved)
     torch.manual_seed(99)
-    resumed = FBRLoss(5, 3, CONFIG)
+    resumed = FBRLoss(ViewShape(5, 3), CONFIG)
     saved.seek(0)
     resumed.load_state_dict(torch.load(saved, weights_only=True))
     for step in range(3, 6):
@@ -252,7 +252,7 @@ def test_resume_continues_exactly():
 
 
 def test_evaluation_changes_nothing():
-    loss = FBRLoss(5, 3, CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
     loss(make_view())
     loss.eval()
     before = {name: value.clone() for name, value in loss.state_dict().items()}
@@ -263,17 +263,17 @@ def test_evaluation_changes_nothing():
 
 
 def test_banks_of_views():
-    apart = FBRLoss(5, 3, FBRConfig(dim=6, shared_bank=False), num_views=2)
+    apart = FBRLoss(ViewShape(5, 3, 2), FBRConfig(dim=6, shared_bank=False))
     apart(make_view(), 0)
     assert [int(bank.fill) > 0 for bank in apart.banks] == [True, False]
-    together = FBRLoss(5, 3, FBRConfig(dim=6), num_views=2)
+    together = FBRLoss(ViewShape(5, 3, 2), FBRConfig(dim=6))
     first = together(make_view(), 0).bank_fill
     assert together(make_view(), 1).bank_fill > first
     assert together.step == 1
 
 
 def test_views_draw_differently():
-    loss = FBRLoss(5, 3, CONFIG, num_views=2)
+    loss = FBRLoss(ViewShape(5, 3, 2), CONFIG)
     first, second = loss(make_view(), 0), loss(make_view(), 1)
     assert first.seg != second.seg  # dropout
 
@@ -281,9 +281,9 @@ def test_views_draw_differently():
 @pytest.mark.parametrize("mode", ["autocast", "bf16-true"])
 def test_half_precision_computes_the_contrast_in_float32(mode):
     torch.manual_seed(0)
-    reference = FBRLoss(5, 3, CONFIG)
+    reference = FBRLoss(ViewShape(5, 3), CONFIG)
     torch.manual_seed(0)
-    loss = FBRLoss(5, 3, CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
     view = make_view()
     expected = reference(view)
     if mode == "autocast":
@@ -302,11 +302,11 @@ def test_half_precision_computes_the_contrast_in_float32(mode):
 def test_seg_scores_on_their_own_grid():
     view = make_view()
     view.seg_scores = torch.randn(4, 3, 14, 14)
-    assert FBRLoss(5, 3, CONFIG)(view).seg > 0
+    assert FBRLoss(ViewShape(5, 3), CONFIG)(view).seg > 0
 
 
 def test_bad_views():
-    loss = FBRLoss(5, 3, CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
     view = make_view()
     cases = [
         (DenseView(torch.zeros(4, 7, 6, 6), view.scores, view.labels), r"features must be \[B, 5, h, w\]"),
@@ -319,5 +319,5 @@ def test_bad_views():
             loss(bad)
     with pytest.raises(ValueError, match=r"view 1 is out of range.*num_views=1"):
         loss(view, 1)
-    with pytest.raises(ValueError, match="at least 1, got 0, 3, 1"):
-        FBRLoss(0, 3)
+    with pytest.raises(ValueError, match=r"at least 1, got ViewShape\(channels=0"):
+        ViewShape(0, 3)

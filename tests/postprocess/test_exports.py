@@ -14,9 +14,10 @@ from PIL import Image
 from pycocotools import mask as tools
 from pycocotools.coco import COCO
 
+from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.readers.images import voc_palette, write_mask
 from fbr_plugin.postprocess.exports import coco_rle, convert_seeds, export, submission
-from fbr_plugin.postprocess.seed_files import SeedStyle, read_seed, seed_path, write_seed
+from fbr_plugin.postprocess.seed_files import read_seed, seed_path, write_seed
 from fbr_plugin.postprocess.seeds import Seed
 
 IDS = ["2008_000006", "2008_000011"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fbr_plugin.postprocess.seed_files import SeedStyle, read_seed, seed_path, write_seed
+from fbr_plugin.contract import SeedStyle
+from fbr_plugin.postprocess.seed_files import read_seed, seed_path, write_seed
 from fbr_plugin.postprocess.seeds import Seed, threshold_labels
 
 

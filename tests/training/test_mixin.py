@@ -1,6 +1,7 @@
 """FBRMixin: with baselines that can and cannot be edited, and what users get wrong."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import pytorch_lightning as pl
@@ -9,11 +10,21 @@ from helpers.runs import Losses, fit
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from fbr_plugin import DenseView, FBRConfig, FBRMixin, capture, gate_scores
-from fbr_plugin.baselines import AMN, AMNFBR, CAMFBR
+from fbr_plugin import (
+    Baseline,
+    DenseView,
+    FBRConfig,
+    FBRMixin,
+    GateConfig,
+    ViewShape,
+    capture,
+    recommended,
+)
+from fbr_plugin.baselines import AMN, AMNFBR, CAMFBR, PPCFBR
 
 SMALL = {"encoder": "small", "rates": (1, 2)}
 CONFIG = FBRConfig(dim=8, num_clusters=3, bank_size=300, min_bank=8, num_negatives=16)
+WIDE = FBRConfig(dim=32)
 OFF = {"weight_fg": 0.0, "weight_bg": 0.0, "weight_seg": 0.0, "weight_sim": 0.0}
 
 
@@ -92,33 +103,58 @@ def test_predicts_as_its_baseline(scenes):
     plugged, bare = amn(fbr=CONFIG).eval(), amn(AMN).eval()
     batch = next(iter(scenes().predict_dataloader()))
     with torch.no_grad():
-        for a, b in zip(
-            plugged.predict_step(batch, 0)["seed"], bare.predict_step(batch, 0)["seed"], strict=True
-        ):
+        for a, b in zip(plugged.predict_step(batch, 0).seeds, bare.predict_step(batch, 0).seeds, strict=True):
             assert torch.equal(a, b)
 
 
-def test_default_settings_are_the_class_s(scenes):
+def test_a_class_s_preset_is_the_default_of_its_argument():
     class Wider(CAMFBR):
-        default_fbr = FBRConfig(dim=32)
+        def __init__(self, *args, fbr=WIDE, **kwargs):
+            super().__init__(*args, fbr=fbr, **kwargs)
 
     assert Wider(5, encoder="small").fbr.config.dim == 32
     assert Wider(5, encoder="small", fbr={"bank_size": 100}).fbr.config == FBRConfig(dim=32, bank_size=100)
+    assert PPCFBR(5, encoder="small", fbr={"dim": 8}).fbr.config == replace(FBRConfig.ppc(), dim=8)
+    with pytest.raises(ValueError, match=r"FBRConfig has no banksize; its fields are enabled, dim"):
+        Wider(5, encoder="small", fbr={"banksize": 100})
 
 
-def test_parameter_groups_give_fbr_the_new_layers_settings():
+def test_what_is_off_allocates_and_logs_nothing(scenes, tmp_path):
+    gate = GateConfig(enabled=True)
+    for fbr, own, parts in (
+        (FBRConfig(enabled=False), GateConfig(), set()),
+        (CONFIG, GateConfig(), {"fbr"}),
+        (FBRConfig(enabled=False), gate, {"gate"}),
+        (CONFIG, gate, {"fbr", "gate"}),
+    ):
+        model = amn(fbr=fbr, gate=own)
+        held = {name.split(".")[0] for name in model.state_dict()} & {"fbr", "gate"}
+        assert held == parts
+        trainer = fit(model, scenes(), tmp_path, max_steps=1)
+        assert {name.split("/")[0] for name in trainer.callback_metrics} - {"train"} == parts
+        assert (model.fbr_terms is not None, model.gate_terms is not None) == (
+            "fbr" in parts,
+            "gate" in parts,
+        )
+
+
+def optimizer_of(model, scenes, tmp_path):
+    """The optimizer of a run of one step."""
+    return fit(model, scenes(), tmp_path, max_steps=1).optimizers[0]
+
+
+def test_fbr_s_parameters_join_the_last_group(scenes, tmp_path):
     model = amn(fbr=CONFIG)
-    groups = model.parameter_groups()
-    assert [group["lr"] for group in groups] == [1e-3, 1e-2, 1e-2]
-    assert {id(p) for p in groups[-1]["params"]} == {id(p) for p in model.fbr.parameters()}
-    assert len(amn(fbr=FBRConfig(**OFF)).parameter_groups()) == 2
+    groups = optimizer_of(model, scenes, tmp_path).param_groups
+    assert len(groups) == 2
+    own = {id(parameter) for parameter in model.fbr.parameters()}
+    assert own <= {id(parameter) for parameter in groups[-1]["params"]}
+    assert not own & {id(parameter) for parameter in groups[0]["params"]}
+    assert all(model.trainer.optimizers[0].state[parameter] for parameter in model.fbr.parameters())
 
 
 class Foreign(pl.LightningModule):
     """Somebody's baseline, which knows nothing of FBR."""
-
-    num_classes = 5
-    feature_channels = 6
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,8 +174,11 @@ class Foreign(pl.LightningModule):
 class ForeignFBR(FBRMixin, Foreign):
     """The same with FBR, without a change of it."""
 
+    view_shape = ViewShape(6, 5)
     features = capture("encoder")
-    default_fbr = CONFIG
+
+    def __init__(self, fbr=CONFIG, **kwargs):
+        super().__init__(fbr=fbr, **kwargs)
 
     def dense_views(self, batch, outputs):
         """One view from what was captured."""
@@ -152,43 +191,20 @@ def test_a_module_that_cannot_be_edited(scenes, tmp_path):
     assert trainer.callback_metrics["fbr/total"] > 0
     assert model.fbr.step == 5
     assert not model.encoder._forward_hooks
-    assert not model._captured
-    with pytest.raises(RuntimeError, match=r"nothing was captured from 'encoder'.*dense_views"):
-        _ = model.features
+    assert not model.captures.kept
 
 
-def test_hooks_are_removed_after_an_error(scenes):
-    model = ForeignFBR()
-    with pytest.raises(KeyError):
-        model.training_step({"image": torch.zeros(1, 3, 8, 8)}, 0)
-    assert not model.encoder._forward_hooks
-    assert not model._captured
-
-
-def test_capture_of_an_unknown_submodule():
-    class Wrong(ForeignFBR):
-        features = capture("backbone.layer4")
-
-    with pytest.raises(
-        AttributeError, match=r"capture\('backbone.layer4'\).*it has encoder, classifier, fbr"
-    ):
-        Wrong().training_step({}, 0)
-
-
-def test_no_feature_channels():
-    class Nothing(pl.LightningModule):
+def test_no_view_shape():
+    class NothingFBR(FBRMixin, pl.LightningModule):
         pass
 
-    class NothingFBR(FBRMixin, Nothing):
-        pass
-
-    with pytest.raises(AttributeError, match=r"NothingFBR must set feature_channels and num_classes"):
+    with pytest.raises(AttributeError, match=r"NothingFBR needs the sizes.*view_shape = ViewShape\(channels"):
         NothingFBR()
 
 
 def test_no_views():
     class Unwilling(FBRMixin, Foreign):
-        pass
+        view_shape = ViewShape(6, 5)
 
     batch = {"image": torch.zeros(2, 3, 8, 8), "label": torch.ones(2, 5)}
     with pytest.raises(TypeError, match=r"must return \{'loss': ..., 'views'.*got Tensor"):
@@ -201,19 +217,84 @@ def test_no_loss():
             return None
 
     class ManualFBR(FBRMixin, Manual):
-        pass
+        view_shape = ViewShape(6, 5)
 
     with pytest.raises(TypeError, match="training_step returned None"):
         ManualFBR().training_step({}, 0)
 
 
+class PolyOptimizer(torch.optim.SGD):
+    """As the field's code has it: a list of an entry for each group, and a counter outside the state."""
+
+    def __init__(self, groups, lr, max_step):
+        super().__init__(groups, lr)
+        self.global_step, self.max_step = 0, max_step
+        self.initial_lr = [group["lr"] for group in self.param_groups]
+
+    def step(self, closure=None):
+        for i, group in enumerate(self.param_groups):
+            group["lr"] = self.initial_lr[i] * (1 - self.global_step / self.max_step) ** 0.9
+        self.global_step += 1
+        return super().step(closure)
+
+
+class Selective(Foreign):
+    """Lists its parameters."""
+
+    def configure_optimizers(self):
+        groups = [
+            {"params": self.encoder.parameters()},
+            {"params": [*self.classifier.parameters()], "lr": 0.2},
+        ]
+        return PolyOptimizer(groups, 0.1, 10)
+
+
+class SelectiveFBR(ForeignFBR, Selective):
+    pass
+
+
+def test_fbr_trains_in_an_optimizer_that_lists_parameters(scenes, tmp_path):
+    model = SelectiveFBR()
+    before = model.fbr.heads.foreground.clone()
+    fit(model, scenes(), tmp_path)
+    assert not torch.equal(model.fbr.heads.foreground, before)
+
+
+def test_the_counter_of_an_optimizer_is_resumed(scenes, tmp_path):
+    def train(checkpoint=None):
+        pl.seed_everything(0, verbose=False)
+        saver = ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1, filename="{step}")
+        model = SelectiveFBR()
+        options = {"callbacks": [saver], "enable_checkpointing": True, "max_epochs": 2}
+        return model, fit(model, scenes(), tmp_path, checkpoint, **options).optimizers[0]
+
+    (whole, optimizer), (resumed, other) = train(), train(tmp_path / "step=3.ckpt")
+    assert optimizer.global_step == other.global_step == 10
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("form", [lambda o: [o], lambda o: ([o], []), lambda o: {"optimizer": o}])
+def test_every_form_of_configured_optimizers(form, scenes, tmp_path):
+    class Formed(Selective):
+        def configure_optimizers(self):
+            return form(super().configure_optimizers())
+
+    class FormedFBR(ForeignFBR, Formed):
+        pass
+
+    model = FormedFBR()
+    groups = optimizer_of(model, scenes, tmp_path).param_groups
+    assert {id(p) for p in model.fbr.parameters()} <= {id(p) for p in groups[-1]["params"]}
+
+
 def test_parameters_outside_every_optimizer(scenes, tmp_path):
-    class Selective(ForeignFBR):
+    class Own(ForeignFBR):
         def configure_optimizers(self):
             return torch.optim.SGD(self.classifier.parameters(), 0.1)
 
-    with pytest.raises(ValueError, match=r"FBR's parameters are in no optimizer.*parameter_groups"):
-        fit(Selective(), scenes(), tmp_path)
+    with pytest.raises(ValueError, match=r"(?s)FBR's parameters are in no optimizer.*param_groups\[-1\]"):
+        fit(Own(), scenes(), tmp_path)
 
 
 def test_nan_features_skip_fbr_and_are_counted(scenes, tmp_path):
@@ -237,10 +318,10 @@ def test_bf16(scenes, tmp_path):
         assert trainer.callback_metrics["fbr/total"].isfinite()
 
 
-class Own(pl.LightningModule):
+class Own(Baseline, pl.LightningModule):
     """As the README has it: levels and maps on grids of their own, and a prediction that may be gated."""
 
-    feature_channels, num_classes, level_channels, wants_views = 12, 5, 8, False
+    view_shape = ViewShape(12, 5, level_channels=8)
 
     def __init__(self, logits=False):
         super().__init__()
@@ -262,7 +343,7 @@ class Own(pl.LightningModule):
 
     def predict_step(self, batch, batch_idx):
         fine, _, scores = self(batch["image"])
-        return gate_scores(self, scores if self.logits else scores.relu(), [fine], self.logits)
+        return self.gate_scores(scores if self.logits else scores.relu(), [fine], self.logits)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.01)
@@ -280,16 +361,16 @@ class Forgetful(OwnFBR):
 @pytest.mark.parametrize("logits", [False, True])
 def test_scores_of_one_s_own_baseline_are_gated_where_it_has_a_gate(logits, scenes, tmp_path):
     bare, published = Own(logits), OwnFBR(logits, fbr=CONFIG)
-    recommended = OwnFBR(logits, fbr=FBRConfig.recommended())
-    for model in (published, recommended):
+    gated = OwnFBR(logits, **recommended())
+    for model in (published, gated):
         model.load_state_dict(bare.state_dict(), strict=False)
     batch = {"image": torch.rand(2, 3, 32, 32), "label": torch.ones(2, 5)}
     expected = bare.predict_step(batch, 0)
     assert torch.equal(published.predict_step(batch, 0), expected)
-    assert torch.equal(recommended.predict_step(batch, 0), expected)  # it has not seen any background yet
+    assert torch.equal(gated.predict_step(batch, 0), expected)  # it has not seen any background yet
     gate = torch.rand(2, 5, 8, 8)
-    recommended.class_gate = lambda levels, grid: gate if tuple(grid) == (8, 8) else None
-    lowered = recommended.predict_step(batch, 0)
+    gated.gate.forward = lambda levels, grid: gate if tuple(grid) == (8, 8) else None
+    lowered = gated.predict_step(batch, 0)
     if logits:
         torch.testing.assert_close(lowered[:, 1:].exp(), expected[:, 1:].exp() * gate)
         assert torch.equal(lowered[:, :1], expected[:, :1])
@@ -299,12 +380,12 @@ def test_scores_of_one_s_own_baseline_are_gated_where_it_has_a_gate(logits, scen
 
 def test_a_gate_that_nothing_asks_is_warned_of(scenes, tmp_path):
     module = scenes()
-    for model_class, fbr, warned in (
-        (OwnFBR, FBRConfig.recommended(), False),
-        (Forgetful, CONFIG, False),
-        (Forgetful, FBRConfig.recommended(), True),
+    for model_class, settings, warned in (
+        (OwnFBR, recommended(), False),
+        (Forgetful, {"fbr": CONFIG}, False),
+        (Forgetful, recommended(), True),
     ):
-        model = model_class(fbr=fbr)
+        model = model_class(**settings)
         trainer = fit(model, module, tmp_path, max_steps=2)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from fbr_plugin import figures
-from fbr_plugin.contract import FBRTerms
+from fbr_plugin.contract import FBRTerms, GateTerms, WithFBR
 from fbr_plugin.data.transforms import denormalise
 
 
@@ -55,7 +55,7 @@ class FBRFigures(Callback):
     ) -> None:
         """Draw on the first process when a step has ended that the interval names."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        terms: FBRTerms | None = getattr(pl_module, "fbr_terms", None)
+        terms = (pl_module.fbr_terms or pl_module.gate_terms) if isinstance(pl_module, WithFBR) else None
         step, before = trainer.global_step, self._last_step
         self._last_step = step  # batches whose gradients accumulate end in one step
         if terms is None or step == before or not self.every_n_steps or step % self.every_n_steps:
@@ -66,10 +66,11 @@ class FBRFigures(Callback):
             except Exception as error:
                 self._warn("drawing", error)
 
-    def _draw(self, trainer: Trainer, terms: FBRTerms, batch: Any, step: int) -> None:
+    def _draw(self, trainer: Trainer, terms: FBRTerms | GateTerms, batch: Any, step: int) -> None:
         """Draw the figures of a step, save them, and hand them to the loggers."""
         class_names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        names = class_names or [f"class {number}" for number in range(1, len(terms.graph) + 1)]
+        num_classes = batch["label"].shape[1]
+        names = class_names or [f"class {number}" for number in range(1, num_classes + 1)]
         photos = denormalise(self.images(batch)[: self.num_images])  # [N, H, W, 3]
         images = torch.from_numpy(photos).movedim(-1, 1) / 255
         labels = terms.pseudo_labels[: self.num_images]
@@ -77,7 +78,7 @@ class FBRFigures(Callback):
             "pseudo_labels": figures.seeds_over_images(images, labels, names),
             "nroi": figures.nroi_clusters(images, terms.assignments[: self.num_images]),
         }
-        if terms.graph.any():  # with the gate alone no negatives are drawn
+        if isinstance(terms, FBRTerms):
             drawn["semantic_graph"] = figures.semantic_graph(terms.graph, names)
         for name, figure in drawn.items():
             figures.save(figure, self._folder / f"step_{step:06d}_{name}.png")

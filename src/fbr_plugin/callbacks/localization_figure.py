@@ -7,14 +7,15 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from fbr_plugin import figures
+from fbr_plugin.contract import BoxPrediction
 from fbr_plugin.data.transforms import denormalise
 
 
 class LocalizationFigure(Callback):
     """Draws examples of a test set with boxes to `figures/boxes.png` in the folder of the run.
 
-    It draws what the module's `test_step` returns as "maps" and "found", on the first process; a test without
-    boxes draws nothing.
+    It draws the `BoxPrediction` of the module's `test_step`, on the first process; a test without boxes draws
+    nothing.
 
     Args:
         num_images: examples, taken at even distances over the set.
@@ -42,13 +43,13 @@ class LocalizationFigure(Callback):
     ) -> None:
         """Keep this batch's share of the examples."""
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        if not isinstance(outputs, dict) or "found" not in outputs:
+        if not isinstance(outputs, BoxPrediction):
             return
         batches = max(1, int(trainer.num_test_batches[dataloader_idx]))
         due = -(-self.num_images * (batch_idx + 1) // batches) - len(self._examples)
         photos = torch.from_numpy(denormalise(batch["image"])).movedim(-1, 1) / 255
         for index in torch.linspace(0, len(photos) - 1, min(due, len(photos))).long().tolist():
-            own = (outputs["maps"][index], batch["boxes"][index], outputs["found"][index])
+            own = (outputs.maps[index], batch["boxes"][index], outputs.boxes[index])
             self._examples.append((photos[index], *(value.cpu() for value in own)))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

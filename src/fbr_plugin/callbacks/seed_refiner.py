@@ -14,6 +14,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import nn
 
+from fbr_plugin.contract import ScorePropagator
 from fbr_plugin.data.transforms import denormalise
 from fbr_plugin.postprocess.pseudo_masks import ToMask, write_masks
 from fbr_plugin.postprocess.seed_files import check_names
@@ -28,8 +29,7 @@ class SeedRefiner(BasePredictionWriter):
         output_dir: parent of the folders of masks.
         to_mask: for each folder, what turns an image [H, W, 3] and its seed into a mask [H, W]; the file of
             the last one says that an image is done.
-        walk: a network such as IRN, whose `propagate(image [1, 3, h, w], scores [M, H, W])` spreads scores
-            over their image; None leaves them as they are.
+        walk: a network such as IRN, which spreads scores over their image; None leaves them as they are.
         workers: processes that run `to_mask`; 0 runs it in this one.
     """
 
@@ -37,7 +37,7 @@ class SeedRefiner(BasePredictionWriter):
         self,
         output_dir: Path,
         to_mask: Mapping[str, ToMask],
-        walk: nn.Module | None = None,
+        walk: ScorePropagator | None = None,
         workers: int = 0,
     ) -> None:
         super().__init__("batch")
@@ -57,7 +57,7 @@ class SeedRefiner(BasePredictionWriter):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the network that spreads scores beside the one that predicts them."""
         super().on_predict_start(trainer, pl_module)
-        if self.walk is not None:
+        if isinstance(self.walk, nn.Module):
             self.walk.to(pl_module.device).eval()
 
     def write_on_batch_end(
@@ -71,13 +71,13 @@ class SeedRefiner(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write the masks of each image of the batch."""
-        check_names(prediction["id"])
-        items = zip(prediction["id"], batch["image"], prediction["seed"], prediction["label"], strict=True)
+        check_names(prediction.ids)
+        items = zip(prediction.ids, batch["image"], prediction.seeds, prediction.labels, strict=True)
         for name, image, scores, label in items:
             seed = Seed.from_dense(scores, label)
             if self.walk is not None and len(seed.keys):
                 scores = torch.from_numpy(seed.scores).to(image.device)
-                walked = self.walk.propagate(image[None], scores)  # type: ignore[operator]
+                walked = self.walk.propagate(image[None], scores)
                 seed = seed._replace(scores=walked.cpu().numpy())
             height, width = seed.scores.shape[1:]
             photo: NDArray[Any] = denormalise(image)

@@ -7,24 +7,24 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 
+from fbr_plugin.contract import MaskPrediction, SeedPrediction, SeedStyle
 from fbr_plugin.data.readers.images import write_mask
-from fbr_plugin.postprocess.seed_files import SeedStyle, check_names, seed_path, write_seed
+from fbr_plugin.postprocess.seed_files import check_names, seed_path, write_seed
 from fbr_plugin.postprocess.seeds import Seed, threshold_labels
 
 
 class SeedWriter(BasePredictionWriter):
     """Writes the seeds or masks of each predicted batch at once, so that a set need not fit into memory.
 
-    `predict_step` returns a dictionary of `id`: B names, `seed`: B score maps at the image's size, [C, H, W]
-    or with the background first [1+C, H, W], `label`: [B, C], and maybe `format`; or of `id` and `mask`: B
-    masks [H, W], which become palette PNGs `ID.png`. Every process writes its own images; one that a
-    distributed sampler repeats is replaced by the same content.
+    `predict_step` returns a `SeedPrediction`, or a `MaskPrediction`, whose masks become palette PNGs
+    `ID.png`. Every process writes its own images; one that a distributed sampler repeats is replaced by the
+    same content.
 
     Args:
         output_dir: folder of the files, made if missing.
         format: layout of the seed files: `ID.npy` as IRN's (also BAS's), AMN's or SEAM's (also PPC's), or
             `ID.npz`, compact: compressed and in half precision, about a third of the size; None takes the
-            `format` of the prediction, else AMN's where the background has scores of its own, else IRN's.
+            `style` of the prediction, else AMN's where the background has scores of its own, else IRN's.
         thresholds: FG and BG; given, label images `ID.png` are written instead of seeds: the class where a
             score exceeds FG, 0 where none exceeds BG, 255 in between.
     """
@@ -51,32 +51,31 @@ class SeedWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write one file for each image of the batch."""
-        keys = prediction.keys() if isinstance(prediction, dict) else set()
-        if not ({"id", "mask"} <= keys or {"id", "seed", "label"} <= keys):
-            found = list(keys) if isinstance(prediction, dict) else type(prediction).__name__
-            raise TypeError(
-                f"{type(pl_module).__name__}.predict_step returned {found}: to have its seeds written it "
-                "must return {'id': ..., 'seed': ..., 'label': ...}, and for masks {'id': ..., 'mask': ...}"
-            )
-        check_names(prediction["id"])
-        if "mask" in keys:
-            self._write_masks(prediction, type(pl_module).__name__)
-        else:
-            self._write_seeds(prediction)
+        match prediction:
+            case SeedPrediction():
+                check_names(prediction.ids)
+                self._write_seeds(prediction)
+            case MaskPrediction():
+                check_names(prediction.ids)
+                self._write_masks(prediction, type(pl_module).__name__)
+            case _:
+                raise TypeError(
+                    f"{type(pl_module).__name__}.predict_step returned {type(prediction).__name__}: to have "
+                    "files written it must return a fbr_plugin.SeedPrediction or a fbr_plugin.MaskPrediction"
+                )
 
-    def _write_masks(self, prediction: dict[str, Any], model: str) -> None:
+    def _write_masks(self, prediction: MaskPrediction, model: str) -> None:
         if self.format is not None or self.thresholds is not None:
             raise ValueError(f"{model} predicts masks, not seeds: leave out format and thresholds")
-        for name, mask in zip(prediction["id"], prediction["mask"], strict=True):
+        for name, mask in zip(prediction.ids, prediction.masks, strict=True):
             write_mask(self.output_dir / f"{name}.png", mask.cpu().numpy())
 
-    def _write_seeds(self, prediction: dict[str, Any]) -> None:
-        names, maps, labels = prediction["id"], prediction["seed"], prediction["label"]
-        for name, scores, label in zip(names, maps, labels, strict=True):
+    def _write_seeds(self, prediction: SeedPrediction) -> None:
+        for name, scores, label in zip(prediction.ids, prediction.seeds, prediction.labels, strict=True):
             seed = Seed.from_dense(scores, label)
             if self.thresholds is None:
                 usual: SeedStyle = "irn" if seed.background is None else "amn"
-                style = self.format or prediction.get("format", usual)
+                style = self.format or prediction.style or usual
                 write_seed(seed_path(self.output_dir, name, style), seed, style)
             else:
                 write_mask(self.output_dir / f"{name}.png", threshold_labels(seed, *self.thresholds))

@@ -18,9 +18,9 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
+from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
-from fbr_plugin.callbacks.random_state import RandomState
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -108,7 +108,7 @@ class CommandLine(LightningCLI):
         """Leave out a logger that cannot start, and carry the random state of any model."""
         self.trainer.loggers = [logger for logger in self.trainer.loggers if _starts(logger)]
         if not isinstance(self.model, FBRMixin):  # which brings its own
-            self.trainer.callbacks.append(RandomState())  # type: ignore[attr-defined]
+            self.trainer.callbacks.append(ExactResume())  # type: ignore[attr-defined]
 
     def before_test(self) -> None:
         """Draw the boxes of a set that has some."""

@@ -8,9 +8,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from fbr_plugin import FBRConfig
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, PPC, PPCFBR
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.config import FBRConfig, recommended
 from fbr_plugin.data import FolderDataModule, SyntheticDataModule
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.experiments.pictures import draw_pair
@@ -25,6 +25,11 @@ BASELINES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "recommended": {**recommended()},
+    "amn": {"fbr": FBRConfig.amn()},
+    "ppc": {"fbr": FBRConfig.ppc()},
+}
 LABEL_THRESHOLDS = (0.35, 0.10)
 
 
@@ -79,7 +84,7 @@ def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: P
     bare, plugged, own = BASELINES[settings["baseline"]]
     for arm, name, fbr in (
         (bare, settings["baseline"].upper(), {}),
-        (plugged, f"{settings['baseline'].upper()} + FBR", {"fbr": getattr(FBRConfig, settings["fbr"])()}),
+        (plugged, f"{settings['baseline'].upper()} + FBR", PRESETS[settings["fbr"]]),
     ):
         pl.seed_everything(seed, verbose=False)
         options = {"weights": str(checkpoint), "poly_power": 0.9, **common, **own, **fbr}

@@ -30,15 +30,18 @@ def draw_pair(
     examples = figures.examples(photos, [item["mask"] for item in items], maps, names)
     figures.save(examples, folder / "examples.png")
     _, bare, plugged = models
-    terms, images = models[plugged].fbr_terms, [photo(image) for image in recorders[plugged].images]
+    terms = models[plugged].fbr_terms or models[plugged].gate_terms
+    images = [photo(image) for image in recorders[plugged].images]
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
-    if terms.graph.any():  # with the gate alone no negatives are drawn
-        figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
-    if models[plugged].fbr.gate is not None:
+    if models[plugged].fbr_terms:
+        figures.save(
+            figures.semantic_graph(models[plugged].fbr_terms.graph, names), folder / "semantic_graph.png"
+        )
+    if models[plugged].gate is not None:
         classes = [int(item["label"].argmax()) for item in items]
         with torch.no_grad():
             levels = [models[plugged].encoder(item["image"][None]) for item in items]
-            gates = [models[plugged].class_gate(models[plugged].local(own))[0] for own in levels]
+            gates = [models[plugged].gate(models[plugged].local(own))[0] for own in levels]
         columns = {bare: [seed(models[bare], item) for item in items], "gate": gates}
         columns[plugged] = [seed(models[plugged], item) for item in items]
         own = {
@@ -66,7 +69,7 @@ def photo(image: Tensor) -> Tensor:
 def seed(model: Any, item: dict[str, Any]) -> Tensor:
     """The foreground of the seed of one item: [C, H, W]."""
     batch = {key: value[None] for key, value in item.items() if isinstance(value, Tensor)}
-    return model.predict_step({**batch, "id": [item["id"]]}, 0)["seed"][0][-model.num_classes :]
+    return model.predict_step({**batch, "id": [item["id"]]}, 0).seeds[0][-model.num_classes :]
 
 
 def label_map(model: Any, item: dict[str, Any], threshold: float) -> Tensor:

@@ -1,13 +1,13 @@
 """Pure tensor functions: no state, no Lightning, explicit randomness."""
 
-from fbr_plugin.functional.class_evidence import (
-    Affinity,
-    Words,
-    affinity,
-    background_words,
-    describe,
+from fbr_plugin.functional.class_similarity import (
+    BackgroundClusters,
+    ClassSimilarity,
+    background_clusters,
+    background_similarity,
+    class_similarity,
     gate,
-    reach,
+    hypercolumns,
 )
 from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, separation
 from fbr_plugin.functional.kmeans import KMeans, kmeans
@@ -24,28 +24,28 @@ from fbr_plugin.functional.random_walk import propagate
 from fbr_plugin.functional.sampling import sample_bank, sample_pixels, semantic_graph
 
 __all__ = [
-    "Affinity",
+    "BackgroundClusters",
+    "ClassSimilarity",
     "Contrast",
     "KMeans",
     "Prototypes",
     "ScoreMaps",
     "Tiles",
-    "Words",
-    "affinity",
+    "background_clusters",
+    "background_similarity",
     "background_target",
-    "background_words",
     "class_prototypes",
-    "describe",
+    "class_similarity",
     "gate",
     "group_by_class",
     "hard_pixels",
+    "hypercolumns",
     "info_nce",
     "kmeans",
     "min_max",
     "normalise_scores",
     "pamr",
     "propagate",
-    "reach",
     "sample_bank",
     "sample_pixels",
     "semantic_graph",

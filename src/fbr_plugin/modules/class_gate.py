@@ -1,187 +1,164 @@
-"""The class-aware gate: it lowers a class where background that occurs without it explains a pixel."""
+"""The class-aware gate: it lowers a class where background that occurs without the class explains a pixel."""
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fbr_plugin import functional as fbr
-from fbr_plugin.config import FBRConfig
-from fbr_plugin.distributed import all_gather_rows, all_reduce_sum, broadcast_from_rank_zero
+from fbr_plugin.config import GateConfig
+from fbr_plugin.contract import DenseView, GateTerms, ViewShape
+from fbr_plugin.distributed import all_reduce_and, all_reduce_sum, broadcast_from_rank_zero
+from fbr_plugin.modules.checks import check_levels, check_view
+from fbr_plugin.modules.class_bank import ClassBank
 from fbr_plugin.modules.memory_bank import MemoryBank
-
-BACKGROUND_ROWS = 4096  # background pixels that are remembered
-IMAGE_PIXELS = 8  # of an image's background in a step
-CLASS_ROWS = 256  # pixels of each class that are remembered
-CLASS_PIXELS = 4  # of an image and class in a step
-BEST = 32  # they are drawn from the best one of so many of the class's pixels
-REFRESH = 25  # steps from one renewal of prototypes and words to the next
-DECAY = 0.98  # of the running mean of the reach, in a step
-REACH_QUANTILE = 0.1
-REACH_TEMPERATURE = 0.01
+from fbr_plugin.modules.skipped_steps import SkippedSteps
+from fbr_plugin.modules.step_random import StepRandom
 
 
-class ClassBank(nn.Module):
-    """The latest rows of each class: a ring a class, equal on every process.
-
-    Args:
-        num_classes: C.
-        size: rows of each ring.
-        dim: width of a row.
-    """
-
-    # One row more than `size` takes what is masked out, as in `MemoryBank`.
-    rows: Tensor
-    pointer: Tensor
-    fill: Tensor
-
-    def __init__(self, num_classes: int, size: int, dim: int) -> None:
-        super().__init__()
-        self.size = size
-        self.register_buffer("rows", torch.zeros(num_classes, size + 1, dim))
-        self.register_buffer("pointer", torch.zeros(num_classes, dtype=torch.int64))
-        self.register_buffer("fill", torch.zeros(num_classes, dtype=torch.int64))
-
-    @torch.no_grad()
-    def enqueue(self, rows: Tensor, classes: Tensor, mask: Tensor) -> None:
-        """Add the masked rows of all processes; the oldest rows of their classes give way.
-
-        Args:
-            rows: [N, L].
-            classes: [N] int64, 0 to C - 1.
-            mask: [N] bool, the rows to add.
-        """
-        rows, classes, mask = all_gather_rows(rows, classes, mask)
-        member = F.one_hot(classes, len(self.fill)) * mask[:, None]
-        ranks = member.cumsum(0)
-        count = ranks[-1]
-        rank = ranks.gather(1, classes[:, None])[:, 0]
-        # More rows than a ring holds: only the last ones stay.
-        kept = mask & (rank > (count - self.size)[classes])
-        slot = torch.where(kept, (self.pointer[classes] + rank - 1) % self.size, self.size)
-        self.rows[classes, slot] = rows.to(self.rows.dtype)
-        self.pointer.copy_((self.pointer + count) % self.size)
-        self.fill.copy_((self.fill + count).clamp_max(self.size))
-
-    def mask(self) -> Tensor:
-        """Which rows hold something: [C, size + 1]."""
-        return torch.arange(self.size + 1, device=self.fill.device) < self.fill[:, None]
-
-
-class ClassAwareGate(nn.Module):
+class ClassAwareGate(StepRandom):
     """Lowers a class's scores where background that occurs *without* the class explains a pixel.
 
     Ours, not part of the published method. Image labels know one thing about background for certain: what
-    occurs in images without a class is not this class. Pixels are described by several levels of the encoder.
-    Prototypes of a class are clusters of its best scored pixels. Words are NROIs of the whole set, clusters
-    of its background pixels; a word is foreign to a class if pixels of images without the class are in it.
-    `functional.gate` compares the two.
+    occurs in images without a class is not this class. Pixels are described by hypercolumns of the encoder's
+    shallow levels. The prototypes of a class are clusters of its best scored pixels. The background of all
+    images is clustered, too; a cluster is class-absent for each class that is missing from images whose
+    pixels are in it. `functional.gate` compares the two.
 
-    Prototypes come from gated scores, so that the gate improves its own prototypes as training goes on.
+    Prototypes come from gated scores, so that the gate improves its own prototypes as training proceeds. In
+    training mode `update` learns from a view; `forward` never changes anything.
 
     Args:
-        channels: L, channels of all levels together.
-        num_classes: C, foreground classes.
-        config: settings.
+        shape: sizes of the views.
+        config: settings; None takes `GateConfig()`.
+
+    Attributes:
+        used: whether `forward` was called: a gate that is trained and never used lowers nothing.
     """
 
     prototypes: Tensor
-    words: Tensor
-    foreign: Tensor
-    reached: Tensor
+    clusters: Tensor
+    class_absent: Tensor
+    similarity: Tensor
+    reclusters: Tensor
 
-    def __init__(self, channels: int, num_classes: int, config: FBRConfig) -> None:
+    def __init__(self, shape: ViewShape, config: GateConfig | None = None) -> None:
         super().__init__()
-        self.config = config
-        self.background = MemoryBank(BACKGROUND_ROWS, channels, num_classes)
-        self.pixels = ClassBank(num_classes, CLASS_ROWS, channels)
-        self.register_buffer("prototypes", torch.zeros(num_classes, config.gate_prototypes, channels))
-        self.register_buffer("words", torch.zeros(config.gate_words, channels))
-        self.register_buffer("foreign", torch.zeros(config.gate_words, num_classes, dtype=torch.bool))
-        self.register_buffer("reached", torch.zeros(2, num_classes))  # decayed sum and count
+        self.shape = shape
+        self.config = config = config or GateConfig(enabled=True)
+        self.used = False
+        channels, classes = shape.hypercolumn_channels, shape.num_classes
+        self.background = MemoryBank(config.background_rows, channels, classes)
+        self.pixels = ClassBank(classes, config.class_rows, channels)
+        self.skipped = SkippedSteps("The class-aware gate")
+        self.register_buffer("prototypes", torch.zeros(classes, config.num_prototypes, channels))
+        self.register_buffer("clusters", torch.zeros(config.num_clusters, channels))
+        self.register_buffer("class_absent", torch.zeros(config.num_clusters, classes, dtype=torch.bool))
+        self.register_buffer("similarity", torch.zeros(2, classes))  # decayed sum and count
+        self.register_buffer("reclusters", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def forward(self, levels: Sequence[Tensor], grid: Sequence[int] | None = None) -> Tensor:
         """The gate of every class.
 
         Args:
-            levels: maps [B, L_j, h_j, w_j].
+            levels: maps [B, L_j, h_j, w_j], those that the views have as `gate_levels`.
             grid: h and w; None takes those of the last level.
 
         Returns:
             [B, C, h, w] in (0, 1].
+
+        Raises:
+            ValueError: levels of other channels.
         """
-        return self._gate(self._affinity(fbr.describe(levels, grid or levels[-1].shape[-2:])))
+        check_levels(levels, self.shape.hypercolumn_channels)
+        self.used = True
+        return self._gate(self._compare(fbr.hypercolumns(levels, grid or levels[-1].shape[-2:])))
 
     @torch.no_grad()
-    def observe(
-        self,
-        levels: Sequence[Tensor],
-        scores: Tensor,
-        labels: Tensor,
-        background: Tensor,
-        mask: Tensor,
-        step: int,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Learn from a batch, in training mode; returns the word each pixel is nearest to: [B, h, w].
+    def update(self, view: DenseView, index: int = 0) -> GateTerms:
+        """Learn from a view, in training mode.
 
         Args:
-            levels: maps [B, L_j, h_j, w_j].
-            scores: [B, C, h, w] in [0, 1], 0 for classes that an image lacks.
-            labels: [B, C] image labels.
-            background: [B, h, w] bool, the pixels that are taken for background.
-            mask: 0-d bool, whether the batch is to be remembered.
-            step: of the training; prototypes and words are renewed every `REFRESH`.
-            generator: source of randomness.
+            view: the baseline's dense outputs.
+            index: which view of the step this is; view 0 comes first and begins the step.
+
+        Raises:
+            ValueError: shapes that disagree with each other or with the constructor.
         """
-        pixels = fbr.describe(levels, scores.shape[-2:])
-        near = self._affinity(pixels)
-        if not self.training:
-            return near.word
-        reach = fbr.reach(near.foreign, scores, labels, REACH_QUANTILE)
-        known = reach.isfinite() & mask
-        self.reached.mul_(DECAY).add_(all_reduce_sum(torch.stack([reach.masked_fill(~known, 0), known])))
-        rows = pixels.flatten(2).transpose(1, 2)
-        self._remember_background(rows, background.flatten(1), labels, mask, generator)
-        self._remember_classes(rows, (scores * self._gate(near)).flatten(2), labels, mask, generator)
-        if step % REFRESH == 0:
-            self.refresh(generator)
-        return near.word
+        check_view(view, self.shape, index)
+        check_levels(view.gate_levels, self.shape.hypercolumn_channels)
+        self.step += self.training and index == 0
+        finite = all_reduce_and(view.features.isfinite().all())
+        maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, self.config.background_score)
+        pseudo_labels = maps.normalised.argmax(1)
+        background = pseudo_labels == 0
+        scores = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
+        pixels = fbr.hypercolumns([level.nan_to_num() for level in view.gate_levels], scores.shape[-2:])
+        near = self._compare(pixels)
+        gate = self._gate(near)
+        if self.training:
+            # Streams of its own: those of the first views belong to the losses, with or without them.
+            generator = self.generator(view.features.device, self.shape.num_views + index)
+            self._update_similarity(near.class_absent, scores, view.labels, finite)
+            rows = pixels.flatten(2).transpose(1, 2)
+            self._remember_background(rows, background.flatten(1), view.labels, finite, generator)
+            self._remember_classes(rows, (scores * gate).flatten(2), view.labels, finite, generator)
+            if self.step % self.config.recluster_every == 0:
+                self.recluster(generator)
+        self.skipped(finite)
+        return GateTerms(
+            mean_gate=_mean_over_present(gate, view.labels),
+            bank_fill=self.background.fill.clone(),
+            class_absent_clusters=self.class_absent.sum(0).float().mean(),
+            reclusters=self.reclusters.clone(),
+            finite=finite,
+            pseudo_labels=pseudo_labels,
+            assignments=torch.where(background, near.cluster, -1),
+        )
 
     @torch.no_grad()
-    def refresh(self, generator: torch.Generator) -> None:
-        """Renew prototypes and words from what is remembered.
+    def recluster(self, generator: torch.Generator) -> None:
+        """Compute prototypes and background clusters anew from what is remembered.
 
         Each process clusters the same rows from other random starts: all take what the first one finds.
         """
-        number = self.config.gate_prototypes
-        clusters = fbr.kmeans(self.pixels.rows, self.pixels.mask(), number, generator=generator)
-        self.prototypes.copy_(broadcast_from_rank_zero(F.normalize(clusters.centroids, dim=-1)))
+        classes = fbr.kmeans(
+            self.pixels.rows, self.pixels.mask(), self.config.num_prototypes, generator=generator
+        )
+        self.prototypes.copy_(broadcast_from_rank_zero(F.normalize(classes.centroids, dim=-1)))
         bank = self.background
         mask = torch.arange(bank.size, device=bank.fill.device) < bank.fill
-        words = fbr.background_words(
-            bank.nrois[:-1], bank.labels[:-1], mask, self.config.gate_words, generator=generator
+        found = fbr.background_clusters(
+            bank.nrois[:-1], bank.labels[:-1], mask, self.config.num_clusters, generator=generator
         )
-        self.words.copy_(broadcast_from_rank_zero(words.centres))
-        self.foreign.copy_(broadcast_from_rank_zero(words.foreign))
+        self.clusters.copy_(broadcast_from_rank_zero(found.centres))
+        self.class_absent.copy_(broadcast_from_rank_zero(found.class_absent))
+        self.reclusters += 1
 
-    def _affinity(self, pixels: Tensor) -> fbr.Affinity:
+    def _compare(self, pixels: Tensor) -> fbr.ClassSimilarity:
         # In the precision of the pixels, whatever that of the buffers.
-        words = fbr.Words(self.words.to(pixels.dtype), self.foreign)
-        return fbr.affinity(pixels, self.prototypes.to(pixels.dtype), words)
+        clusters = fbr.BackgroundClusters(self.clusters.to(pixels.dtype), self.class_absent)
+        return fbr.class_similarity(pixels, self.prototypes.to(pixels.dtype), clusters)
 
-    def _gate(self, near: fbr.Affinity) -> Tensor:
-        total, count = self.reached.float()
-        reach = torch.where(count > 0, total / count.clamp_min(torch.finfo(count.dtype).tiny), torch.inf)
-        return fbr.gate(near.own, near.foreign, reach, self.config.gate_temperature, REACH_TEMPERATURE)
+    def _gate(self, near: fbr.ClassSimilarity) -> Tensor:
+        total, count = self.similarity.float()
+        typical = torch.where(count > 0, total / count.clamp_min(torch.finfo(count.dtype).tiny), torch.inf)
+        temperatures = self.config.temperature, self.config.similarity_temperature
+        return fbr.gate(near.own, near.class_absent, typical, *temperatures)
+
+    def _update_similarity(self, class_absent: Tensor, scores: Tensor, labels: Tensor, mask: Tensor) -> None:
+        found = fbr.background_similarity(class_absent, scores, labels, self.config.similarity_quantile)
+        known = found.isfinite() & mask
+        sums = all_reduce_sum(torch.stack([found.masked_fill(~known, 0), known]))
+        self.similarity.mul_(self.config.similarity_decay).add_(sums)
 
     def _remember_background(
         self, rows: Tensor, background: Tensor, labels: Tensor, mask: Tensor, generator: torch.Generator
     ) -> None:
         drawn = torch.rand(background.shape, device=rows.device, generator=generator) * background
-        best = drawn.topk(min(IMAGE_PIXELS, drawn.shape[1]), dim=1)
+        best = drawn.topk(min(self.config.background_pixels, drawn.shape[1]), dim=1)
         own = rows.gather(1, best.indices[..., None].expand(-1, -1, rows.shape[-1]))
         valid = (best.values > 0) & mask
         repeated = labels.repeat_interleave(valid.shape[1], 0)
@@ -190,11 +167,63 @@ class ClassAwareGate(nn.Module):
     def _remember_classes(
         self, rows: Tensor, scores: Tensor, labels: Tensor, mask: Tensor, generator: torch.Generator
     ) -> None:
-        best = scores.topk(max(1, scores.shape[-1] // BEST), dim=-1)
+        best = scores.topk(max(1, scores.shape[-1] // self.config.topk_divisor), dim=-1)
         drawn = torch.rand(best.values.shape, device=rows.device, generator=generator)
-        chosen = drawn.topk(min(CLASS_PIXELS, drawn.shape[-1]), dim=-1).indices  # [B, C, m]
+        chosen = drawn.topk(min(self.config.class_pixels, drawn.shape[-1]), dim=-1).indices  # [B, C, m]
         index = best.indices.gather(-1, chosen).flatten(1)
         own = rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1]))
         valid = (labels[..., None] > 0) & (best.values.gather(-1, chosen) > 0) & mask
         kinds = torch.arange(labels.shape[1], device=rows.device)[:, None].expand_as(chosen)
         self.pixels.enqueue(own.flatten(0, 1), kinds.flatten(), valid.flatten())
+
+
+def gate_scores(
+    gate: ClassAwareGate, scores: Tensor, levels: Sequence[Tensor], logits: bool = False
+) -> Tensor:
+    """Lower scores by the class-aware gate.
+
+    A baseline calls its own method of this name, which does nothing without a gate; a plain PyTorch loop
+    calls this function where it predicts::
+
+        cams = gate_scores(gate, classifier(features).relu(), [features])
+
+    Args:
+        gate: a trained gate.
+        scores: maps [B, n*C, h, w] that are not negative, n of each class; or logits [B, 1+C, h, w].
+        levels: feature maps [B, L_j, h_j, w_j] of the same images, those that the views have as
+            `gate_levels`.
+        logits: scores are logits, with the background first: the gate's logarithm is added.
+
+    Returns:
+        In the shape of scores.
+
+    Raises:
+        TypeError: something else in place of the gate.
+        ValueError: shapes that disagree.
+    """
+    if not isinstance(gate, ClassAwareGate):
+        raise TypeError(
+            f"gate_scores takes a ClassAwareGate, got {type(gate).__name__}; a baseline calls its own "
+            "method, self.gate_scores(scores, levels)"
+        )
+    classes = gate.shape.num_classes
+    channels = scores.shape[1] if scores.dim() == 4 else 0
+    fits = channels == 1 + classes if logits else channels > 0 and channels % classes == 0
+    if not fits or len(scores) != len(levels[0]):
+        wanted = f"logits [B, {1 + classes}, h, w]" if logits else f"maps [B, {classes}, h, w]"
+        raise ValueError(
+            f"scores must be {wanted} of the same images as the levels [{len(levels[0])}, ...], got "
+            f"{tuple(scores.shape)} with logits={logits}"
+        )
+    values = gate(levels, scores.shape[-2:])
+    if logits:
+        return torch.cat([scores[:, :1], scores[:, 1:] + values.log()], 1)
+    return scores * values.repeat(1, channels // classes, 1, 1)
+
+
+def _mean_over_present(gate: Tensor, labels: Tensor) -> Tensor:
+    """Mean of a gate [B, C, h, w] over all pixels of the classes of each image; 1 without any class."""
+    present = (labels > 0).to(gate.dtype)
+    count = present.sum()
+    total = (gate.mean((2, 3)) * present).sum()
+    return torch.where(count > 0, total / count.clamp_min(1), 1.0)

@@ -1,6 +1,5 @@
 """FBR's loss: a `DenseView` of a baseline in, `FBRTerms` out."""
 
-import warnings
 from typing import cast
 
 import torch
@@ -9,11 +8,11 @@ from torch import Tensor, nn
 
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
-from fbr_plugin.contract import SCALARS, DenseView, FBRTerms
-from fbr_plugin.distributed import all_reduce_and
-from fbr_plugin.modules.class_gate import ClassAwareGate
+from fbr_plugin.contract import DenseView, FBRTerms, ViewShape
+from fbr_plugin.modules.checks import check_view
 from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
 from fbr_plugin.modules.memory_bank import MemoryBank
+from fbr_plugin.modules.skipped_steps import SkippedSteps
 from fbr_plugin.modules.step_random import StepRandom
 
 
@@ -31,46 +30,21 @@ class FBRLoss(StepRandom):
     stays as it was, and a resumed run draws what the uninterrupted one would have drawn.
 
     Args:
-        in_channels: L, channels of the features.
-        num_classes: C, foreground classes.
+        shape: sizes of the views; with `config.shared_bank` False each view has a bank of its own.
         config: settings; None takes `FBRConfig()`.
-        num_views: views of a step; with `config.shared_bank` False each has a bank of its own.
-        level_channels: channels of all of a view's `levels` together, for the class-aware gate; None: a
-            view has no levels, and its features take their place.
-
-    Raises:
-        ValueError: fewer than 1 channel, class or view.
     """
 
-    skipped: Tensor
-
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        config: FBRConfig | None = None,
-        num_views: int = 1,
-        level_channels: int | None = None,
-    ) -> None:
+    def __init__(self, shape: ViewShape, config: FBRConfig | None = None) -> None:
         super().__init__()
-        if min(in_channels, num_classes, num_views) < 1:
-            raise ValueError(
-                "in_channels, num_classes and num_views must be at least 1, "
-                f"got {in_channels}, {num_classes}, {num_views}"
-            )
+        self.shape = shape
         self.config = config or FBRConfig()
-        self.num_classes = num_classes
-        self.num_views = num_views
-        dim = self.config.dim
-        self._warned = False
+        dim, classes = self.config.dim, shape.num_classes
         generator = self.generator(torch.device("cpu"))
-        self.heads = ProjectionHeads(in_channels, dim, generator)
+        self.heads = ProjectionHeads(shape.channels, dim, generator)
         self.classifier = BackgroundClassifier(dim, generator=generator)
-        banks = 1 if self.config.shared_bank else num_views
-        self.banks = nn.ModuleList(MemoryBank(self.config.bank_size, dim, num_classes) for _ in range(banks))
-        channels = in_channels if level_channels is None else level_channels
-        self.gate = ClassAwareGate(channels, num_classes, self.config) if self.config.gate else None
-        self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
+        banks = 1 if self.config.shared_bank else shape.num_views
+        self.banks = nn.ModuleList(MemoryBank(self.config.bank_size, dim, classes) for _ in range(banks))
+        self.skipped = SkippedSteps("FBR's loss")
         self._freeze_unused()
 
     def forward(self, view: DenseView, index: int = 0) -> FBRTerms:
@@ -83,11 +57,9 @@ class FBRLoss(StepRandom):
         Raises:
             ValueError: shapes that disagree with each other or with the constructor.
         """
-        self._check(view, index)
+        check_view(view, self.shape, index)
         config = self.config
         self.step += self.training and index == 0
-        if self.gate is not None and not any(self._weights()):
-            return self._gate_alone(view, index)
         generator = self.generator(view.features.device, index)
         *projections, finite = self.heads(view.features)
         with torch.autocast(view.features.device.type, enabled=False):
@@ -99,8 +71,6 @@ class FBRLoss(StepRandom):
             pseudo_labels = maps.normalised.argmax(1)
             bank = cast(MemoryBank, self.banks[index % len(self.banks)])
             assignments = self._update(bank, background, pseudo_labels, view.labels, finite, generator)
-            if self.gate is not None:
-                self._observe(view, index, maps, pseudo_labels, finite)
             hard = fbr.hard_pixels(
                 maps,
                 pseudo_labels,
@@ -119,7 +89,7 @@ class FBRLoss(StepRandom):
             sim = fbr.separation(foreground, background)
         terms = (intra.loss, inter.loss, seg, sim)
         weighted = [weight * term for weight, term in zip(self._weights(), terms, strict=True) if weight > 0]
-        self._count_skipped(finite)
+        self.skipped(finite)
         contrasts = (intra.num_classes > 0).long() + (inter.num_classes > 0)
         return FBRTerms(
             *terms,
@@ -135,53 +105,6 @@ class FBRLoss(StepRandom):
             assignments=assignments,
             graph=graph,
         )
-
-    def warn_if_skipped(self) -> None:
-        """Warn once when a step was skipped because its features were not finite.
-
-        Called at every step on the CPU; elsewhere it waits for the device, so call it now and then.
-        """
-        if not self._warned and int(self.skipped) > 0:
-            self._warned = True
-            warnings.warn(
-                "FBR met NaN or infinite features and left its terms out of that step; the number of "
-                "such steps is logged as fbr/skipped. Lower the learning rate, or train in float32.",
-                stacklevel=2,
-            )
-
-    def _gate_alone(self, view: DenseView, index: int) -> FBRTerms:
-        """What is left to do where no term has a weight: the gate learns, and all terms are 0."""
-        finite = all_reduce_and(view.features.isfinite().all())
-        maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, self.config.background_score)
-        pseudo_labels = maps.normalised.argmax(1)
-        words = self._observe(view, index, maps, pseudo_labels, finite)
-        self._count_skipped(finite)
-        zero = maps.normalised.new_zeros(())
-        return FBRTerms(
-            **dict.fromkeys(SCALARS, zero),
-            finite=finite,
-            pseudo_labels=pseudo_labels,
-            assignments=torch.where(pseudo_labels == 0, words, -1),
-            graph=zero.expand(self.num_classes, self.num_classes),
-        )
-
-    def _observe(
-        self, view: DenseView, index: int, maps: fbr.ScoreMaps, pseudo_labels: Tensor, finite: Tensor
-    ) -> Tensor:
-        """Let the gate learn from a view; the word that each pixel is nearest to [B, h, w]."""
-        scores = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
-        levels = [level.nan_to_num() for level in view.levels or (view.features,)]
-        # Draws of its own: the gate is the same whatever losses are beside it.
-        generator = self.generator(view.features.device, self.num_views + index)
-        return cast(ClassAwareGate, self.gate).observe(
-            levels, scores, view.labels, pseudo_labels == 0, finite, self.step, generator
-        )
-
-    def _count_skipped(self, finite: Tensor) -> None:
-        if self.training:
-            self.skipped += ~finite
-        if finite.device.type == "cpu":
-            self.warn_if_skipped()
 
     def _weights(self) -> tuple[float, ...]:
         """The weights of the four terms, in the order of `FBRTerms`."""
@@ -224,7 +147,7 @@ class FBRLoss(StepRandom):
         generator: torch.Generator,
     ) -> tuple[fbr.Contrast, fbr.Contrast]:
         """Contrast the hard pixels with pixels of other classes, and with NROIs of the bank."""
-        config, classes = self.config, self.num_classes
+        config, classes = self.config, self.shape.num_classes
         queries = _rows(foreground).flatten(0, 1)
         tiles = fbr.group_by_class(torch.where(hard, pseudo_labels - 1, classes).flatten(), classes)
         pixels = fbr.sample_pixels(graph, pseudo_labels.flatten(), config.num_negatives, generator)
@@ -255,29 +178,6 @@ class FBRLoss(StepRandom):
         self.heads.foreground.requires_grad_(config.weight_fg + config.weight_bg + config.weight_sim > 0)
         self.heads.background.requires_grad_(config.weight_seg + config.weight_sim > 0)
         self.classifier.requires_grad_(config.weight_seg > 0)
-
-    def _check(self, view: DenseView, index: int) -> None:
-        batch, classes = view.features.shape[0], self.num_classes
-        if tuple(view.labels.shape) != (batch, classes):
-            raise ValueError(
-                f"labels must be [{batch}, {classes}] for these features and num_classes={classes}, "
-                f"got {tuple(view.labels.shape)}"
-            )
-        if view.scores.shape[-2:] != view.features.shape[-2:]:
-            raise ValueError(
-                f"scores {tuple(view.scores.shape)} and features {tuple(view.features.shape)} must share "
-                "their grid: resize one of them"
-            )
-        widths = [level.shape[1] for level in view.levels or (view.features,)]
-        if self.gate is not None and sum(widths) != self.gate.words.shape[1]:
-            raise ValueError(
-                f"the gate has level_channels={self.gate.words.shape[1]}, but the view's levels have "
-                f"{', '.join(map(str, widths))} channels: set level_channels to their sum, {sum(widths)}"
-            )
-        if not 0 <= index < self.num_views:
-            raise ValueError(
-                f"view {index} is out of range: this FBRLoss was made for num_views={self.num_views}"
-            )
 
 
 def _rows(maps: Tensor) -> Tensor:

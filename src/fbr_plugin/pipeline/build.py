@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.contract import ScorePropagator, SeedStyle
 from fbr_plugin.data.datamodules.voc import VOCDataModule
 from fbr_plugin.pipeline import stages
 from fbr_plugin.pipeline.cache import RECORD, PipelineStage, Scores
@@ -20,7 +21,6 @@ from fbr_plugin.pipeline.training import Training
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.exports import submission
 from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
-from fbr_plugin.postprocess.seed_files import SeedStyle
 
 WALKED_BACKGROUND = 0.25  # of IRN's released code
 
@@ -117,9 +117,12 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
             to_mask = {"unrefined": plain, "masks": refined}
         spread = None
         if walk:
-            spread = walk.network()
+            network = walk.network()
             state = torch.load(inputs["irn"] / CHECKPOINT, map_location="cpu", weights_only=True)
-            spread.load_state_dict(state["state_dict"])
+            network.load_state_dict(state["state_dict"])
+            if not isinstance(network, ScorePropagator):
+                raise TypeError(f"irn.model is a {type(network).__name__}, which has no method propagate")
+            spread = network
         writer = SeedRefiner(folder, to_mask, spread, _workers(own))
         _predict(seeds, inputs, writer, folder / "masks")
         kinds, data = {kind: folder / kind for kind in to_mask}, seeds.images()

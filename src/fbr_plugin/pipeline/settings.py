@@ -7,10 +7,10 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser
 
+from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.postprocess.dense_crf import import_pydensecrf
 from fbr_plugin.postprocess.refine import Method, default_method
-from fbr_plugin.postprocess.seed_files import SeedStyle
 
 TRAININGS = ("classifier", "baseline", "irn", "segmentation")
 Refiner = Literal["auto", "crf", "pamr", "none"]

@@ -17,7 +17,7 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from fbr_plugin import figures
-from fbr_plugin.callbacks.random_state import RandomState
+from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.readers.images import read_mask
@@ -59,7 +59,7 @@ def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Ma
     saver = ModelCheckpoint(
         begun.parent, begun.stem, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
-    state = [] if isinstance(model, FBRMixin) else [RandomState()]  # the mixin brings its own
+    state = [] if isinstance(model, FBRMixin) else [ExactResume()]  # the mixin brings its own
     trainer = _trainer(folder, flags, saver, *state, logger=CSVLogger(folder, name=CURVES))
     trainer.fit(model, data, ckpt_path=str(begun) if begun.exists() else None)
     if trainer.interrupted:

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 
+from fbr_plugin.contract import PipelineNetwork
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.dataset import Stage
@@ -89,7 +90,8 @@ class Training:
         """
         kept = self.model["init_args"]
         if uses == ("fit",):
-            ignored = getattr(resolve_name(self.model["class_path"]), "prediction_only", ())
+            network = resolve_name(self.model["class_path"])
+            ignored = network.prediction_only if issubclass(network, PipelineNetwork) else ()
             kept = {key: value for key, value in kept.items() if key not in ignored}
         own = {key: value for key, value in self.data["init_args"].items() if key not in ELSEWHERE}
         module = self.images()

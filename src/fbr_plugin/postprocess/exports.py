@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
+from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.datamodules.voc import VOC_CLASS_NAMES
 from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, coco_number, find_file
@@ -25,14 +26,7 @@ from fbr_plugin.data.readers.images import (
 from fbr_plugin.data.readers.instances import mask_tools
 from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.files import replacing
-from fbr_plugin.postprocess.seed_files import (
-    SeedStyle,
-    common_suffix,
-    existing_files,
-    read_seed,
-    seed_path,
-    write_seed,
-)
+from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, read_seed, seed_path, write_seed
 
 _VOC_NAME = re.compile(r"\d{4}_\d{6}")
 SUBMISSION_FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"

@@ -5,19 +5,18 @@ Masks and labels are PNGs, written and read by `fbr_plugin.data.images`.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.readers.files import find_file
 from fbr_plugin.data.readers.pickles import load_restricted
 from fbr_plugin.files import replacing
 from fbr_plugin.postprocess.seeds import Seed
-
-SeedStyle = Literal["irn", "amn", "seam", "compact"]
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -1,119 +1,49 @@
 """FBR for a LightningModule, by inheritance."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from fbr_plugin.callbacks.random_state import RandomState
-from fbr_plugin.config import FBRConfig
-from fbr_plugin.contract import SCALARS, DenseView, FBRTerms
-from fbr_plugin.modules import FBRLoss
+from fbr_plugin.callbacks.exact_resume import ExactResume
+from fbr_plugin.config import FBRConfig, GateConfig, merged, preset
+from fbr_plugin.contract import DenseView, FBRTerms, GateTerms, ViewShape
+from fbr_plugin.modules import ClassAwareGate, FBRLoss, gate_scores
+from fbr_plugin.training.capture import Captures
+from fbr_plugin.training.optimizers import add_parameters, find_optimizers
 
 # A plain class at run time, so that it mixes into any LightningModule; a LightningModule to a type checker.
 _Module: Any = LightningModule if TYPE_CHECKING else object
 
 
-class capture:
-    """Keep the output of a submodule during a training step, for `FBRMixin.dense_views`.
-
-    Declared in the class body, read as an attribute::
-
-        class MineFBR(FBRMixin, Mine):
-            features = capture("encoder.layer4")
-
-            def dense_views(self, batch, outputs):
-                return [DenseView(self.features, self.classifier(self.features), batch["label"])]
-
-    A submodule that runs several times in a step leaves its last output.
-
-    Args:
-        path: dotted path of the submodule, as in `named_modules`.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __get__(self, module: Any, owner: type | None = None) -> Any:
-        if module is None:
-            return self
-        try:
-            return module._captured[self.path]
-        except KeyError:
-            raise RuntimeError(
-                f"nothing was captured from {self.path!r}: read it in dense_views, and check that "
-                "training_step runs that submodule"
-            ) from None
-
-    def register(self, module: nn.Module, captured: dict[str, Any]) -> Any:
-        """Hook the submodule of `module` so that its outputs land in `captured`; returns the handle."""
-        try:
-            target = module.get_submodule(self.path)
-        except AttributeError as error:
-            names = ", ".join(name for name, _ in module.named_children())
-            raise AttributeError(
-                f"capture({self.path!r}): {type(module).__name__} has no such submodule; it has {names}"
-            ) from error
-        return target.register_forward_hook(
-            lambda _module, _args, output: captured.update({self.path: output})
-        )
-
-
-def gate_scores(module: Any, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
-    """Lower scores by the class-aware gate of a module; where it has none they stay as they are.
-
-    A baseline calls it where it predicts, and is itself without FBR::
-
-        maps = gate_scores(self, self.classifier(features), [features])
-
-    Args:
-        module: the baseline, with FBR or without.
-        scores: maps [B, n*C, h, w] that are not negative, n of each class; or logits [B, 1+C, h, w].
-        levels: feature maps [B, L_j, h_j, w_j] of the same images, those that the module's views have as
-            `levels`, or [features] where these have none.
-        logits: scores are logits, with the background first: the gate's logarithm is added.
-
-    Returns:
-        In the shape of scores.
-    """
-    gate = module.class_gate(levels, scores.shape[-2:]) if hasattr(module, "class_gate") else None
-    if gate is None:
-        return scores
-    if logits:
-        return torch.cat([scores[:, :1], scores[:, 1:] + gate.log()], 1)
-    return scores * gate.repeat(1, scores.shape[1] // gate.shape[1], 1, 1)
-
-
 class FBRMixin(_Module):
     """Adds FBR to a baseline: `class AMNFBR(FBRMixin, AMN): ...`, with the mixin first.
 
-    The baseline takes part by returning ``{"loss": ..., "views": [DenseView, ...]}`` from `training_step`
-    when `self.wants_views` is true. One that cannot be edited takes part by an overridden `dense_views`, for
-    which `capture` keeps the outputs of submodules. The baseline's loss is computed as before and the mean of
-    the views' FBR terms is added.
-
-    The baseline must have `feature_channels` (channels of the features) and `num_classes` (foreground
-    classes), set by its constructor or as class attributes, and may have `num_views` (1 unless set) and,
-    where its views have levels, `level_channels` (channels of all of them together). For the class-aware
-    gate (`FBRConfig.gate`) it hands its scores to `gate_scores` where it predicts.
+    A baseline takes part as `fbr_plugin.Baseline` says: it has a `view_shape`, and returns its views from
+    `training_step` when `self.wants_views` is true. One that cannot be edited gets its `view_shape` in the
+    class of the variant, and takes part by an overridden `dense_views`, for which `capture` keeps the outputs
+    of submodules. The baseline's loss is computed as before, and the mean of the views' FBR terms is added.
 
     Args:
-        fbr: FBR's settings, an `FBRConfig`, or a mapping of the fields that differ from the class's
-            `default_fbr`; None takes that as it is.
+        fbr: settings of FBR's losses, or a mapping of the fields that differ from the class's preset, which
+            is the default of this argument. A class with another preset repeats the argument.
+        gate: the same of the class-aware gate.
+
+    Attributes:
+        fbr: the losses; None where they are not enabled.
+        gate: the class-aware gate; None where it is not enabled.
+        fbr_terms: terms of the last step's first view, detached.
+        gate_terms: the same of the gate.
 
     Raises:
-        AttributeError: the baseline has no `feature_channels` or `num_classes`.
+        AttributeError: the baseline has no `view_shape`.
         TypeError: the mixin does not stand before the baseline.
     """
 
-    default_fbr: ClassVar[FBRConfig] = FBRConfig()
     wants_views: bool = True
-    num_views: int = 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -122,30 +52,29 @@ class FBRMixin(_Module):
             bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not FBRMixin)
             raise TypeError(f"the mixin comes first: class {cls.__name__}(FBRMixin, {bases})")
 
-    def __init__(self, *args: Any, fbr: FBRConfig | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, fbr: FBRConfig = FBRConfig(), gate: GateConfig = GateConfig(), **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        config = replace(self.default_fbr, **fbr) if isinstance(fbr, Mapping) else fbr or self.default_fbr
-        missing = [name for name in ("feature_channels", "num_classes") if getattr(self, name, None) is None]
-        if missing:
+        fbr, gate = merged(preset(type(self), "fbr"), fbr), merged(preset(type(self), "gate"), gate)
+        # The one look at a class that may not be ours: a user's module need not inherit from Baseline.
+        shape = getattr(self, "view_shape", None)
+        if not isinstance(shape, ViewShape):
             raise AttributeError(
-                f"{type(self).__name__} must set {' and '.join(missing)}: FBR needs feature_channels "
-                "(channels of the encoder's features) and num_classes (foreground classes), set in the "
-                "baseline's constructor or as class attributes"
+                f"{type(self).__name__} needs the sizes of its views: set view_shape = "
+                "ViewShape(channels=..., num_classes=...) in the class, or in the baseline's constructor"
             )
-        levels = getattr(self, "level_channels", None)
-        self.fbr = FBRLoss(self.feature_channels, self.num_classes, config, self.num_views, levels)
-        # What the figures show: the last step's terms of the first view, detached.
+        self.fbr = FBRLoss(shape, fbr) if fbr.enabled else None
+        self.gate = ClassAwareGate(shape, gate) if gate.enabled else None
         self.fbr_terms: FBRTerms | None = None
-        self._captured: dict[str, Any] = {}
-        self._gate_asked = self.fbr.gate is None
+        self.gate_terms: GateTerms | None = None
+        self.captures = Captures(self)
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
-        self.save_hyperparameters({"fbr": asdict(config)})
-        # Every rank fills its bank with the same rows; broadcasting it would cost its size at each step.
+        self.save_hyperparameters({"fbr": asdict(fbr), "gate": asdict(gate)})
+        # Every rank keeps the same memory by itself; broadcasting it would cost its size at each step.
         self._ddp_params_and_buffers_to_ignore = [
             *getattr(self, "_ddp_params_and_buffers_to_ignore", []),
-            *(f"fbr.banks.{name}" for name, _ in self.fbr.banks.named_buffers()),
-            "fbr.skipped",
-            *(f"fbr.gate.{name}" for name, _ in (self.fbr.gate or nn.Module()).named_buffers()),
+            *(name for name, _ in self.named_buffers() if name in {*self._memory()}),
         ]
 
     def dense_views(self, batch: Any, outputs: Any) -> list[DenseView]:
@@ -163,103 +92,148 @@ class FBRMixin(_Module):
             )
         return outputs["views"]
 
-    def class_gate(self, levels: Sequence[Tensor], grid: Sequence[int] | None = None) -> Tensor | None:
-        """The class-aware gate of an image's feature levels [B, L_j, h_j, w_j]: [B, C, h, w], or None.
-
-        Args:
-            levels: those that its views had.
-            grid: h and w; None takes the last level's.
-        """
-        self._gate_asked = True
-        return None if self.fbr.gate is None else self.fbr.gate(levels, grid)
+    def gate_scores(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
+        """Lower scores by the class-aware gate, where there is one: see `fbr_plugin.gate_scores`."""
+        return scores if self.gate is None else gate_scores(self.gate, scores, levels, logits)
 
     def training_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """The baseline's step, with FBR's terms added to its loss."""
-        with self._capturing():
-            outputs = super().training_step(batch, batch_idx, *args, **kwargs)
-            if outputs is None:
-                raise TypeError(
-                    f"{type(self).__name__}: training_step returned None; FBR adds to the loss that it "
-                    "returns, so manual optimization and skipped steps are not supported"
-                )
-            views = self.dense_views(batch, outputs)
-        terms = [self.fbr(view, index) for index, view in enumerate(views)]
-        self._log_terms(terms)
-        total = sum(term.total for term in terms) / max(1, len(terms))
+        try:
+            with self.captures.step():
+                outputs = super().training_step(batch, batch_idx, *args, **kwargs)
+                if outputs is None:
+                    raise TypeError(
+                        f"{type(self).__name__}: training_step returned None; FBR adds to the loss that it "
+                        "returns, so manual optimization and skipped steps are not supported"
+                    )
+                views = self.dense_views(batch, outputs)
+        finally:
+            self.captures.clear()
+        total = self._losses(views)
+        self._learn(views)
         if isinstance(outputs, Tensor):
             return outputs + total
         # The views must not reach Lightning: they would keep the graph alive beyond the step.
         rest = {key: value for key, value in outputs.items() if key != "views"}
         return {**rest, "loss": outputs["loss"] + total}
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The baseline's groups, and FBR's parameters with the settings of its last one (the new layers)."""
-        groups = super().parameter_groups()
-        parameters = [parameter for parameter in self.fbr.parameters() if parameter.requires_grad]
-        return [*groups, {**groups[-1], "params": parameters}] if parameters else groups
+    def predict_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        """The baseline's prediction; what `capture` keeps of it can be read afterwards."""
+        with self.captures.step():
+            return super().predict_step(batch, batch_idx, *args, **kwargs)
+
+    def configure_optimizers(self) -> Any:
+        """The baseline's optimizers, with FBR's parameters in the last group of the first."""
+        configured = super().configure_optimizers()
+        add_parameters(configured, self._trained())
+        return configured
 
     def configure_callbacks(self) -> list[Callback]:
         """The baseline's callbacks, and the one that makes a resumed run draw what it would have drawn."""
         callbacks = super().configure_callbacks()
-        return [*([callbacks] if isinstance(callbacks, Callback) else callbacks), RandomState()]
+        return [*([callbacks] if isinstance(callbacks, Callback) else callbacks), ExactResume()]
 
     def on_train_start(self) -> None:
         """Check that FBR's parameters are trained."""
         super().on_train_start()
-        optimized = {
-            id(parameter)
-            for optimizer in self.trainer.optimizers
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        }
-        if not all(id(p) in optimized for p in self.fbr.parameters() if p.requires_grad):
+        groups = [group for each in find_optimizers(self.trainer.optimizers) for group in each.param_groups]
+        optimized = {id(parameter) for group in groups for parameter in group["params"]}
+        if not all(id(parameter) in optimized for parameter in self._trained()):
             raise ValueError(
-                f"{type(self).__name__}: FBR's parameters are in no optimizer. Build the optimizer in "
-                "configure_optimizers from self.parameters(), or from self.parameter_groups(), which "
-                "FBRMixin extends"
+                f"{type(self).__name__}: FBR's parameters are in no optimizer. After the optimizer is built "
+                "in configure_optimizers, write\n"
+                "    optimizer.param_groups[-1]['params'].extend(self.fbr.parameters())"
             )
 
     def on_train_epoch_end(self) -> None:
         """Warn of steps that FBR skipped."""
         super().on_train_epoch_end()
-        self.fbr.warn_if_skipped()
+        for part in self._parts():
+            part.skipped.warn()
+
+    def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        """Begin to keep what `capture` names."""
+        super().on_validation_batch_start(*args, **kwargs)
+        self.captures.start()
+
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Forget what `capture` kept."""
+        super().on_validation_batch_end(*args, **kwargs)
+        self._forget()
+
+    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        """Begin to keep what `capture` names."""
+        super().on_test_batch_start(*args, **kwargs)
+        self.captures.start()
+
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Forget what `capture` kept."""
+        super().on_test_batch_end(*args, **kwargs)
+        self._forget()
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Forget what `capture` kept."""
+        super().on_predict_batch_end(*args, **kwargs)
+        self._forget()
 
     def on_test_epoch_end(self) -> None:
-        """Warn of a gate that nothing asked."""
+        """Warn of a gate that was not used."""
         super().on_test_epoch_end()
         self._warn_if_not_gated()
 
     def on_predict_epoch_end(self) -> None:
-        """Warn of a gate that nothing asked."""
+        """Warn of a gate that was not used."""
         super().on_predict_epoch_end()
         self._warn_if_not_gated()
 
+    def _losses(self, views: Sequence[DenseView]) -> Tensor | float:
+        """The mean over the views of FBR's weighted terms."""
+        if self.fbr is None or not views:
+            return 0.0
+        terms = [self.fbr(view, index) for index, view in enumerate(views)]
+        self.fbr_terms = FBRTerms(*(value.detach() for value in terms[0]))
+        self._log_means("fbr", terms)
+        self.log("fbr/skipped", self.fbr.skipped.count.float())
+        return sum(term.total for term in terms) / len(terms)
+
+    def _learn(self, views: Sequence[DenseView]) -> None:
+        """Let the gate learn from the views."""
+        if self.gate is None or not views:
+            return
+        terms = [self.gate.update(view, index) for index, view in enumerate(views)]
+        self.gate_terms = terms[0]
+        self._log_means("gate", terms)
+        self.log("gate/skipped", self.gate.skipped.count.float())
+
+    def _log_means(self, group: str, terms: Sequence[FBRTerms] | Sequence[GateTerms]) -> None:
+        """Log every term that is a number, as its mean over the views."""
+        for name in terms[0]._fields:
+            values = [getattr(term, name).detach() for term in terms]
+            if name != "finite" and not values[0].dim():
+                self.log(f"{group}/{name}", sum(value.float() for value in values) / len(values))
+
+    def _parts(self) -> Iterator[FBRLoss | ClassAwareGate]:
+        """The losses and the gate, as far as there are any."""
+        yield from (part for part in (self.fbr, self.gate) if part is not None)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [each for part in self._parts() for each in part.parameters() if each.requires_grad]
+
+    def _memory(self) -> Iterator[str]:
+        """The names of the buffers that every process keeps by itself."""
+        if self.fbr is not None:
+            yield from (f"fbr.{name}" for name, _ in self.fbr.named_buffers() if "classifier" not in name)
+        if self.gate is not None:
+            yield from (f"gate.{name}" for name, _ in self.gate.named_buffers())
+
+    def _forget(self) -> None:
+        self.captures.stop()
+        self.captures.clear()
+
     def _warn_if_not_gated(self) -> None:
-        if not self._gate_asked:
-            self._gate_asked = True
+        if self.gate is not None and not self.gate.used:
+            self.gate.used = True
             rank_zero_warn(
                 f"{type(self).__name__} has the class-aware gate, but it did not lower any scores: where the "
-                "model predicts, call scores = fbr_plugin.gate_scores(self, scores, levels)"
+                "model predicts, call scores = self.gate_scores(scores, levels)"
             )
-
-    def _log_terms(self, terms: list[FBRTerms]) -> None:
-        self.fbr_terms = FBRTerms(*(value.detach() for value in terms[0])) if terms else None
-        for name in SCALARS if terms else ():
-            values = [getattr(term, name).detach().float() for term in terms]
-            self.log(f"fbr/{name}", sum(values) / len(values))
-        self.log("fbr/skipped", self.fbr.skipped.float())
-
-    @contextmanager
-    def _capturing(self) -> Iterator[None]:
-        """Run the hooks of every `capture` of the class, and forget what they kept afterwards."""
-        captures = {
-            attribute.path: attribute
-            for owner in type(self).__mro__
-            for attribute in vars(owner).values()
-            if isinstance(attribute, capture)
-        }
-        with ExitStack() as stack:
-            stack.callback(self._captured.clear)
-            for attribute in captures.values():
-                stack.callback(attribute.register(self, self._captured).remove)
-            yield

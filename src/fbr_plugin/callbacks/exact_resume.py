@@ -1,4 +1,4 @@
-"""The state of every global random generator in the checkpoint: a resumed run draws the same numbers."""
+"""What a checkpoint needs beyond Lightning's own state for a resumed run to equal the uninterrupted one."""
 
 import random
 from typing import Any
@@ -7,8 +7,20 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
+from torch.optim import Optimizer
 
 from fbr_plugin.distributed import all_gather_object, rank
+
+COUNTERS = "optimizer_counters"
+
+
+def _counters(optimizer: Optimizer) -> dict[str, Any]:
+    """The public attributes of an optimizer that are plain numbers."""
+    return {
+        name: value
+        for name, value in vars(optimizer).items()
+        if not name.startswith("_") and type(value) in (int, float)
+    }
 
 
 def collect_random_state() -> dict[str, Any]:
@@ -35,11 +47,13 @@ def restore_random_state(state: dict[str, Any]) -> None:
     torch.cuda.set_rng_state_all(state["cuda"])
 
 
-class RandomState(Callback):
-    """Carry the state of every global random generator of every process in the checkpoint.
+class ExactResume(Callback):
+    """Carry in the checkpoint what an exact resume needs and Lightning leaves out.
 
-    The generators are those of Python, numpy, torch and each CUDA device. They are set when a resumed `fit`
-    starts to train, after everything that draws while the run is being set up.
+    That is the state of every global random generator of every process (Python, numpy, torch and each CUDA
+    device), set when a resumed `fit` starts to train, after everything that draws while the run is being set
+    up. And it is the plain numbers that an optimizer counts in attributes of its own, outside its state, such
+    as `global_step` of the field's PolyOptimizer.
 
     A data loader draws a number from torch's generator whenever its iterator is created, and Lightning
     creates that of the first resumed epoch earlier than in an uninterrupted run. So a resume at an epoch's
@@ -48,11 +62,26 @@ class RandomState(Callback):
 
     def __init__(self) -> None:
         self._loaded: list[dict[str, Any]] | None = None
+        self._counters: list[dict[str, Any]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget a state that an earlier run loaded without training."""
         super().setup(trainer, pl_module, stage)
-        self._loaded = None
+        self._loaded, self._counters = None, []
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the numbers that the optimizers count."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        checkpoint[COUNTERS] = [_counters(optimizer) for optimizer in trainer.optimizers]
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the optimizers' numbers until training starts."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        self._counters = checkpoint.get(COUNTERS, [])
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all processes in rank order; Lightning calls this on every process."""
@@ -64,8 +93,10 @@ class RandomState(Callback):
         self._loaded = state_dict["processes"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore this process's state after a resume."""
+        """Restore the optimizers' numbers and this process's random state after a resume."""
         super().on_train_start(trainer, pl_module)
+        for optimizer, counters in zip(trainer.optimizers, self._counters, strict=False):
+            vars(optimizer).update(counters)
         if self._loaded is None:
             return
         loaded, self._loaded = self._loaded, None

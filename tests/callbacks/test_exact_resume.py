@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from fbr_plugin.callbacks.random_state import RandomState, collect_random_state, restore_random_state
+from fbr_plugin.callbacks.exact_resume import ExactResume, collect_random_state, restore_random_state
 
 
 def draws() -> tuple[float, ...]:
@@ -49,7 +49,7 @@ def fit(folder: Path, steps: int, seed: int, resume: Path | None = None) -> tupl
     trainer = Trainer(
         max_steps=steps,
         accelerator="cpu",
-        callbacks=[RandomState()],
+        callbacks=[ExactResume()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -73,7 +73,7 @@ def test_a_resumed_run_draws_the_same_numbers(tmp_path: Path, stop: int) -> None
 
 def test_another_number_of_processes_restores_nothing(tmp_path: Path) -> None:
     module, trainer = fit(tmp_path, steps=1, seed=1)
-    callback = RandomState()
+    callback = ExactResume()
     callback.load_state_dict({"processes": callback.state_dict()["processes"] * 2})
     torch.rand(1)
     before = torch.get_rng_state()
@@ -85,13 +85,13 @@ def test_another_number_of_processes_restores_nothing(tmp_path: Path) -> None:
 def test_each_process_gets_its_own_state_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, trainer = fit(tmp_path, steps=1, seed=1)
     monkeypatch.setattr(Trainer, "world_size", 2)
-    monkeypatch.setattr("fbr_plugin.callbacks.random_state.rank", lambda: 1)
+    monkeypatch.setattr("fbr_plugin.callbacks.exact_resume.rank", lambda: 1)
     states = []
     for seed in (3, 4):
         torch.manual_seed(seed)
         states.append(collect_random_state())
     torch.rand(1)
-    callback = RandomState()
+    callback = ExactResume()
     callback.load_state_dict({"processes": states})
     callback.on_train_start(trainer, module)
     assert torch.equal(torch.get_rng_state(), states[1]["torch"])
@@ -99,7 +99,7 @@ def test_each_process_gets_its_own_state_back(tmp_path: Path, monkeypatch: pytes
 
 def test_a_state_loaded_for_another_run_is_not_used(tmp_path: Path) -> None:
     module, trainer = fit(tmp_path, steps=1, seed=1)
-    callback = RandomState()
+    callback = ExactResume()
     callback.load_state_dict(callback.state_dict())
     torch.rand(1)
     before = torch.get_rng_state()

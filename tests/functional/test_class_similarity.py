@@ -30,7 +30,7 @@ def levels(generator: torch.Generator) -> list[torch.Tensor]:
 
 def test_a_pixel_is_described_by_all_levels_alike(generator):
     given = levels(generator)
-    pixels = fbr.describe(given, (4, 6))
+    pixels = fbr.hypercolumns(given, (4, 6))
     assert pixels.shape == (2, 3 + 2 + 4 + 5, 4, 6)
     torch.testing.assert_close(pixels.norm(dim=1), torch.ones(2, 4, 6))
     parts = [pooled(level, (4, 6)) for level in given]
@@ -41,19 +41,19 @@ def test_a_pixel_is_described_by_all_levels_alike(generator):
 @pytest.mark.parametrize("autocast", [True, False])
 def test_descriptions_are_in_float32(autocast, generator):
     given = [level.bfloat16() for level in levels(generator)]
-    exact = fbr.describe([level.float() for level in given], (4, 6))
+    exact = fbr.hypercolumns([level.float() for level in given], (4, 6))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        pixels = fbr.describe(given, (4, 6))
+        pixels = fbr.hypercolumns(given, (4, 6))
     assert pixels.dtype == torch.float32
     assert torch.equal(pixels, exact)
 
 
 def test_a_level_without_activation_describes_nothing(generator):
     first, second = torch.zeros(1, 2, 3, 3), torch.rand(1, 3, 3, 3, generator=generator)
-    pixels = fbr.describe([first, second], (3, 3))
+    pixels = fbr.hypercolumns([first, second], (3, 3))
     assert (pixels[:, :2] == 0).all()
     torch.testing.assert_close(pixels[:, 2:], F.normalize(second, dim=1))
-    assert (fbr.describe([first], (3, 3)) == 0).all()
+    assert (fbr.hypercolumns([first], (3, 3)) == 0).all()
 
 
 def around(kinds: list[int], generator: torch.Generator, dim: int = 6) -> torch.Tensor:
@@ -73,96 +73,102 @@ def test_a_word_is_foreign_to_the_classes_that_its_images_lack(least, generator)
     labels = torch.cat([labels, torch.zeros(len(masked), 3)])
     order = torch.randperm(len(rows), generator=generator)
     mask = torch.arange(len(rows)) < len(kinds)
-    words = fbr.background_words(rows[order], labels[order], mask[order], 4, least, generator)
-    nearest = words.centres @ torch.eye(6).T
+    clusters = fbr.background_clusters(rows[order], labels[order], mask[order], 4, least, generator)
+    nearest = clusters.centres @ torch.eye(6).T
     kind = nearest.argmax(1)
     assert sorted(kind.tolist()) == [0, 1, 2, 3]
     torch.testing.assert_close(nearest.amax(1), torch.ones(4), rtol=0, atol=0.01)
-    torch.testing.assert_close(words.centres.norm(dim=1), torch.ones(4))
-    assert torch.equal(words.foreign, (lacking >= least)[kind])
+    torch.testing.assert_close(clusters.centres.norm(dim=1), torch.ones(4))
+    assert torch.equal(clusters.class_absent, (lacking >= least)[kind])
 
 
 def test_labels_may_be_of_any_type(generator):
     rows, labels = around([0, 0, 1, 1], generator), torch.tensor([[1, 0], [1, 0], [0, 1], [0, 0]])
     mask = torch.ones(4, dtype=torch.bool)
     for given in (labels.float(), labels.bool(), labels):
-        words = fbr.background_words(rows, given, mask, 2, generator=generator)
+        clusters = fbr.background_clusters(rows, given, mask, 2, generator=generator)
         expected = torch.tensor([[False, True], [True, False]])
-        assert torch.equal(words.foreign, expected[words.centres[:, :2].argmax(1)])
+        assert torch.equal(clusters.class_absent, expected[clusters.centres[:, :2].argmax(1)])
 
 
 def test_few_rows_leave_words_unused(generator):
     rows, mask = around([0, 1, 2, 3], generator), torch.tensor([True, False, True, False])
-    words = fbr.background_words(rows, torch.zeros(4, 2), mask, 5, least=1, generator=generator)
-    used = words.centres.any(1)
-    assert sorted(words.centres[used].argmax(1).tolist()) == [0, 2]
-    assert torch.equal(words.foreign, used[:, None].expand(-1, 2))
-    nothing = fbr.background_words(rows, torch.zeros(4, 2), mask & False, 5, least=1, generator=generator)
-    assert not nothing.foreign.any()
+    clusters = fbr.background_clusters(rows, torch.zeros(4, 2), mask, 5, least=1, generator=generator)
+    used = clusters.centres.any(1)
+    assert sorted(clusters.centres[used].argmax(1).tolist()) == [0, 2]
+    assert torch.equal(clusters.class_absent, used[:, None].expand(-1, 2))
+    nothing = fbr.background_clusters(rows, torch.zeros(4, 2), mask & False, 5, least=1, generator=generator)
+    assert not nothing.class_absent.any()
     assert not nothing.centres.any()
 
 
-def setting(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, fbr.Words]:
-    """Pixels, prototypes of 4 classes (the third has none) and words (none is foreign to the second)."""
+def setting(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, fbr.BackgroundClusters]:
+    """Pixels, prototypes of 4 classes (none of the third), clusters (none class-absent for the second)."""
     pixels = F.normalize(torch.randn(2, 5, 3, 4, generator=generator).double(), dim=1)
     prototypes = F.normalize(torch.randn(4, 3, 5, generator=generator).double(), dim=-1)
     prototypes[0, 1] = prototypes[2] = 0
     centres = F.normalize(torch.randn(6, 5, generator=generator).double(), dim=-1)
-    foreign = torch.rand(6, 4, generator=generator) < 0.4
-    foreign[:, 1] = False
-    assert foreign.any(0).tolist() == [True, False, True, True]
-    return pixels, prototypes, fbr.Words(centres, foreign)
+    class_absent = torch.rand(6, 4, generator=generator) < 0.4
+    class_absent[:, 1] = False
+    assert class_absent.any(0).tolist() == [True, False, True, True]
+    return pixels, prototypes, fbr.BackgroundClusters(centres, class_absent)
 
 
 def test_affinity_equals_a_double_loop(generator):
-    pixels, prototypes, words = setting(generator)
-    own, foreign = (torch.zeros(2, 4, 3, 4, dtype=torch.float64) for _ in range(2))
+    pixels, prototypes, clusters = setting(generator)
+    own, class_absent = (torch.zeros(2, 4, 3, 4, dtype=torch.float64) for _ in range(2))
     for b, u, v in np.ndindex(2, 3, 4):
         for c in range(4):
             near = [float(row @ pixels[b, :, u, v]) for row in prototypes[c] if row.any()]
-            strange = [float(row @ pixels[b, :, u, v]) for row, lacks in zip(*words, strict=True) if lacks[c]]
+            strange = [
+                float(row @ pixels[b, :, u, v]) for row, lacks in zip(*clusters, strict=True) if lacks[c]
+            ]
             own[b, c, u, v] = max(near, default=math.inf)
-            foreign[b, c, u, v] = max(strange, default=-math.inf)
-    near = fbr.affinity(pixels, prototypes, words)
+            class_absent[b, c, u, v] = max(strange, default=-math.inf)
+    near = fbr.class_similarity(pixels, prototypes, clusters)
     torch.testing.assert_close(near.own, own, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(near.foreign, foreign, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(near.class_absent, class_absent, rtol=1e-12, atol=1e-12)
     assert (near.own < 0).any()  # a row of zeros would have been nearer
     assert near.own[:, 2].isposinf().all()
-    assert near.foreign[:, 1].isneginf().all()
+    assert near.class_absent[:, 1].isneginf().all()
 
 
 def test_a_class_of_which_nothing_is_known_is_not_gated(generator):
-    near = fbr.affinity(*setting(generator))
-    for reach in (-1.0, 0.5, math.inf):
-        gate = fbr.gate(near.own, near.foreign, torch.full((4,), reach), 0.03, 0.01)
+    near = fbr.class_similarity(*setting(generator))
+    for background_similarity in (-1.0, 0.5, math.inf):
+        gate = fbr.gate(near.own, near.class_absent, torch.full((4,), background_similarity), 0.03, 0.01)
         assert (gate[:, [1, 2]] == 1).all()
-    gate = fbr.gate(near.own, near.foreign, torch.full((4,), -1.0), 0.03, 0.01)
+    gate = fbr.gate(near.own, near.class_absent, torch.full((4,), -1.0), 0.03, 0.01)
     assert (gate[:, [0, 3]] < 1).any(dim=0).all()
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.1, 0.37, 1.0])
 def test_reach_equals_the_quantile_of_sure_background(quantile, generator):
-    foreign = 2 * torch.rand(3, 4, 5, 6, generator=generator) - 1
+    class_absent = 2 * torch.rand(3, 4, 5, 6, generator=generator) - 1
     scores = torch.rand(3, 4, 5, 6, generator=generator) * 0.2
     scores[:, 1] += 0.05  # no sure background
     labels = torch.tensor([[1.0, 1, 0, 1], [0, 1, 0, 1], [1, 0, 0, 0]])  # no image of the third
-    found = fbr.reach(foreign, scores, labels, quantile, sure=0.05)
+    found = fbr.background_similarity(class_absent, scores, labels, quantile, sure=0.05)
     for c in (0, 3):
-        values = [foreign[i, c][scores[i, c] < 0.05] for i in range(3) if labels[i, c]]
+        values = [class_absent[i, c][scores[i, c] < 0.05] for i in range(3) if labels[i, c]]
         expected = np.quantile(torch.cat(values).numpy(), quantile)
         np.testing.assert_allclose(found[c], expected, rtol=1e-6)
     assert found[[1, 2]].isnan().all()
 
 
 def test_reach_is_not_finite_where_no_word_is_foreign():
-    foreign = torch.full((2, 1, 3, 3), -torch.inf)
-    assert not fbr.reach(foreign, torch.zeros(2, 1, 3, 3), torch.ones(2, 1), 0.1).isfinite().any()
+    class_absent = torch.full((2, 1, 3, 3), -torch.inf)
+    assert (
+        not fbr.background_similarity(class_absent, torch.zeros(2, 1, 3, 3), torch.ones(2, 1), 0.1)
+        .isfinite()
+        .any()
+    )
 
 
-def gate_of(own: float, foreign: float, reach: float) -> float:
+def gate_of(own: float, class_absent: float, background_similarity: float) -> float:
     """The gate of one pixel and class at the temperatures 0.03 and 0.01."""
-    near = (torch.tensor(x, dtype=torch.float64).view(1, 1, 1, 1) for x in (own, foreign))
-    return float(fbr.gate(*near, torch.tensor([reach], dtype=torch.float64), 0.03, 0.01))
+    near = (torch.tensor(x, dtype=torch.float64).view(1, 1, 1, 1) for x in (own, class_absent))
+    return float(fbr.gate(*near, torch.tensor([background_similarity], dtype=torch.float64), 0.03, 0.01))
 
 
 def test_gate_in_closed_form():
@@ -171,11 +177,11 @@ def test_gate_in_closed_form():
     far = 1 / (1 + math.exp(0.02 / 0.01))
     better = 1 / (1 + math.exp(-0.06 / 0.03))
     assert gate_of(0.72, 0.78, 0.80) == pytest.approx((1 - far * better) ** 2)
-    assert gate_of(0.9, 0.3, 0.8) > 1 - 1e-6  # far from foreign words, near to the class
+    assert gate_of(0.9, 0.3, 0.8) > 1 - 1e-6  # far from class_absent clusters, near to the class
     assert gate_of(-0.5, 0.3, 0.8) > 1 - 1e-6  # far from both
     assert gate_of(0.95, 0.6, 0.3) > 1 - 1e-4  # near to both, nearer to the class
     assert gate_of(0.5, 0.95, 0.8) < 1e-6  # background, and not the class
-    nearer = [gate_of(0.7, foreign, 0.75) for foreign in np.linspace(-1, 1, 50)]
+    nearer = [gate_of(0.7, class_absent, 0.75) for class_absent in np.linspace(-1, 1, 50)]
     assert nearer == sorted(nearer, reverse=True)
     likelier = [gate_of(own, 0.8, 0.75) for own in np.linspace(-1, 1, 50)]
     assert likelier == sorted(likelier)
@@ -218,14 +224,14 @@ def test_only_a_texture_that_strays_lowers_its_class(strays, generator):
         rows = torch.cat([rows, pixels(textures[0])])
         labels = torch.cat([labels, images[1:2].expand(40, -1)])
     mask = torch.ones(len(rows), dtype=torch.bool)
-    words = fbr.background_words(rows, labels, mask, 6, generator=generator)
+    clusters = fbr.background_clusters(rows, labels, mask, 6, generator=generator)
     prototypes = torch.stack([pixels(kind)[:4] for kind in objects])
     scene = torch.stack([pixels(kind).T for kind in (objects[0], textures[0], ground)], 1)[None]
-    near = fbr.affinity(scene, prototypes, words)
+    near = fbr.class_similarity(scene, prototypes, clusters)
     scores = torch.tensor([1.0, 0.8, 0.0])[:, None].expand(1, 2, 3, 40)
-    reach = fbr.reach(near.foreign, scores, images[:1], 0.1)
-    assert reach.isfinite().tolist() == [True, False]
-    gate = fbr.gate(near.own, near.foreign, reach.nan_to_num(torch.inf), 0.03, 0.01)
+    background_similarity = fbr.background_similarity(near.class_absent, scores, images[:1], 0.1)
+    assert background_similarity.isfinite().tolist() == [True, False]
+    gate = fbr.gate(near.own, near.class_absent, background_similarity.nan_to_num(torch.inf), 0.03, 0.01)
     on_object, on_texture, on_ground = gate[0, 0]
     assert on_object.min() > 0.95
     assert on_ground.median() < 0.3

@@ -1,0 +1,168 @@
+"""Similarity of pixels to each class, and to background that occurs in images without the class.
+
+Ours, not part of the published method. All rows and maps are of unit length, so that products are cosines.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbr_plugin.functional.kmeans import kmeans
+
+EPSILON = 1e-12  # least square of a length
+
+
+class BackgroundClusters(NamedTuple):
+    """Clusters of the background pixels of a training set.
+
+    Attributes:
+        centres: [M, L] of unit length; rows that are not used are 0.
+        class_absent: [M, C] bool, whether pixels of images without the class are in the cluster.
+    """
+
+    centres: Tensor
+    class_absent: Tensor
+
+
+class ClassSimilarity(NamedTuple):
+    """Similarity of pixels to each class and to its class-absent clusters.
+
+    Attributes:
+        own: [B, C, h, w] cosine to the nearest prototype of the class; infinite for a class without any.
+        class_absent: [B, C, h, w] cosine to the nearest class-absent cluster; -infinite where there is none.
+        cluster: [B, h, w] int64, the nearest background cluster.
+    """
+
+    own: Tensor
+    class_absent: Tensor
+    cluster: Tensor
+
+
+@torch.no_grad()
+def hypercolumns(levels: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
+    """Stack feature levels into one vector for each cell of a grid, every level with the same length.
+
+    Args:
+        levels: maps [B, L_j, h_j, w_j]; a level is averaged over the cells of the grid.
+        grid: h and w.
+
+    Returns:
+        [B, sum of L_j, h, w] of unit length, float32.
+    """
+    with torch.autocast(levels[0].device.type, enabled=False):
+        maps = [_pooled(level.float(), grid) for level in levels]
+        squares = [own.square().sum(1, keepdim=True) for own in maps]
+        active = torch.stack([square > EPSILON for square in squares]).sum(0)  # levels that are not 0 there
+        scaled = [
+            own * (active * square).clamp_min(EPSILON).rsqrt()
+            for own, square in zip(maps, squares, strict=True)
+        ]
+        return torch.cat(scaled, 1)
+
+
+def _pooled(level: Tensor, grid: Sequence[int]) -> Tensor:
+    height, width = grid
+    return level if level.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(level, (height, width))
+
+
+@torch.no_grad()
+def background_clusters(
+    rows: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    number: int,
+    least: int = 2,
+    generator: torch.Generator | None = None,
+) -> BackgroundClusters:
+    """Cluster background pixels, and find the classes that are absent from the images of each cluster.
+
+    Args:
+        rows: [N, L] background pixels, of unit length.
+        labels: [N, C] labels of the images they came from.
+        mask: [N] bool, the rows that take part.
+        number: M, clusters.
+        least: pixels of images without a class that make a cluster class-absent.
+        generator: source of randomness.
+    """
+    clusters = kmeans(rows[None], mask[None], number, generator=generator)
+    member = F.one_hot(clusters.assignments[0].clamp_min(0), number).float() * mask[:, None]
+    lacking = member.T @ (labels <= 0).float()
+    return BackgroundClusters(F.normalize(clusters.centroids[0], dim=-1), lacking >= least)
+
+
+@torch.no_grad()
+def class_similarity(pixels: Tensor, prototypes: Tensor, clusters: BackgroundClusters) -> ClassSimilarity:
+    """Compare pixels with the prototypes of each class and with its class-absent clusters.
+
+    Args:
+        pixels: [B, L, h, w] of unit length.
+        prototypes: [C, K, L] of unit length; rows of zeros do not take part.
+        clusters: of the background.
+    """
+    used, number = prototypes.any(-1), len(clusters.centres)
+    rows = torch.cat([prototypes.flatten(0, 1), clusters.centres])
+    # Added in one operation with the product, as the maps of cosines are large.
+    missing = torch.zeros_like(rows[:, :1]).masked_fill_(
+        ~F.pad(used.flatten(), (0, number), value=True)[:, None], -torch.inf
+    )
+    with torch.autocast(pixels.device.type, enabled=False):
+        cosines = torch.baddbmm(missing, rows.expand(len(pixels), -1, -1), pixels.flatten(2))
+    to_prototypes, to_clusters = cosines.split([used.numel(), number], 1)
+    own = to_prototypes.unflatten(1, used.shape).amax(2).masked_fill(~used.any(1)[:, None], torch.inf)
+    others = torch.zeros_like(clusters.class_absent, dtype=rows.dtype)
+    others.masked_fill_(~clusters.class_absent, -torch.inf)
+    class_absent = torch.stack([(to_clusters + column[:, None]).amax(1) for column in others.T], 1)
+    grid = pixels.shape[-2:]
+    return ClassSimilarity(*(x.unflatten(-1, grid) for x in (own, class_absent, to_clusters.argmax(1))))
+
+
+@torch.no_grad()
+def background_similarity(
+    class_absent: Tensor, scores: Tensor, labels: Tensor, quantile: float, sure: float = 0.05
+) -> Tensor:
+    """The usual similarity of a class's own background to its class-absent clusters.
+
+    It is a quantile over the pixels that are surely background, in the images that show the class.
+
+    Args:
+        class_absent: [B, C, h, w] of `ClassSimilarity`.
+        scores: [B, C, h, w] in [0, 1].
+        labels: [B, C] image labels.
+        quantile: in [0, 1].
+        sure: a pixel with a lower score is surely background of the class.
+
+    Returns:
+        [C] cosines; nan for a class without such pixels.
+    """
+    background = (labels[..., None, None] > 0) & (scores < sure)
+    values = class_absent.masked_fill(~background, torch.nan).transpose(0, 1).flatten(1)
+    return values.nanquantile(quantile, dim=1)
+
+
+@torch.no_grad()
+def gate(
+    own: Tensor, class_absent: Tensor, typical: Tensor, temperature: float, similarity_temperature: float
+) -> Tensor:
+    """Lower a class where class-absent background explains a pixel, and does so better than the class.
+
+    (1 - sigmoid((f - r) / T_r) sigmoid((f - o) / T)) ** 2, with the cosines o to the nearest prototype of the
+    class and f to its nearest class-absent cluster, and the similarity r of the class's background to these
+    clusters. Where a class's background never occurs without the class, no such cluster comes near it, and
+    the gate is 1.
+
+    Args:
+        own: [B, C, h, w] of `ClassSimilarity`.
+        class_absent: [B, C, h, w] of `ClassSimilarity`.
+        typical: [C], r of `background_similarity`; infinite for a class that is not to be gated.
+        temperature: T.
+        similarity_temperature: T_r.
+
+    Returns:
+        [B, C, h, w] in (0, 1].
+    """
+    background = torch.sigmoid((class_absent - typical[:, None, None]) / similarity_temperature)
+    better = torch.sigmoid((class_absent - own) / temperature)
+    return (1 - background * better).clamp_min(torch.finfo(better.dtype).eps).square()

@@ -1,0 +1,39 @@
+"""The steps that were skipped because their features were not finite."""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+
+class SkippedSteps(nn.Module):
+    """Counts skipped steps in the state dict, and warns of the first.
+
+    Args:
+        what: the part that skips, for the warning.
+    """
+
+    count: Tensor
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self._warned = False
+
+    def forward(self, finite: Tensor) -> None:
+        """Count a training step unless it was finite (0-d bool)."""
+        if self.training:
+            self.count += ~finite
+        if finite.device.type == "cpu":
+            self.warn()
+
+    def warn(self) -> None:
+        """Warn once if a step was skipped; off the CPU it waits for the device, so call it now and then."""
+        if not self._warned and int(self.count) > 0:
+            self._warned = True
+            warnings.warn(
+                f"{self.what} met NaN or infinite features and left that step out. Lower the learning rate, "
+                "or train in float32.",
+                stacklevel=2,
+            )
