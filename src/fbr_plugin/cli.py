@@ -13,7 +13,6 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-import torch
 from jsonargparse import Namespace, auto_cli
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -27,6 +26,7 @@ from fbr_plugin.demo import demo
 from fbr_plugin.pipeline.evaluate import evaluate, format_table
 from fbr_plugin.pipeline.exports import export
 from fbr_plugin.training.callbacks import FBRFigures
+from fbr_plugin.training.checkpoints import read_checkpoint, save_whole
 from fbr_plugin.training.localization_figure import LocalizationFigure
 from fbr_plugin.training.mixin import FBRMixin
 from fbr_plugin.training.random_state import RandomState
@@ -80,7 +80,8 @@ class CommandLine(LightningCLI):
             )
         if not path or not Path(path).is_file():
             return
-        known = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get("hyper_parameters", {})
+        checkpoint = read_checkpoint(path, map_location="cpu", mmap=True, weights_only=True)
+        known = checkpoint.get("hyper_parameters", {})
         saved = known.get("_class_path", model.class_path)
         if locate(saved) is not locate(model.class_path):
             raise ValueError(
@@ -115,7 +116,8 @@ class CommandLine(LightningCLI):
                 logger.init_args.save_dir = folder
 
     def after_instantiate_classes(self) -> None:
-        """Leave out a logger that cannot start, and carry the random state of any model."""
+        """Leave out a logger that cannot start, write checkpoints whole, carry any model's random state."""
+        save_whole(self.trainer)
         self.trainer.loggers = [logger for logger in self.trainer.loggers if _starts(logger)]
         if not isinstance(self.model, FBRMixin):  # which brings its own
             self.trainer.callbacks.append(RandomState())  # type: ignore[attr-defined]

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import BasePredictionWriter, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import Subset
 from tqdm import tqdm
 
@@ -22,6 +21,7 @@ from fbr_plugin.data.images import read_mask
 from fbr_plugin.data.loading import WSSSDataModule
 from fbr_plugin.distributed import exchange_device, is_first_process, share, wait_for_all
 from fbr_plugin.metrics import SegmentationScore
+from fbr_plugin.training.checkpoints import save_whole
 from fbr_plugin.training.mixin import FBRMixin
 from fbr_plugin.training.random_state import RandomState
 from fbr_plugin.workflow.cache import CURVES
@@ -29,18 +29,6 @@ from fbr_plugin.workflow.cache import CURVES
 CHECKPOINT = "model.ckpt"
 EXAMPLES = 8
 SAVE_EVERY = timedelta(minutes=2)
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        """Write beside the file, then take its place."""
-        partial = Path(path).with_name(f".{Path(path).name}")
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        partial.replace(path)
 
 
 def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Mapping[str, Any]) -> None:
@@ -166,14 +154,12 @@ def _trainer(
     folder: Path, flags: Mapping[str, Any], *callbacks: pl.Callback, logger: Any = False
 ) -> pl.Trainer:
     own = flags.get("callbacks") or []
-    return pl.Trainer(
-        **{
-            "logger": logger,
-            "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-            "enable_model_summary": False,
-            "default_root_dir": folder,
-            **flags,
-            "callbacks": [*own, *callbacks],
-            "plugins": [*(flags.get("plugins") or []), WholeCheckpoints()],
-        }
-    )
+    options = {
+        "logger": logger,
+        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+        **flags,
+        "callbacks": [*own, *callbacks],
+    }
+    return save_whole(pl.Trainer(**options))
