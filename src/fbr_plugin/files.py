@@ -8,12 +8,17 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a path to write to: it becomes `path` when the block ends well, and is removed when it fails."""
+    """Yields a path to write to: it becomes `path` when the block ends well, and is removed when it fails.
+
+    It is on the disk before it takes the place: neither a kill nor a power cut leaves half a file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -304,6 +305,86 @@ def test_a_checkpoint_of_another_model_is_named(words: list[object], trained: Pa
         command("test", *words, "--model", "fbr_plugin.baselines.CAM", "--ckpt_path", trained)
 
 
+@pytest.mark.parametrize("kind", ["truncated", "empty", "random", "text"])
+def test_in_a_shell_a_damaged_checkpoint_is_one_line(
+    kind: str, words: list[object], trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = trained.read_bytes()
+    damaged = {
+        "truncated": content[: len(content) // 2],
+        "empty": b"",
+        "random": np.random.default_rng(0).bytes(5000),
+        "text": b"classes of the data",
+    }
+    Path("damaged.ckpt").write_bytes(damaged[kind])
+    for subcommand in ("fit", "test", "predict"):
+        more = ["--output_dir", "seeds"] if subcommand == "predict" else []
+        line = [subcommand, *words, *quick(3), *more, "--ckpt_path", "damaged.ckpt"]
+        monkeypatch.setattr(sys, "argv", ["fbr-plugin", *map(str, line)])
+        with pytest.raises(SystemExit, match=r"^error: damaged.ckpt is damaged, or no checkpoint: give .*$"):
+            cli.main()
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("plugins", [[], ["--trainer.plugins", "DoublePrecision"]])
+def test_fit_writes_its_checkpoints_whole(
+    plugins: list[object], words: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: list[str] = []
+
+    def note(model: AMNFBR) -> None:
+        writers.append(type(model.trainer.strategy.checkpoint_io).__name__)
+
+    monkeypatch.setattr(AMNFBR, "on_train_end", note)
+    command("fit", *words, *quick(1), *plugins)
+    assert writers == ["WholeCheckpoints"]
+
+
+KILLED = """
+import errno, os, shutil, signal, sys
+
+import torch
+
+from fbr_plugin.cli import main
+
+
+def write_half(path):
+    '''Die in the middle of a file.'''
+    with open(path, "wb") as file:
+        file.write(b"half a checkpoint")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def rename(*_):
+    '''As where the folder of temporary files is on another file system.'''
+    raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+
+def save(content, file, real=torch.save):
+    '''Save the first step; at the next, die in the middle of the file that is written or copied.'''
+    if content["global_step"] > 1:
+        os.rename, shutil.copyfile = rename, lambda source, target, **_: write_half(target)
+        if hasattr(file, "name"):
+            write_half(file.name)
+    real(content, file)
+
+
+torch.save = save
+main(sys.argv[1:])
+"""
+
+
+def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(words: list[object]) -> None:
+    last = ["dirpath=saved", "filename=last", "every_n_train_steps=1", "enable_version_counter=false"]
+    saver = ["--trainer.callbacks=ModelCheckpoint", *(f"--trainer.callbacks.{option}" for option in last)]
+    line = [sys.executable, "-c", KILLED, "fit", *words, *quick(3), *saver]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([*map(str, line)], env=environment, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert torch.load("saved/last.ckpt", weights_only=True)["global_step"] == 1
+    command("fit", *words, *quick(2), "--ckpt_path", "saved/last.ckpt")
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -354,7 +435,8 @@ class Ranks(Callback):
 
     def on_train_end(self, trainer, module):
         broadcast = [tuple(buffer.shape) for buffer in trainer.strategy.model.modules_buffers]
-        content = {"state": module.state_dict(), "broadcast": broadcast}
+        writer = type(trainer.strategy.checkpoint_io).__name__
+        content = {"state": module.state_dict(), "broadcast": broadcast, "writer": writer}
         torch.save(content, f"rank_{trainer.global_rank}.pt")
 """
 
@@ -368,6 +450,7 @@ def test_two_processes_train_one_run(words: list[object]) -> None:
     done = subprocess.run([*map(str, line)], **options)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(f"rank_{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first["writer"] == second["writer"] == "WholeCheckpoints"
     assert first["broadcast"]
     assert (400, 128) not in first["broadcast"]  # the bank, which both fill with the same rows
     for kept in (first["state"], second["state"]):  # without the rows that take what is masked out

@@ -19,6 +19,7 @@ from jsonargparse import ArgumentError
 from PIL import Image
 
 from fbr_plugin.baselines import CAM
+from fbr_plugin.cli.main import main
 from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.pipeline import stages
@@ -140,6 +141,31 @@ def test_a_cut_training_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch
     assert scores(report) == scores(whole)
     assert report["stages"]["baseline"]["resumed"]
     assert not report["stages"]["masks"]["resumed"]
+
+
+def test_a_damaged_checkpoint_of_a_cut_training_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(self: Any, batch: Any, batch_idx: int) -> None:
+        if self.trainer.global_step == 2:
+            raise MemoryError
+
+    plan, until = settings(tmp_path / "out", scenes()), ["--until", "classifier"]
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "SAVE_EVERY", timedelta(0))
+        patch.setattr(CAM, "on_train_batch_start", cut, raising=False)
+        with pytest.raises(MemoryError):
+            run(plan, *until)
+    begun = tmp_path / "out" / "classifier.partial" / "begun" / "last.ckpt"
+    whole = begun.read_bytes()
+    words = ["fbr-plugin", "pipeline", "--config", str(tmp_path / "out.yaml"), *until]
+    monkeypatch.setattr(sys, "argv", words)
+    for content in (whole[: len(whole) // 2], b"", b"\x07\x80 random" * 99, b"classes of the data"):
+        begun.write_bytes(content)
+        with pytest.raises(SystemExit, match=r"^error: .*begun/last.ckpt is damaged, .* delete it, .*$"):
+            main()
+    begun.unlink()
+    assert "classifier" in run(plan, *until)["stages"]
 
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:

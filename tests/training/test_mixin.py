@@ -10,16 +10,7 @@ from helpers.runs import Losses, fit
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from fbr_plugin import (
-    Baseline,
-    DenseView,
-    FBRConfig,
-    FBRMixin,
-    GateConfig,
-    ViewShape,
-    capture,
-    recommended,
-)
+from fbr_plugin import Baseline, DenseView, FBRConfig, FBRMixin, GateConfig, ViewShape, capture, recommended
 from fbr_plugin.baselines import AMN, AMNFBR, CAMFBR, PPCFBR
 
 SMALL = {"encoder": "small", "rates": (1, 2)}

@@ -10,7 +10,6 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -18,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
+from fbr_plugin.callbacks.checkpoints import read_checkpoint, save_whole
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
@@ -70,7 +70,8 @@ class CommandLine(LightningCLI):
             )
         if not path or not Path(path).is_file():
             return
-        known = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get("hyper_parameters", {})
+        checkpoint = read_checkpoint(path, map_location="cpu", mmap=True, weights_only=True)
+        known = checkpoint.get("hyper_parameters", {})
         saved = known.get("_class_path", model.class_path)
         if locate(saved) is not locate(model.class_path):
             raise ValueError(
@@ -105,7 +106,8 @@ class CommandLine(LightningCLI):
                 logger.init_args.save_dir = folder
 
     def after_instantiate_classes(self) -> None:
-        """Leave out a logger that cannot start, and carry the random state of any model."""
+        """Leave out a logger that cannot start, write checkpoints whole, carry any model's random state."""
+        save_whole(self.trainer)
         self.trainer.loggers = [logger for logger in self.trainer.loggers if _starts(logger)]
         if not isinstance(self.model, FBRMixin):  # which brings its own
             self.trainer.callbacks.append(ExactResume())  # type: ignore[attr-defined]

@@ -34,8 +34,9 @@ class EpochSampler(DistributedSampler):
         start = 0
         if self.position is not None:
             self.epoch, start = self.position()
-        for index in list(super().__iter__())[start:]:
-            yield index, item_seed(self.seed, self.epoch, index)
+        # At once: Lightning sets another epoch on a resumed run while the loader's workers are still asking.
+        indices = list(super().__iter__())[start:]
+        return iter([(index, item_seed(self.seed, self.epoch, index)) for index in indices])
 
 
 def item_seed(seed: int, epoch: int, index: int) -> int:

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import BasePredictionWriter, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import Subset
 from tqdm import tqdm
 
 from fbr_plugin import figures
+from fbr_plugin.callbacks.checkpoints import save_whole
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import Stage
@@ -30,18 +30,6 @@ from fbr_plugin.training.mixin import FBRMixin
 CHECKPOINT = "model.ckpt"
 EXAMPLES = 8
 SAVE_EVERY = timedelta(minutes=2)
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        """Write beside the file, then take its place."""
-        partial = Path(path).with_name(f".{Path(path).name}")
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        partial.replace(path)
 
 
 def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Mapping[str, Any]) -> None:
@@ -167,14 +155,12 @@ def _trainer(
     folder: Path, flags: Mapping[str, Any], *callbacks: pl.Callback, logger: Any = False
 ) -> pl.Trainer:
     own = flags.get("callbacks") or []
-    return pl.Trainer(
-        **{
-            "logger": logger,
-            "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-            "enable_model_summary": False,
-            "default_root_dir": folder,
-            **flags,
-            "callbacks": [*own, *callbacks],
-            "plugins": [*(flags.get("plugins") or []), WholeCheckpoints()],
-        }
-    )
+    options = {
+        "logger": logger,
+        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+        **flags,
+        "callbacks": [*own, *callbacks],
+    }
+    return save_whole(pl.Trainer(**options))

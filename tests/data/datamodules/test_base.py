@@ -73,6 +73,14 @@ def test_resume_sees_what_the_whole_run_sees(tmp_path: Path, workers: int, valid
         assert rest == whole[step:], (name, step)
 
 
+def test_two_resumes_in_a_row_from_the_last_batch_of_an_epoch(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole", max_steps=4 * BATCHES)
+    for step, saved_by in ((BATCHES, "whole"), (2 * BATCHES, "once")):
+        checkpoint = str(tmp_path / saved_by / f"fifth_step={step}.ckpt")
+        rest = fit(tmp_path / "once", workers=2, validate=False, resume=checkpoint, max_steps=4 * BATCHES)
+        assert rest == whole[step:], saved_by
+
+
 @pytest.mark.parametrize("step", [3, 5])
 def test_resume_of_a_run_limited_by_steps(tmp_path: Path, step: int) -> None:
     whole = fit(tmp_path / "whole", max_steps=12)
@@ -102,6 +110,13 @@ def test_sampler_shares_an_epoch_among_ranks() -> None:
     assert len({index for index, _ in itertools.chain(*items)}) == 10
     seeds = dict(itertools.chain(*items))
     assert all(seeds[index] == seed for index, seed in EpochSampler(range(11), seed=1) if index in seeds)
+
+
+def test_sampler_keeps_the_epoch_that_an_iteration_began_with() -> None:
+    sampler = EpochSampler(range(8), seed=1)
+    first, begun = list(sampler), iter(sampler)
+    sampler.set_epoch(1)
+    assert list(begun) == first
 
 
 def test_sampler_changes_order_and_seeds_with_the_epoch() -> None:
