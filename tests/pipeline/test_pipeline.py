@@ -34,7 +34,7 @@ def settings(output: Path, data: dict[str, Any], **changes: Any) -> dict[str, An
 
     def network(name: str, **options: Any) -> dict[str, Any]:
         return {
-            "model": {"class_path": f"baselines.{name}", "init_args": options},
+            "model": {"class_path": f"fbr_plugin.baselines.{name}", "init_args": options},
             "trainer": {"max_steps": 3},
         }
 
