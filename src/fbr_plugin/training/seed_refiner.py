@@ -29,6 +29,7 @@ class SeedRefiner(BasePredictionWriter):
             file says that an image is done.
         walk: a network such as IRN, whose `propagate(image [1, 3, h, w], scores [M, H, W])` spreads scores
             over their image; None leaves them as they are.
+        power: to which seeds are raised first, before they walk (AMN 1.3, BAS 1.5).
         workers: processes that run `finish`; 0 runs it in this one.
     """
 
@@ -37,12 +38,14 @@ class SeedRefiner(BasePredictionWriter):
         output_dir: Path,
         finish: Mapping[str, Finish],
         walk: nn.Module | None = None,
+        power: float = 1.0,
         workers: int = 0,
     ) -> None:
         super().__init__("batch")
         self.output_dir = output_dir
         self.finish = finish
         self.walk = walk
+        self.power = power
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
         self._jobs: deque[Future[None]] = deque()
@@ -74,6 +77,9 @@ class SeedRefiner(BasePredictionWriter):
         items = zip(prediction["id"], batch["image"], prediction["seed"], prediction["label"], strict=True)
         for name, image, scores, label in items:
             seed = Seed.from_dense(scores, label)
+            if self.power != 1:
+                raised: NDArray[Any] = seed.scores.clip(0) ** self.power
+                seed = seed._replace(scores=raised)
             if self.walk is not None and len(seed.keys):
                 scores = torch.from_numpy(seed.scores).to(image.device)
                 walked = self.walk.propagate(image[None], scores)  # type: ignore[operator]

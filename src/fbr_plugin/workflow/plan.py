@@ -107,7 +107,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
         if background is None:
             # The threshold is one of the seeds, which are raised to the power before they meet it.
             background = WALKED_BACKGROUND if walk else _honest_threshold(inputs[needs[0]]) ** own["power"]
-        plain = partial(pseudo_mask, background=background, power=own["power"])
+        plain = partial(pseudo_mask, background=background)
         finish: dict[str, Finish] = {"masks": plain}
         if own["refine"]:
             refined = partial(plain, method=own["refine"], scale=own["scale"])
@@ -117,7 +117,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
             spread = walk.network()
             state = torch.load(inputs["irn"] / CHECKPOINT, map_location="cpu", weights_only=True)
             spread.load_state_dict(state["state_dict"])
-        writer = SeedRefiner(folder, finish, spread, _workers(own))
+        writer = SeedRefiner(folder, finish, spread, own["power"], _workers(own))
         _predict(seeds, inputs, writer, folder / "masks")
         kinds, data = {kind: folder / kind for kind in finish}, seeds.images()
         earlier = {name: inputs[name] / name for name in needs if name == "labels"}
