@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fbr_plugin.data.files import find_file
+from fbr_plugin.data.files import find_file, read_once
 from fbr_plugin.data.images import write_mask
 from fbr_plugin.data.labels import Labels
 
@@ -165,6 +165,7 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
     return Instances(sizes, objects)
 
 
+@read_once
 def labels_from_instances(path: str | Path) -> Labels:
     """Image labels [80] of all images of an annotation file by name; all 0 where there is no object."""
     labels = {}

@@ -14,7 +14,7 @@ from fbr_plugin.distributed import is_first_process
 from fbr_plugin.report import write_whole
 from fbr_plugin.workflow import cache
 from fbr_plugin.workflow.plan import build_stages
-from fbr_plugin.workflow.settings import parser
+from fbr_plugin.workflow.settings import parser, prepare
 
 PACKAGES = ("fbr_plugin", "torch", "pytorch-lightning", "numpy")
 SCORES = {
@@ -41,6 +41,8 @@ def pipeline(args: list[str] | None = None) -> None:
     ):
         warnings.filterwarnings("ignore", f".*{known}")
     config = parser().parse_args(args)
+    if not config.dry_run:
+        prepare(config)
     stages = _chosen(build_stages(config), config)
     if config.dry_run:
         for stage, found in cache.plan(stages, config.output, config["from"]):

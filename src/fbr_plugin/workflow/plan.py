@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from jsonargparse import Namespace
 
+from fbr_plugin.data.files import reading_once
 from fbr_plugin.data.voc import VOCDataModule
 from fbr_plugin.pipeline.affinity_labels import affinity_labels
 from fbr_plugin.pipeline.exports import submission
@@ -18,20 +19,21 @@ from fbr_plugin.training.seed_refiner import SeedRefiner
 from fbr_plugin.training.seed_writer import SeedWriter
 from fbr_plugin.workflow import stages
 from fbr_plugin.workflow.cache import RECORD, Scores, Stage
-from fbr_plugin.workflow.settings import Training, method
+from fbr_plugin.workflow.settings import Training, method, trainings
 from fbr_plugin.workflow.stages import CHECKPOINT
 
 WALKED_BACKGROUND = 0.25  # of IRN's released code
 
 
+@reading_once()
 def build_stages(config: Namespace) -> list[Stage]:
-    """The stages that the settings ask for, in order."""
-    classifier = Training(config, "classifier")
+    """The stages that the settings ask for, in order; this writes nothing and reads each list once."""
+    networks = trainings(config)
+    classifier = seeds = networks["classifier"]
     result = [_training("classifier", classifier, "fit", "test")]
-    seeds = classifier
     needs: tuple[str, ...] = ("classifier",)
-    if config.baseline.model:
-        seeds = Training(config, "baseline")
+    if "baseline" in networks:
+        seeds = networks["baseline"]
         labels: tuple[str, ...] = ()
         if config.labels:
             result.append(_labels("labels", config.labels, classifier, needs))
@@ -40,14 +42,12 @@ def build_stages(config: Namespace) -> list[Stage]:
         needs = ("baseline", *labels)
     if config.seeds:
         result.append(_arrays(config.seeds, seeds, needs))
-    walk = None
-    if config.irn.model:
-        walk = Training(config, "irn")
+    walk = networks.get("irn")
+    if walk:
         result.append(_labels("affinity", config.affinity, seeds, needs))
         result.append(_training("irn", walk, "fit", labels=("affinity",)))
     result.append(_masks(config.masks, seeds, walk, needs))
-    if config.segmentation.model:
-        network = Training(config, "segmentation")
+    if network := networks.get("segmentation"):
         result.append(_training("segmentation", network, "fit", labels=("masks",)))
         result.append(_predictions(network))
     return result
@@ -97,7 +97,8 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
     """Write a mask of every training image, before and after its refinement."""
     own = {**masks.as_dict(), "refine": method(masks.refine)}
     settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.model}
-    if own["background"] is None and not walk and not stages.has_masks(seeds.images()):
+    unknown = own["background"] is None and not walk and seeds.module.prepared("test")
+    if unknown and not stages.has_masks(seeds.module):
         raise ValueError(
             "no threshold known, as there are no masks to score seeds with: set masks.background, say .25"
         )
