@@ -12,6 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fbr_plugin.baselines.irn.module import IRN
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.transforms import eval_transform
@@ -45,9 +46,11 @@ def items(label: tuple[float, ...] = (0, 0, 1)) -> list[dict[str, Any]]:
     ]
 
 
-def refine(writer: SeedRefiner, data: list[dict[str, Any]] | None = None) -> None:
+def refine(
+    writer: SeedRefiner, data: list[dict[str, Any]] | None = None, network: LightningModule | None = None
+) -> None:
     trainer = Trainer(accelerator="cpu", callbacks=[writer], logger=False, enable_progress_bar=False)
-    trainer.predict(Seeds(), DataLoader(data or items()), return_predictions=False)
+    trainer.predict(network or Seeds(), DataLoader(data or items()), return_predictions=False)
 
 
 def brightness(image: NDArray[np.uint8], seed: Seed, device: torch.device) -> NDArray[np.uint8]:
@@ -88,6 +91,53 @@ def test_scores_walk_first(tmp_path: Path) -> None:
     refine(SeedRefiner(tmp_path, {"masks": partial(pseudo_mask, background=0.5)}, Walk()))
     assert given == [((1, 3, 6, 8), (1, 12, 16))] * len(NAMES)
     assert all((read_mask(tmp_path / "masks" / f"{name}.png", 3) == 3).all() for name in NAMES)
+
+
+def test_seeds_are_raised_before_they_walk(tmp_path: Path) -> None:
+    given: list[Tensor] = []
+
+    class Walk(torch.nn.Module):
+        def propagate(self, image: Tensor, scores: Tensor) -> Tensor:
+            given.append(scores)
+            return torch.full_like(scores, 0.6)
+
+    class Signed(Seeds):
+        def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+            prediction = super().predict_step(batch, batch_idx)
+            return {**prediction, "seed": prediction["seed"] - 0.5}
+
+    finish = {"masks": partial(pseudo_mask, background=0.55)}
+    refine(SeedRefiner(tmp_path / "raised", finish, Walk(), power=1.3), network=Signed())
+    refine(SeedRefiner(tmp_path / "plain", finish, Walk()), network=Signed())
+    raised, plain = given[: len(NAMES)], given[len(NAMES) :]
+    assert min(scores.min() for scores in plain) < 0  # as they were predicted
+    for one, other in zip(raised, plain, strict=True):
+        assert torch.equal(one, torch.from_numpy(other.numpy().clip(0) ** 1.3))
+    for name in NAMES:  # what has walked is not raised again: 0.6 ** 1.3 is below the background
+        assert (read_mask(tmp_path / "raised" / "masks" / f"{name}.png", 3) == 3).all()
+
+
+def test_seeds_that_do_not_walk_are_raised(tmp_path: Path) -> None:
+    finish = {"masks": partial(pseudo_mask, background=0.3)}
+    refine(SeedRefiner(tmp_path, finish, power=2.0))
+    for name, item in zip(NAMES, items(), strict=True):
+        red = item["image"][0].sigmoid().repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()
+        mask = read_mask(tmp_path / "masks" / f"{name}.png", 3)
+        assert np.array_equal(mask, np.where(red**2.0 > 0.3, 3, 0))
+
+
+def test_the_order_of_power_and_walk_decides_the_mask_of_a_real_irn(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    irn = IRN(3, encoder="small", walk_steps=2).eval()
+    refine(SeedRefiner(tmp_path, {"masks": partial(pseudo_mask, background=0.5)}, irn, power=3.0))
+    moved = 0
+    for name, item in zip(NAMES, items(), strict=True):
+        image = item["image"][None]
+        red = image[0, :1].sigmoid().repeat_interleave(2, 1).repeat_interleave(2, 2)
+        first, last = irn.propagate(image, red**3)[0] > 0.5, irn.propagate(image, red)[0] ** 3 > 0.5
+        assert np.array_equal(read_mask(tmp_path / "masks" / f"{name}.png", 3) == 3, first)
+        moved += int((first != last).sum())
+    assert moved
 
 
 def test_an_image_without_a_class_does_not_walk(tmp_path: Path) -> None:

@@ -19,11 +19,6 @@ def test_the_best_class_above_the_background_is_taken() -> None:
     assert pseudo_mask(IMAGE, maps, background=0.3).tolist() == [[2, 5], [5, 0]]
 
 
-def test_scores_are_raised_first() -> None:
-    maps = seed([[0.5, 0.9], [0.0, -0.1]], keys=(0,))
-    assert pseudo_mask(IMAGE, maps, background=0.3, power=2.0).tolist() == [[0, 1], [0, 0]]
-
-
 def test_an_image_without_a_class_is_background() -> None:
     empty = Seed(np.zeros(0, np.int64), np.zeros((0, 2, 2), np.float32))
     assert pseudo_mask(IMAGE, empty, background=0.3, method="pamr").tolist() == [[0, 0], [0, 0]]

@@ -12,6 +12,7 @@ from fbr_plugin.pipeline import cache
 from fbr_plugin.pipeline.build import build_stages
 from fbr_plugin.pipeline.report import build_report, stage_table
 from fbr_plugin.pipeline.settings import parser
+from fbr_plugin.pipeline.training import prepare
 
 
 def run(words: list[str]) -> None:
@@ -29,6 +30,8 @@ def run(words: list[str]) -> None:
     ):
         warnings.filterwarnings("ignore", f".*{known}")
     config = parser().parse_args(words[1:])
+    if not config.dry_run:
+        prepare(config)
     stages = _chosen(build_stages(config), config)
     if config.dry_run:
         for stage, found in cache.plan(stages, config.output, config["from"]):

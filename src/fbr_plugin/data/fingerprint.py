@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from fbr_plugin.data.readers.files import find_file
+from fbr_plugin.data.readers.files import find_file, read_once
 from fbr_plugin.data.sources import LayoutSource
 
 
@@ -34,7 +34,12 @@ def content_hash(paths: Iterable[Path]) -> str:
 
 
 def _digests(paths: Iterable[Path]) -> bytes:
-    return b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)
+    return b"".join(map(_digest, paths))
+
+
+@read_once
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def _sizes(source: LayoutSource) -> bytes:

@@ -13,11 +13,12 @@ from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.contract import ScorePropagator, SeedStyle
 from fbr_plugin.data.datamodules.voc import VOCDataModule
+from fbr_plugin.data.readers.files import reading_once
 from fbr_plugin.pipeline import stages
 from fbr_plugin.pipeline.cache import RECORD, PipelineStage, Scores
 from fbr_plugin.pipeline.settings import method
 from fbr_plugin.pipeline.stages import CHECKPOINT
-from fbr_plugin.pipeline.training import Training
+from fbr_plugin.pipeline.training import Training, trainings
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.exports import submission
 from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
@@ -25,14 +26,15 @@ from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
 WALKED_BACKGROUND = 0.25  # of IRN's released code
 
 
+@reading_once()
 def build_stages(config: Namespace) -> list[PipelineStage]:
-    """The stages that the settings ask for, in order."""
-    classifier = Training(config, "classifier")
+    """The stages that the settings ask for, in order; this writes nothing and reads each list once."""
+    networks = trainings(config)
+    classifier = seeds = networks["classifier"]
     result = [_training("classifier", classifier, "fit", "test")]
-    seeds = classifier
     needs: tuple[str, ...] = ("classifier",)
-    if config.baseline.model:
-        seeds = Training(config, "baseline")
+    if "baseline" in networks:
+        seeds = networks["baseline"]
         labels: tuple[str, ...] = ()
         if config.labels:
             result.append(_labels("labels", config.labels, classifier, needs))
@@ -41,14 +43,12 @@ def build_stages(config: Namespace) -> list[PipelineStage]:
         needs = ("baseline", *labels)
     if config.seeds:
         result.append(_arrays(config.seeds, seeds, needs))
-    walk = None
-    if config.irn.model:
-        walk = Training(config, "irn")
+    walk = networks.get("irn")
+    if walk:
         result.append(_labels("affinity", config.affinity, seeds, needs))
         result.append(_training("irn", walk, "fit", labels=("affinity",)))
     result.append(_masks(config.masks, seeds, walk, needs))
-    if config.segmentation.model:
-        network = Training(config, "segmentation")
+    if network := networks.get("segmentation"):
         result.append(_training("segmentation", network, "fit", labels=("masks",)))
         result.append(_predictions(network))
     return result
@@ -98,7 +98,8 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
     """Write a mask of every training image, before and after its refinement."""
     own = {**masks.as_dict(), "refine": method(masks.refine)}
     settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.model}
-    if own["background"] is None and not walk and not stages.has_masks(seeds.images()):
+    unknown = own["background"] is None and not walk and seeds.module.prepared("test")
+    if unknown and not stages.has_masks(seeds.module):
         raise ValueError(
             "no threshold known, as there are no masks to score seeds with: set masks.background, say .25"
         )
@@ -110,7 +111,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
             background = (
                 WALKED_BACKGROUND if walk else _label_free_threshold(inputs[needs[0]]) ** own["power"]
             )
-        plain = partial(pseudo_mask, background=background, power=own["power"])
+        plain = partial(pseudo_mask, background=background)
         to_mask: dict[str, ToMask] = {"masks": plain}
         if own["refine"]:
             refined = partial(plain, method=own["refine"], scale=own["scale"])
@@ -123,7 +124,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
             if not isinstance(network, ScorePropagator):
                 raise TypeError(f"irn.model is a {type(network).__name__}, which has no method propagate")
             spread = network
-        writer = SeedRefiner(folder, to_mask, spread, _workers(own))
+        writer = SeedRefiner(folder, to_mask, spread, own["power"], _workers(own))
         _predict(seeds, inputs, writer, folder / "masks")
         kinds, data = {kind: folder / kind for kind in to_mask}, seeds.images()
         earlier = {name: inputs[name] / name for name in needs if name == "labels"}

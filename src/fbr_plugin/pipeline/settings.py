@@ -42,7 +42,7 @@ class MaskSettings:
     Args:
         background: score of the background, beside seeds raised to `power`; None takes .25 after IRN's random
             walk, else the threshold at which the seeds of images and of their mirror images agree best.
-        power: to which seeds are raised (AMN 1.3, BAS 1.5).
+        power: to which seeds are raised (AMN 1.3, BAS 1.5), before IRN's random walk.
         refine: by what masks are refined along edges, as in the labels.
         scale: of the CRF, as in the labels.
     """

@@ -1,5 +1,6 @@
 """One network of the pipeline's settings, with its images and Trainer."""
 
+import json
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -12,15 +13,14 @@ from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.fingerprint import content_hash, fingerprint
+from fbr_plugin.data.readers.files import read_once
 from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.distributed import is_rank_zero
-from fbr_plugin.pipeline.settings import parser
+from fbr_plugin.pipeline.settings import TRAININGS, parser
 from fbr_plugin.pipeline.stages import CHECKPOINT
 
 # What no result depends on: where files lie (their content counts) and how they are loaded; what is shown.
 ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir"}
-
-
 SHOWN = {"enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler"}
 
 
@@ -30,12 +30,16 @@ class Training:
     Args:
         config: all settings.
         name: one of `TRAININGS`.
+        modules: the data modules that networks share which have the same arguments of theirs.
+
+    Attributes:
+        module: the data module that a plan looks at.
 
     Raises:
         ValueError: arguments that model, data module or Trainer do not know.
     """
 
-    def __init__(self, config: Namespace, name: str) -> None:
+    def __init__(self, config: Namespace, name: str, modules: dict[str, WSSSDataModule]) -> None:
         section = config[name].as_dict()
         self.model: dict[str, Any] = section["model"]
         data = config.data.as_dict()
@@ -52,10 +56,12 @@ class Training:
             and not own.get("pretrained")
             and own.get("encoder") == classifier.get("encoder")
         )
-        if is_rank_zero():
-            self.images().prepare_data()
-        self.num_classes = self.images().num_classes
-        self.trainer_flags()  # a mistake shows before anything is trained
+        key = json.dumps(self.data, sort_keys=True, default=str)
+        if key not in modules:
+            modules[key] = self.images()
+        self.module = modules[key]
+        self.num_classes = self.module.num_classes
+        _trainer_parser().parse_object({"trainer": self.flags})  # a mistake shows before anything is made
 
     def images(self, labels: Path | None = None) -> WSSSDataModule:
         """The data module, with a folder of labels to train on."""
@@ -78,9 +84,7 @@ class Training:
 
     def trainer_flags(self) -> dict[str, Any]:
         """The arguments of the Trainer that are given."""
-        flags = ArgumentParser(exit_on_error=False)
-        flags.add_class_arguments(pl.Trainer, "trainer", instantiate=False)
-        built = _instantiate(flags, {"trainer": self.flags})
+        built = _instantiate(_trainer_parser(), {"trainer": self.flags})
         return {flag: built.trainer[flag] for flag in self.flags}
 
     def settings(self, *uses: Stage) -> dict[str, Any]:
@@ -94,19 +98,48 @@ class Training:
             ignored = network.prediction_only if issubclass(network, PipelineNetwork) else ()
             kept = {key: value for key, value in kept.items() if key not in ignored}
         own = {key: value for key, value in self.data["init_args"].items() if key not in ELSEWHERE}
-        module = self.images()
         files: dict[str, dict[str, str]] = {}
-        if isinstance(module, LayoutDataModule):
-            files = {use: fingerprint(module.source(use)) for use in uses}
-            if module.saliency_dir and "fit" in uses:
-                maps = find_saliency(module.saliency_dir, module.ids("fit"))
-                files["fit"]["saliency"] = content_hash(maps.values())
+        if isinstance(self.module, LayoutDataModule):
+            files = {use: _files(self.module, use) for use in uses}
         if kept.get("weights") and Path(kept["weights"]).is_file():
             kept = {**kept, "weights": content_hash([Path(kept["weights"])])}
         data = {"class_path": self.data["class_path"], "init_args": own, "files": files}
         flags = {flag: value for flag, value in self.flags.items() if flag not in SHOWN}
         model = {**self.model, "init_args": kept}
         return {"model": model, "data": data, "trainer": flags, "seed": self.seed}
+
+
+def trainings(config: Namespace) -> dict[str, Training]:
+    """The networks that the settings ask for, by name."""
+    modules: dict[str, WSSSDataModule] = {}
+    return {name: Training(config, name, modules) for name in TRAININGS if config[name].model}
+
+
+def prepare(config: Namespace) -> None:
+    """What a run does before it is planned: build what its flags name, and make the data that is missing."""
+    networks = trainings(config).values()
+    for network in networks:
+        network.trainer_flags()  # a mistake shows before anything is made
+    if is_rank_zero():
+        for module in dict.fromkeys(network.module for network in networks):
+            module.prepare_data()
+
+
+@read_once
+def _files(module: LayoutDataModule, use: Stage) -> dict[str, str]:
+    """Hashes of the images of a stage and of what belongs to them."""
+    files = fingerprint(module.source(use))
+    if not module.prepared(use):
+        files["masks"] = "not made yet"
+    if module.saliency_dir and use == "fit":
+        files["saliency"] = content_hash(find_saliency(module.saliency_dir, module.ids("fit")).values())
+    return files
+
+
+def _trainer_parser() -> ArgumentParser:
+    result = ArgumentParser(exit_on_error=False)
+    result.add_class_arguments(pl.Trainer, "trainer", instantiate=False)
+    return result
 
 
 def _instance(base: type, spec: dict[str, Any], given: dict[str, Any]) -> Any:

@@ -25,7 +25,6 @@ def pseudo_mask(
     image: NDArray[np.uint8],
     seed: Seed,
     background: float,
-    power: float = 1.0,
     method: Method | None = None,
     scale: float = 1.0,
     device: str | torch.device = "cpu",
@@ -36,7 +35,6 @@ def pseudo_mask(
         image: [H, W, 3].
         seed: scores [M, H, W] in [0, 1] of the image's classes; its own background is left out.
         background: score of the background.
-        power: to which the scores are raised first (AMN 1.3, BAS 1.5).
         method: refines the scores along the image's edges; None takes them as they are.
         scale: divides the distances of the CRF.
         device: where PAMR is computed.
@@ -44,7 +42,7 @@ def pseudo_mask(
     Returns:
         [H, W] 0 for background, 1..C.
     """
-    scores: NDArray[Any] = seed.scores.clip(0) ** power
+    scores: NDArray[Any] = seed.scores.clip(0)
     scores = np.concatenate([np.full_like(scores[:1], background, shape=(1, *scores.shape[1:])), scores])
     if method is not None:
         scores = refine(image, scores, method, device=device, scale=scale)

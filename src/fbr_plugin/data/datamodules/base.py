@@ -55,6 +55,10 @@ class WSSSDataModule(LightningDataModule):
         """The images of a stage."""
         raise NotImplementedError
 
+    def prepared(self, stage: Stage) -> bool:
+        """Whether `prepare_data` has nothing left to make for a stage."""
+        return True
+
     def train_dataloader(self) -> DataLoader:
         dataset = self.dataset("fit")
         world_size = self.trainer.world_size if self.trainer else 1

@@ -80,19 +80,31 @@ class COCODataModule(LayoutDataModule):
         """Make the masks that are missing and wanted."""
         super().prepare_data()
         predicting = self.trainer is not None and self.trainer.state.fn == "predict"
-        stages: tuple[Stage, ...] = () if predicting else ("validate",)
-        if self.label_source == "masks":
-            stages = ("fit", "validate", "predict")
+        if predicting and self.label_source != "masks":
+            return
+        for instances, names in self._unmade("fit", "validate", "predict").items():
+            rasterise_instances(instances, self.mask_dir, names)
+
+    def prepared(self, stage: Stage) -> bool:
+        return not self._unmade(stage)
+
+    def _unmade(self, *stages: Stage) -> dict[Path, list[str]]:
+        """The images of stages whose masks are missing and wanted, by the file of their instances."""
         names: set[str] = set()
         for stage in stages:
-            with suppress(FileNotFoundError):  # the loader complains, where the stage is run
-                names.update(self.ids(stage))
+            if stage in ("validate", "test") or self.label_source == "masks":
+                with suppress(FileNotFoundError):  # the loader complains, where the stage is run
+                    names.update(self.ids(stage))
         missing = [name for name in sorted(names) if not find_file(self.mask_dir, name).is_file()]
-        for folder in FOLDERS:
-            there = [name for name in missing if _folder(name) == folder]
-            instances = self._instances(folder)
-            if there and (instances.is_file() or self.label_source == "masks"):
-                rasterise_instances(instances, self.mask_dir, there)
+        unmade = {
+            self._instances(folder): [name for name in missing if _folder(name) == folder]
+            for folder in FOLDERS
+        }
+        return {
+            instances: names
+            for instances, names in unmade.items()
+            if names and (instances.is_file() or self.label_source == "masks")
+        }
 
     def ids(self, stage: Stage) -> list[str]:
         chosen = self.lists[stage]

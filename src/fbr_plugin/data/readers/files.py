@@ -1,11 +1,47 @@
-"""Writing files whole or not at all, and finding them under the names that an image goes by."""
+"""Finding files under the names of an image, and reading them once."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPEG", ".JPG", ".PNG")
 
 _COCO_NAME = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{1,12})")
+
+_known: ContextVar[dict[Any, Any] | None] = ContextVar("_known", default=None)
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Within the block, or the function that this decorates, what a `read_once` function returned is kept."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def read_once(function: Callable[P, T]) -> Callable[P, T]:
+    """Have a function of hashable arguments read no file twice within `reading_once`."""
+
+    @wraps(function)
+    def reader(*args: P.args, **kwargs: P.kwargs) -> T:
+        known = _known.get()
+        if known is None:
+            return function(*args, **kwargs)
+        key = (function, args, tuple(kwargs.items()))
+        if key not in known:
+            known[key] = function(*args, **kwargs)
+        return known[key]
+
+    return reader
 
 
 def coco_number(name: str) -> int | None:

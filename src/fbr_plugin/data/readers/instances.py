@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
-from fbr_plugin.data.readers.files import find_file
+from fbr_plugin.data.readers.files import find_file, read_once
 from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.data.readers.labels import ImageLabels
 
@@ -82,6 +82,7 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
     return Instances(sizes, objects)
 
 
+@read_once
 def labels_from_instances(path: str | Path) -> ImageLabels:
     """Image labels [80] of all images of an annotation file by name; all 0 where there is no object."""
     labels = {}

@@ -8,13 +8,14 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from fbr_plugin.data.readers.files import IMAGE_SUFFIXES
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, read_once
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.data.readers.pickles import load_restricted
 
 ImageLabels = Mapping[str, NDArray[np.float32]]
 
 
+@read_once
 def read_lines(path: Path, what: str) -> list[str]:
     """The lines of a text file that hold something; `what` names them in complaints."""
     if not path.parent.is_dir():
@@ -52,8 +53,7 @@ def labels_from_csv(path: Path, class_names: Sequence[str]) -> ImageLabels:
         raise FileNotFoundError(
             f"{path} does not exist: write a table with the header id,{','.join(class_names)}"
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
+    header, *rows = _cells(path) or [[]]
     if header[:1] != ["id"] or sorted(header[1:]) != sorted(class_names):
         raise ValueError(
             f"{path} has the columns {header}, but the class list asks for id and {list(class_names)}: "
@@ -73,6 +73,14 @@ def labels_from_csv(path: Path, class_names: Sequence[str]) -> ImageLabels:
     return labels
 
 
+@read_once
+def _cells(path: Path) -> list[list[str]]:
+    """The rows of a table that hold something."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+
+
+@read_once
 def labels_from_pickle(path: Path, num_classes: int) -> ImageLabels:
     """Image labels from a pickled dict id -> [C], with keys like `2007_000032` or 2007000032."""
     content = load_restricted(path)
@@ -105,14 +113,20 @@ def read_objects(path: Path) -> list[ElementTree.Element]:
         raise ValueError(f"{path} is no XML ({error}): copy it again") from error
 
 
+@read_once
+def _classes(path: Path) -> set[str]:
+    """The names of the classes in an annotation in VOC's XML."""
+    return {element.findtext("name", "") for element in read_objects(path)}
+
+
 def labels_from_xml(folder: Path, ids: Iterable[str], class_names: Sequence[str]) -> ImageLabels:
     """Image labels from the objects of VOC's `ID.xml`."""
     index = {name: i for i, name in enumerate(class_names)}
     labels = {}
     for name in ids:
         path = folder / f"{name}.xml"
-        found = [element.findtext("name", "") for element in read_objects(path)]
-        if unknown := {*found} - {*index}:
+        found = _classes(path)
+        if unknown := found - {*index}:
             raise ValueError(f"{path} holds {sorted(unknown)}: the classes are {list(class_names)}")
         labels[name] = np.zeros(len(index), np.float32)
         labels[name][[index[name] for name in found]] = 1
