@@ -15,7 +15,7 @@ from helpers.tiny import command, write_coco, write_photos
 from PIL import Image
 
 from fbr_plugin.data import WSSSDataModule
-from fbr_plugin.pipeline import settings
+from fbr_plugin.pipeline import settings, training
 from fbr_plugin.pipeline.build import build_stages
 
 SMALL: dict[str, Any] = {"encoder": "small", "scales": [1.0]}
@@ -122,13 +122,13 @@ def test_a_plan_reads_each_file_once_and_builds_few_data_modules(
         (tmp_path / "saliency").mkdir(exist_ok=True)
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "saliency" / f"{photo.stem}.png")
     built: list[type] = []
-    real = settings._instance
+    real = training._instance
 
     def instance(base: type, *arguments: Any) -> Any:
         built.append(base)
         return real(base, *arguments)
 
-    monkeypatch.setattr(settings, "_instance", instance)
+    monkeypatch.setattr(training, "_instance", instance)
     config = settings.parser().parse_args(["--config", str(path)])
     with opened(tmp_path) as counts:
         stages = build_stages(config)
