@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fbr_plugin import figures
 from fbr_plugin.data.datamodules.base import WSSSDataModule
-from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.data.transforms import to_photo
 from fbr_plugin.experiments.recorder import EXAMPLES, Recorder
 
 
@@ -26,28 +26,28 @@ def draw_pair(
         name: [label_map(model.eval(), item, scores[name]["threshold_oracle"]) for item in items]
         for name, model in models.items()
     }
-    photos = [photo(item["image"]) for item in items]
+    photos = [to_photo(item["image"]) for item in items]
     examples = figures.examples(photos, [item["mask"] for item in items], maps, names)
     figures.save(examples, folder / "examples.png")
-    _, bare, plugged = models
-    terms, images = models[plugged].fbr_terms, [photo(image) for image in recorders[plugged].images]
+    _, baseline, with_fbr = models
+    terms, images = models[with_fbr].fbr_terms, [to_photo(image) for image in recorders[with_fbr].images]
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
     if terms.graph.any():  # with the gate alone no negatives are drawn
         figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
-    if models[plugged].fbr.gate is not None:
+    if models[with_fbr].fbr.gate is not None:
         classes = [int(item["label"].argmax()) for item in items]
         with torch.no_grad():
-            levels = [models[plugged].encoder(item["image"][None]) for item in items]
-            gates = [models[plugged].class_gate(models[plugged].local(own))[0] for own in levels]
-        columns = {bare: [seed(models[bare], item) for item in items], "gate": gates}
-        columns[plugged] = [seed(models[plugged], item) for item in items]
+            levels = [models[with_fbr].encoder(item["image"][None]) for item in items]
+            gates = [models[with_fbr].class_gate(models[with_fbr].local(own))[0] for own in levels]
+        columns = {baseline: [seed(models[baseline], item) for item in items], "gate": gates}
+        columns[with_fbr] = [seed(models[with_fbr], item) for item in items]
         own = {
             title: [m[c] for m, c in zip(column, classes, strict=True)] for title, column in columns.items()
         }
         figures.save(figures.class_maps(photos, own), folder / "gate.png")
     curves = {
         name: {term: curve for term, curve in recorders[name].curves.items() if any(curve[1])}
-        for name in (bare, plugged)
+        for name in (baseline, with_fbr)
     }
     figures.save(figures.loss_curves(curves), folder / "losses.png")
     kinds = ("oracle", "label_free")
@@ -55,11 +55,6 @@ def draw_pair(
     sweeps = {name: score["miou_sweep"] for name, score in scores.items()}
     thresholds = scores["CAM"]["thresholds"]
     figures.save(figures.threshold_sweep(thresholds, sweeps, marks), folder / "threshold_sweep.png")
-
-
-def photo(image: Tensor) -> Tensor:
-    """A normalised image [3, H, W] as [3, H, W] in [0, 1]."""
-    return torch.from_numpy(denormalise(image)).permute(2, 0, 1) / 255
 
 
 @torch.no_grad()
