@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.tasks.optimizer import build_optimizer, check_optimizer
+from fbr_plugin.functional import resize
 
 Batch = dict[str, Any]
 
@@ -137,7 +137,4 @@ def check_masks(batch: Batch) -> None:
 def original_sizes(maps: Tensor, batch: Batch) -> list[Tensor]:
     """Maps [B, K, H, W] of a batch, each [K, H', W'] at its image's size before the data module shrank it."""
     sizes = batch["size"].tolist() if "size" in batch else [list(maps.shape[-2:])] * len(maps)
-    return [
-        each if list(each.shape[-2:]) == size else interpolate(each[None], size, mode="bilinear")[0]
-        for each, size in zip(maps, sizes, strict=True)
-    ]
+    return [resize(each[None], size)[0] for each, size in zip(maps, sizes, strict=True)]
