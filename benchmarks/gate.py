@@ -17,6 +17,7 @@ import torch
 
 from fbr_plugin import DenseView, GateConfig, recommended
 from fbr_plugin.baselines import AMN, AMNFBR
+from fbr_plugin.files import write_text
 from fbr_plugin.modules import ClassAwareGate
 
 CASES: dict[str, tuple[dict[str, Any], int, int, int]] = {
@@ -87,8 +88,7 @@ def main() -> None:
         share = 100 * fbr / (fbr + seconds["training step"])
         figures[name] = {**seconds, "added to inference, %": added, "share of a step, %": share}
         print(name, *(f"  {part:<24}{value:>9.4f}" for part, value in figures[name].items()), sep="\n")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(figures, indent=2) + "\n")
+    write_text(args.out, json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

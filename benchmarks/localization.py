@@ -6,7 +6,6 @@ Every seed is kept as it ends.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,8 @@ from benchmarks.effect.summary import interval
 from fbr_plugin import recommended
 from fbr_plugin.baselines import BAS, BASFBR, CAM
 from fbr_plugin.data import WSOLDataModule
-from fbr_plugin.experiments.report import write_whole
+from fbr_plugin.experiments.results import cached
+from fbr_plugin.files import write_text
 
 # Each beside that of a fixed box in the middle of every image, where it is known.
 FIGURES = {
@@ -57,10 +57,12 @@ def run_seed(options: argparse.Namespace, seed: int) -> dict[str, dict[str, floa
         **{name: asdict(value) for name, value in RECOMMENDED.items()},
     }
     key = {"root": str(options.root), "size": options.size, "epochs": [options.cam_epochs, options.epochs]}
-    key = json.loads(json.dumps({**key, **trained}))
     path = options.output / f"seed_{seed}.json"
-    if path.exists() and (known := json.loads(path.read_text()))["key"] == key:
-        return dict(known["arms"])
+    return cached(path, {**key, **trained}, lambda: {"arms": train_arms(options, seed)})["arms"]
+
+
+def train_arms(options: argparse.Namespace, seed: int) -> dict[str, dict[str, float]]:
+    """Train and score both arms of a seed."""
     size, encoder = options.size, options.output / f"cam_{seed}.ckpt"
     data = WSOLDataModule(
         options.root,
@@ -74,17 +76,16 @@ def run_seed(options: argparse.Namespace, seed: int) -> dict[str, dict[str, floa
     pl.seed_everything(seed, verbose=False)
     _fit(CAM(data.num_classes, **CAM_SETTINGS), data, options.cam_epochs).save_checkpoint(encoder)
     arms = {}
-    for name in ("bare", "gate"):
+    for name in ("baseline", "gate"):
         pl.seed_everything(seed, verbose=False)
         settings = {**BAS_SETTINGS, "weights": str(encoder)}
         model = (
             BAS(data.num_classes, **settings)
-            if name == "bare"
+            if name == "baseline"
             else BASFBR(data.num_classes, **RECOMMENDED, **settings)
         )
         (logged,) = _fit(model, data, options.epochs).test(model, data, verbose=False)
         arms[name] = {key.removeprefix("test/"): value for key, value in logged.items()}
-    write_whole(path, json.dumps({"key": key, "arms": arms}))
     return arms
 
 
@@ -95,15 +96,15 @@ def _fit(model: pl.LightningModule, data: WSOLDataModule, epochs: int) -> pl.Tra
 
 
 def table(seeds: list[dict[str, dict[str, float]]]) -> str:
-    """A Markdown table: the bare baseline, the paired difference, the seeds won, and the centre box."""
+    """A Markdown table: the baseline, the paired difference, the seeds won, and the centre box."""
     lines = ["| figure | BAS | with the gate | won | centre box |\n|---|---|---|---|---|"]
     for name, centre in FIGURES.items():
-        bare = [arms["bare"][name] for arms in seeds]
-        gained = [arms["gate"][name] - arms["bare"][name] for arms in seeds]
-        spread = stdev(bare) if len(bare) > 1 else float("nan")
-        fixed = f"{seeds[0]['bare'][centre]:.1f}" if centre else "-"
+        baseline = [arms["baseline"][name] for arms in seeds]
+        gained = [arms["gate"][name] - arms["baseline"][name] for arms in seeds]
+        spread = stdev(baseline) if len(baseline) > 1 else float("nan")
+        fixed = f"{seeds[0]['baseline'][centre]:.1f}" if centre else "-"
         lines.append(
-            f"| {name} | {mean(bare):.1f} ± {spread:.1f} | {mean(gained):+.1f} ± {interval(gained):.1f} "
+            f"| {name} | {mean(baseline):.1f} ± {spread:.1f} | {mean(gained):+.1f} ± {interval(gained):.1f} "
             f"| {sum(value > 0 for value in gained)} of {len(gained)} | {fixed} |"
         )
     return "\n".join(lines)
@@ -126,7 +127,7 @@ def main() -> None:
     for seed in range(options.seeds):
         seeds.append(run_seed(options, seed))
         print(f"{seed + 1} of {options.seeds} seeds", file=sys.stderr, flush=True)
-    write_whole(options.output / "table.md", table(seeds) + "\n")
+    write_text(options.output / "table.md", table(seeds) + "\n")
     print(table(seeds))
 
 

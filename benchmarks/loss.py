@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fbr_plugin import DenseView, FBRConfig, FBRLoss, ViewShape
 from fbr_plugin.baselines import AMN
+from fbr_plugin.files import write_text
 from fbr_plugin.modules import MemoryBank
 
 CLASSES, PRESENT = 20, 6
@@ -222,9 +223,8 @@ def main() -> None:
     if shares is not None:
         print(f"\n{report_share(shares)}")
     machine = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability(), "load": load}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(
-        json.dumps({"machine": machine, "loss": comparison, "share": shares}, indent=2) + "\n"
+    write_text(
+        args.out, json.dumps({"machine": machine, "loss": comparison, "share": shares}, indent=2) + "\n"
     )
     if not all(comparison["agree"].values()):
         raise SystemExit("the implementations do not agree: they do not compute the same thing")

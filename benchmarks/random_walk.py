@@ -17,6 +17,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from fbr_plugin.files import write_text
 from fbr_plugin.functional.random_walk import propagate, transition_matrix
 
 SIDE = 128
@@ -89,8 +90,7 @@ def main() -> None:
         print(f"  {classes:>7}{seconds:>9.2f}{memory[0]:>9.0f}{memory[1]:>14.0f}{times:>14.0f}")
     machine = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
     figures = {"machine": machine, "walk": walks, "one squaring": squarings, "dense seconds": dense}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(figures, indent=2) + "\n")
+    write_text(args.out, json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

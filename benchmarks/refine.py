@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fbr_plugin.data.readers.images import read_image, read_mask
 from fbr_plugin.data.readers.labels import read_ids, read_lines
+from fbr_plugin.files import write_text
 from fbr_plugin.metrics.segmentation import SegmentationScore
 from fbr_plugin.postprocess.refine import refine
 
@@ -100,9 +101,8 @@ def main() -> None:
         with get_context("spawn").Pool(1) as pool:  # the peak of memory is the process's
             figures[name] = pool.apply(measure, (args, options))
         print(f"{name:<24}", *(f"{figures[name][column]:>10.3f}" for column in columns), flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    args.out.write_text(json.dumps({"settings": settings, "figures": figures}, indent=2) + "\n")
+    write_text(args.out, json.dumps({"settings": settings, "figures": figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,18 +9,21 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from fbr_plugin.baselines.bas.losses import bas_terms
-from fbr_plugin.baselines.bas.network import build_classifier, call_frozen, fit_grid, halve
+from fbr_plugin.baselines.bas.network import build_classifier, call_frozen, halve
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
 from fbr_plugin.contract import DenseView, StepOutput
+from fbr_plugin.errors import WarnOnce, check_choice
+from fbr_plugin.functional import resize
 from fbr_plugin.modules import StepRandom
 from fbr_plugin.postprocess.seeds import cams_to_seeds
 from fbr_plugin.training.mixin import FBRMixin
 
+Seeds = Literal["generator", "cam", "both"]
+View = Literal["last", "third"]
 COLLAPSED = 0.01  # mean of M over the last steps below which it is empty
 
 
@@ -75,8 +78,8 @@ class BAS(LocalizationTask):
         weight_bas: float = 1.0,
         weight_area: float = 1.2,
         wsol: bool = False,
-        seeds: Literal["generator", "cam", "both"] = "both",
-        view: Literal["last", "third"] = "last",
+        seeds: Seeds = "both",
+        view: View = "last",
         optimizer: str = "SGD",
         lr: float = 0.005,
         head_lr: float = 0.05,
@@ -84,12 +87,8 @@ class BAS(LocalizationTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
-        for name, value, known in (
-            ("seeds", seeds, ("generator", "cam", "both")),
-            ("view", view, ("last", "third")),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        check_choice("seeds", seeds, Seeds)
+        check_choice("view", view, View)
         third, last = self.encoder.channels[-2:]
         self.stride = self.encoder.strides[-2]
         self.view_shape = replace(self.view_shape, channels=last if view == "last" else third)
@@ -107,7 +106,7 @@ class BAS(LocalizationTask):
             stage[0].register_forward_pre_hook(halve)
         self.sample_label = LabelSampler()
         self._area: float | Tensor = 1.0  # running mean of M over about a hundred steps
-        self._warned = False
+        self._warn = WarnOnce()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Map image: [B, 3, H, W] to class maps [B, C, h, w] before ReLU, M [B, C, h3, w3] and the levels."""
@@ -133,16 +132,15 @@ class BAS(LocalizationTask):
         outputs: StepOutput = {"loss": loss}
         if self.wants_views:
             features = levels[-1] if self.hparams["view"] == "last" else levels[-2]
-            scores = fit_grid(class_maps, features)
+            scores = resize(class_maps, features.shape[-2:])
             outputs["views"] = [DenseView(features, scores, label, levels=self.shallow(levels))]
         return outputs
 
     def on_train_epoch_end(self) -> None:
         """Warn once when M has become empty."""
         super().on_train_epoch_end()
-        if not self._warned and float(self._area) < COLLAPSED:
-            self._warned = True
-            rank_zero_warn(
+        if self.global_rank == 0 and float(self._area) < COLLAPSED:
+            self._warn(
                 f"BAS's generator has collapsed: its maps have a mean of {float(self._area):.1g}. Where "
                 "suppression raises a class's score only the area has a gradient, and it drives the maps to "
                 "0: lower weight_area, or start from a trained classifier with weights=FILE"
@@ -151,7 +149,7 @@ class BAS(LocalizationTask):
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to the maps of the seeds: [B, C, h3, w3], or [B, 2C, h3, w3] for "both"."""
         class_maps, maps, levels = self(image)
-        cam = fit_grid(class_maps.relu(), maps)
+        cam = resize(class_maps.relu(), maps.shape[-2:])
         parts = {"generator": [maps], "cam": [cam], "both": [maps, cam]}[self.hparams["seeds"]]
         return self._crop(self.gated(torch.cat(parts, 1), levels), image)
 

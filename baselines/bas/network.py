@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import max_pool2d
 
 
 def call_frozen(module: nn.Module, inputs: Tensor) -> Tensor:
@@ -32,9 +32,3 @@ def build_classifier(channels: int, num_classes: int, deep: bool) -> nn.Module:
         nn.ReLU(),
         nn.Conv2d(width, num_classes, 1),
     )
-
-
-def fit_grid(maps: Tensor, features: Tensor) -> Tensor:
-    """Bring maps [B, C, h, w] to the grid of features [B, L, h', w']."""
-    grid = features.shape[-2:]
-    return maps if maps.shape[-2:] == grid else interpolate(maps, grid, mode="bilinear", align_corners=False)

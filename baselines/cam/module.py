@@ -1,14 +1,15 @@
 """CAM: a classifier whose class activation maps are the seeds."""
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
-from fbr_plugin.baselines.cam.network import thresholded_average
+from fbr_plugin.baselines.cam.network import Pooling, thresholded_average
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
 from fbr_plugin.contract import DenseView, StepOutput
+from fbr_plugin.errors import check_choice
 from fbr_plugin.postprocess.seeds import cams_to_seeds
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -32,7 +33,7 @@ class CAM(LocalizationTask):
     def __init__(
         self,
         num_classes: int,
-        pooling: Literal["gap", "tap"] = "gap",
+        pooling: Pooling = "gap",
         optimizer: str = "SGD",
         lr: float = 0.1,
         head_lr: float = 1.0,
@@ -40,8 +41,7 @@ class CAM(LocalizationTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
-        if pooling not in ("gap", "tap"):
-            raise ValueError(f"pooling must be 'gap' or 'tap', got {pooling!r}")
+        check_choice("pooling", pooling, Pooling)
         self.head = nn.Conv2d(self.feature_channels, num_classes, 1, bias=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:

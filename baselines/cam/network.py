@@ -1,6 +1,10 @@
 """Pooling of features to class scores."""
 
+from typing import Literal
+
 from torch import Tensor
+
+Pooling = Literal["gap", "tap"]  # global or thresholded average
 
 
 def thresholded_average(features: Tensor, share: float = 0.1) -> Tensor:

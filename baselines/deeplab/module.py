@@ -4,7 +4,7 @@ After Chen et al., DeepLab: Semantic Image Segmentation with Deep Convolutional 
 Fully Connected CRFs (TPAMI 2018), in the form in which the field trains it (deeplab-pytorch, commit 4219467).
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_ma
 from fbr_plugin.contract import MaskPrediction
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.errors import check_choice
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores, upsample_scores
 from fbr_plugin.postprocess.refine import Method, refine
@@ -81,8 +82,7 @@ class DeepLabV2(EncoderTask):
             weight_decay=weight_decay,
             **kwargs,
         )
-        if refine not in ("crf", "pamr", None):
-            raise ValueError(f"refine must be 'crf', 'pamr' or None, got {refine!r}")
+        check_choice("refine", refine, (*get_args(Method), None))
         self.head = ASPP(self.feature_channels, num_classes, rates)
         self.scores = SegmentationScore(num_classes)
         norms = (module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d))

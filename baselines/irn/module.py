@@ -4,7 +4,6 @@ After Ahn, Cho, Kwak, Weakly Supervised Learning of Instance Segmentation with I
 2019), and the released code, jiwoon-ahn/irn at a2ece00.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 from fbr_plugin.baselines.irn.losses import irn_losses
 from fbr_plugin.baselines.irn.network import BoundaryBranch, DisplacementBranch, Grid
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask
-from fbr_plugin.functional import random_walk
+from fbr_plugin.functional import random_walk, resize
 
 
 class IRN(EncoderTask):
@@ -146,11 +145,11 @@ class IRN(EncoderTask):
         if not len(scores):
             return scores
         size, own_size = image.shape[-2:], scores.shape[-2:]
-        coarse = avg_pool2d(_resize(scores[None].float(), size), self.grid_stride, ceil_mode=True)[0]
+        coarse = avg_pool2d(resize(scores[None].float(), size), self.grid_stride, ceil_mode=True)[0]
         settings = [self.hparams[name] for name in ("walk_radius", "walk_beta", "walk_steps", "max_memory")]
         walked = random_walk.propagate(coarse, self.boundary(image)[0], *settings)
         fine = Grid(1, *size).fit(walked[None], self.grid_stride)
-        walked = _resize(fine, own_size)[0]
+        walked = resize(fine, own_size)[0]
         return walked / walked.max().clamp(min=torch.finfo(walked.dtype).tiny)
 
     @torch.no_grad()
@@ -158,10 +157,3 @@ class IRN(EncoderTask):
         """The levels of image: [B, 3, H, W], and the grid that predictions are on."""
         height, width = (-(-side // self.grid_stride) for side in image.shape[-2:])
         return self.encoder(image), Grid(self.grid_stride, height, width)
-
-
-def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring maps [1, K, h, w] to a size, bilinearly."""
-    if maps.shape[-2:] == torch.Size(size):
-        return maps
-    return interpolate(maps, size, mode="bilinear", align_corners=False)

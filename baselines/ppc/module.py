@@ -6,12 +6,13 @@ After Du et al., Weakly Supervised Semantic Segmentation by Pixel-to-Prototype C
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, multilabel_soft_margin_loss
 
+from fbr_plugin.baselines.cam.network import Pooling
 from fbr_plugin.baselines.ppc import losses as ppc_losses
 from fbr_plugin.baselines.ppc import seam_losses
 from fbr_plugin.baselines.ppc.network import PPCHead, PPCMaps, resize
@@ -19,6 +20,7 @@ from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.config import FBRConfig, GateConfig, merged
 from fbr_plugin.contract import DenseView, StepOutput
+from fbr_plugin.errors import check_choice
 from fbr_plugin.functional import min_max
 from fbr_plugin.modules import StepRandom
 from fbr_plugin.training.mixin import FBRMixin
@@ -67,7 +69,7 @@ class PPC(SeedTask):
         self,
         num_classes: int,
         saliency: bool = False,
-        pooling: Literal["gap", "tap"] = "gap",
+        pooling: Pooling = "gap",
         intra_view: bool = True,
         view_size: int | None = None,
         contrast_grid: int | None = None,
@@ -90,8 +92,7 @@ class PPC(SeedTask):
             weight_decay=weight_decay,
             **kwargs,
         )
-        if pooling not in ("gap", "tap"):
-            raise ValueError(f"pooling must be 'gap' or 'tap', got {pooling!r}")
+        check_choice("pooling", pooling, Pooling)
         for name, value in (("view_size", view_size), ("contrast_grid", contrast_grid)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}; None derives it from the crop")

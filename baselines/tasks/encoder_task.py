@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.tasks.optimizer import build_optimizer, check_optimizer
 from fbr_plugin.contract import PipelineNetwork
+from fbr_plugin.functional import resize
 
 Batch = dict[str, Any]
 
@@ -135,7 +135,4 @@ def check_masks(batch: Batch) -> None:
 def original_sizes(maps: Tensor, batch: Batch) -> list[Tensor]:
     """Maps [B, K, H, W] of a batch, each [K, H', W'] at its image's size before the data module shrank it."""
     sizes = batch["size"].tolist() if "size" in batch else [list(maps.shape[-2:])] * len(maps)
-    return [
-        each if list(each.shape[-2:]) == size else interpolate(each[None], size, mode="bilinear")[0]
-        for each, size in zip(maps, sizes, strict=True)
-    ]
+    return [resize(each[None], size)[0] for each, size in zip(maps, sizes, strict=True)]

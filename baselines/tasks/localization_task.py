@@ -53,15 +53,6 @@ class LocalizationTask(SeedTask):
         """Map image: [B, 3, H, W] to class maps [B, C, h, w] at stride `stride` and class logits [B, C]."""
         raise NotImplementedError
 
-    def class_scores(self, image: Tensor) -> Tensor:
-        """Map image: [B, 3, H, W] to class logits [B, C]."""
-        return self.scored_maps(image)[1]
-
-    def localization_maps(self, image: Tensor, top_n: int) -> Tensor:
-        """Map image: [B, 3, H, W] to the average [B, h, w] of the maps of the classes predicted first."""
-        maps, logits = self.scored_maps(image)
-        return averaged_maps(maps, first_classes(logits, top_n))
-
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Count the seeds of a batch; or its boxes, which are returned as a `BoxPrediction`."""
         if "boxes" not in batch:

@@ -14,7 +14,7 @@ from benchmarks.effect.figure import differences
 from benchmarks.effect.runs import SCENES, STAGES, Setting, run_seed
 from benchmarks.effect.summary import csv, pairs_by_variant, table
 from fbr_plugin import figures
-from fbr_plugin.experiments.report import write_whole
+from fbr_plugin.files import write_text
 
 COMPARISONS = {
     "final": variants.FINAL,
@@ -42,7 +42,7 @@ def main() -> None:
     setting = Setting(options.scenes, options.data, options.encoder, options.size)
     chosen = COMPARISONS[options.comparison]
     names = options.variants.split(",") if options.variants else list(chosen)
-    names = list(dict.fromkeys(["bare", *names]))  # which all are compared with
+    names = list(dict.fromkeys(["baseline", *names]))  # which all are compared with
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     stages = options.stages.split(",")
@@ -58,10 +58,10 @@ def main() -> None:
             print(f"{done} of {len(jobs)} seeds", file=sys.stderr, flush=True)
     results.sort(key=lambda result: (stages.index(result["stage"]), names.index(result["name"])))
     text, target = table(results), options.output / setting.name / options.comparison
-    write_whole(target.with_suffix(".md"), text + "\n")
-    write_whole(target.with_suffix(".csv"), csv(results))
+    write_text(target.with_suffix(".md"), text + "\n")
+    write_text(target.with_suffix(".csv"), csv(results))
     pairs = pairs_by_variant(results)
-    if any(name != "bare" for _, name in pairs):
+    if any(name != "baseline" for _, name in pairs):
         figures.save(differences(pairs), target.with_suffix(".png"))
     print(text)
 

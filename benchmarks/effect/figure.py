@@ -8,14 +8,14 @@ from benchmarks.effect.summary import Pairs, interval
 
 
 def differences(groups: Mapping[tuple[str, str], Pairs], column: str = "miou_oracle") -> Figure:
-    """A row for each variant but the bare baseline, a panel for each stage.
+    """A row for each variant but the baseline, a panel for each stage.
 
     Args:
-        groups: of each stage and variant, its results beside those of the bare baseline.
-        column: figure whose difference to the bare baseline is drawn.
+        groups: of each stage and variant, its results beside those of the baseline.
+        column: figure whose difference to the baseline is drawn.
     """
-    stages = list(dict.fromkeys(stage for stage, name in groups if name != "bare"))
-    names = list(dict.fromkeys(name for _, name in groups if name != "bare"))
+    stages = list(dict.fromkeys(stage for stage, name in groups if name != "baseline"))
+    names = list(dict.fromkeys(name for _, name in groups if name != "baseline"))
     figure = Figure((1.6 + 2.6 * len(stages), 0.9 + 0.27 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(stages), sharex=True, sharey=True, squeeze=False)[0]
     for axes, stage in zip(panels, stages, strict=True):

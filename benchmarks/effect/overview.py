@@ -8,11 +8,11 @@ from benchmarks.effect.figure import differences
 from benchmarks.effect.runs import STAGES
 from benchmarks.effect.summary import Pairs, Result, csv, pairs_by_variant
 from fbr_plugin import figures
-from fbr_plugin.experiments.report import write_whole
+from fbr_plugin.files import write_text
 
 # Rows of the figure: the folder of a setting, the variant in it, and what the row is called.
 ROWS = (
-    ("default_small_64", "noise", "another training seed"),
+    ("default_small_64", "seed control", "another training seed"),
     ("default_small_64", "published", "the published losses"),
     ("default_small_64", "recommended", "gate"),
     ("default_small_64", "recommended labels", "gate, labels of a gated CAM"),
@@ -33,7 +33,7 @@ def fresh_runs(output: Path, setting: str) -> list[Result]:
 
 
 def overview(output: Path) -> dict[tuple[str, str], Pairs]:
-    """The results of every row of the figure, beside those of the bare baseline, for each stage.
+    """The results of every row of the figure, beside those of the baseline, for each stage.
 
     Args:
         output: folder of all results.
@@ -55,7 +55,7 @@ def main() -> None:
     for setting in dict.fromkeys(setting for setting, _, _ in ROWS):
         head, *runs = csv(fresh_runs(output, setting)).splitlines()
         lines += [f"{setting},{run}" for run in runs]
-    write_whole(output / "overview.csv", "\n".join([f"setting,{head}", *lines]) + "\n")
+    write_text(output / "overview.csv", "\n".join([f"setting,{head}", *lines]) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """One training run of a stage, paired by seed: the same data, initialisation and batches in every variant."""
 
-import json
 import logging
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
@@ -20,12 +20,11 @@ from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.scenes.scene import PRESETS, ScenePreset
 from fbr_plugin.experiments.paired import LABEL_THRESHOLDS, data_module
-from fbr_plugin.experiments.report import write_whole
-from fbr_plugin.functional import semantic_graph
+from fbr_plugin.experiments.results import cached
 
 SCENES = {**PRESETS, "never": ScenePreset(p_co=0.85, p_stray=0.0, p_hide=0.15)}
 COMMON: dict[str, Any] = {"scales": (1.0,), "optimizer": "AdamW", "warmup_steps": 20}
-# The baseline bare and with FBR, its training steps, and settings for small images.
+# The baseline, the same with FBR, their training steps, and settings for small images.
 STAGES: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
     "cam": (CAM, CAMFBR, 500, {"lr": 3e-3, "head_lr": 3e-3, "weight_decay": 1e-3}),
     "amn": (AMN, AMNFBR, 150, {"rates": (1, 2, 4), "lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9}),
@@ -74,7 +73,7 @@ def run_seed(
         run(setting, seed, stage, name, variants, folder)
         for stage in stages
         for name in names
-        if variants[name].labels == "bare" or stage == "amn"
+        if variants[name].labels == "baseline" or stage == "amn"
     ]
 
 
@@ -86,7 +85,7 @@ def run(
     Args:
         setting: data and encoder.
         seed: of the data, the initialisation and the batches.
-        stage: key of `STAGES`. All but "cam" start from the encoder of the bare CAM.
+        stage: key of `STAGES`. All but "cam" start from the encoder of the baseline's CAM.
         name: of the variant.
         variants: every variant by name.
         folder: of all results.
@@ -100,30 +99,29 @@ def run(
         "seed": seed,
         "trained": _trained(stage, variant),
     }
-    # Later stages start from a CAM's checkpoint, so without it the figures are not enough.
-    if path.exists() and (stage != "cam" or path.with_suffix(".ckpt").exists()):
-        known = json.loads(path.read_text())
-        if known["key"] == json.loads(json.dumps(key)):
-            return known
-    labels = None
-    if stage != "cam":
-        run(setting, seed, "cam", "bare", variants, folder)
-    if stage == "amn":
-        if variant.labels != "bare":
-            run(setting, seed, "cam", variant.labels, variants, folder)
-        labels = own / "cam" / f"{_slug(variant.labels)}_labels"
-    torch.set_num_threads(1)
-    silence()
-    scores, seconds = _train(setting, seed, stage, name, variant, own, labels)
-    result = {"key": key, "stage": stage, "name": name, "seed": seed, "seconds": seconds, **scores}
-    write_whole(path, json.dumps(result))
-    return result
+    if stage == "cam" and not path.with_suffix(".ckpt").exists():
+        path.unlink(missing_ok=True)  # later stages start from the checkpoint: the figures are not enough
+
+    def compute() -> dict[str, Any]:
+        labels = None
+        if stage != "cam":
+            run(setting, seed, "cam", "baseline", variants, folder)
+        if stage == "amn":
+            if variant.labels != "baseline":
+                run(setting, seed, "cam", variant.labels, variants, folder)
+            labels = own / "cam" / f"{_slug(variant.labels)}_labels"
+        torch.set_num_threads(1)
+        silence()
+        scores, seconds = _train(setting, seed, stage, name, variant, own, labels)
+        return {"stage": stage, "name": name, "seed": seed, "seconds": seconds, **scores}
+
+    return cached(path, key, compute)
 
 
 def _trained(stage: str, variant: Variant) -> dict[str, Any]:
     """What a training's settings resolve to, of the stage and of the CAM that it starts from."""
-    _, plugged, *own = STAGES[stage]
-    settings = {name: asdict(value) for name, value in variant.settings(plugged).items()}
+    _, with_fbr, *own = STAGES[stage]
+    settings = {name: asdict(value) for name, value in variant.settings(with_fbr).items()}
     return {"own": own, "start": STAGES["cam"][2:], "common": COMMON, "labels": LABEL_THRESHOLDS, **settings}
 
 
@@ -131,7 +129,7 @@ def _train(
     setting: Setting, seed: int, stage: str, name: str, variant: Variant, own: Path, labels: Path | None
 ) -> tuple[dict[str, Any], float]:
     """Train, score, and keep what later stages start from."""
-    bare, plugged, steps, options = STAGES[stage]
+    baseline, with_fbr, steps, options = STAGES[stage]
     data = setting.data_module(seed, labels)
     options = {"encoder": setting.encoder, **COMMON, **options}
     for rate, factor in variant.model.items():
@@ -139,14 +137,13 @@ def _train(
     if setting.encoder != "small":
         options["output_stride"] = 8
     if stage != "cam":
-        options["weights"] = str(own / "cam" / "bare.ckpt")
+        options["weights"] = str(own / "cam" / "baseline.ckpt")
     pl.seed_everything(seed + variant.seed_offset, verbose=False)
-    settings = variant.settings(plugged)
-    model = (plugged if settings else bare)(data.num_classes, **options, **settings)
+    settings = variant.settings(with_fbr)
+    model = (with_fbr if settings else baseline)(data.num_classes, **options, **settings)
     trainer = quiet_trainer(max_steps=steps, default_root_dir=own)
     start = time.perf_counter()
-    graph = _uniform if variant.uniform else functional.semantic_graph
-    with patch.object(functional, "semantic_graph", graph):
+    with uniform_classes() if variant.uniform else nullcontext():
         trainer.fit(model, data)
     seconds = time.perf_counter() - start
     (logged,) = trainer.test(model, data, verbose=False)
@@ -165,9 +162,19 @@ def _train(
     return scores, seconds
 
 
-def _uniform(prototypes: Tensor, present: Tensor, _: float) -> Tensor:
-    """The semantic graph at so high a temperature that every other present class is as likely."""
-    return semantic_graph(prototypes, present, 1e6)
+@contextmanager
+def uniform_classes() -> Iterator[None]:
+    """Draw the classes of foreground negatives uniformly, by a semantic graph of a very high temperature."""
+    graph = functional.semantic_graph
+
+    def uniform(prototypes: Tensor, present: Tensor, temperature: float = 1e6) -> Tensor:
+        return graph(prototypes, present, 1e6)
+
+    functional.semantic_graph = uniform
+    try:
+        yield
+    finally:
+        functional.semantic_graph = graph
 
 
 def _slug(name: str) -> str:

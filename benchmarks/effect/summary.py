@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from fbr_plugin.experiments import report
 
@@ -15,16 +16,13 @@ COLUMNS = {
     column: title for column, title in report.COLUMNS.items() if column not in ("seconds", "fbr_share")
 }
 COLUMNS["fp_matched"] = "co-occ. at matched recall"
-# Two-sided 95% quantiles of Student's t with 1 to 9 degrees of freedom, and of the normal distribution.
-T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-NORMAL95 = 1.96
 
 Result = dict[str, Any]
-Pairs = list[tuple[Result, Result]]  # of a variant beside the bare baseline, a pair a seed
+Pairs = list[tuple[Result, Result]]  # of a variant beside the baseline, a pair a seed
 
 
 def matched(result: Result, recall: float) -> float:
-    """False positives on the co-occurring background where the recall is that of the bare baseline.
+    """False positives on the co-occurring background where the recall is that of the baseline.
 
     Of thresholds of one recall the highest counts; nan where the recall is beyond all thresholds.
     """
@@ -39,18 +37,14 @@ def interval(values: Sequence[float]) -> float:
     """Half the width of the 95% confidence interval of the mean; nan for a single value."""
     if len(values) < 2:
         return math.nan
-    freedom = len(values) - 1
-    quantile = NORMAL95 + (NORMAL95**3 + NORMAL95) / (4 * freedom)  # to a hundredth beyond the table
-    if freedom <= len(T95):
-        quantile = T95[freedom - 1]
-    return quantile * stdev(values) / math.sqrt(len(values))
+    return float(student_t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
 
 
 def table(results: Sequence[Result]) -> str:
-    """A Markdown table: for each stage the bare baseline, then the paired difference of every variant.
+    """A Markdown table: for each stage the baseline, then the paired difference of every variant.
 
     Args:
-        results: of `runs.run`, of one setting; seeds without the bare baseline are left out.
+        results: of `runs.run`, of one setting; seeds without the baseline are left out.
     """
     lines = [
         "| stage | variant | seeds | won | " + " | ".join(COLUMNS.values()) + " |",
@@ -58,13 +52,13 @@ def table(results: Sequence[Result]) -> str:
     ]
     for (stage, name), pairs in pairs_by_variant(results).items():
         values = {
-            column: _differences(column, pairs, bare=name == "bare")
+            column: _differences(column, pairs, baseline=name == "baseline")
             for column in COLUMNS
             if column in pairs[0][0] or (column == "fp_matched" and pairs[0][0]["fp_curve"])
         }
-        won = "" if name == "bare" else f"{sum(value > 0 for value in values['miou_oracle'])}"
+        won = "" if name == "baseline" else f"{sum(value > 0 for value in values['miou_oracle'])}"
         cells = [
-            _cell(values[column], name == "bare", len(pairs)) if column in values else "-"
+            _cell(values[column], name == "baseline", len(pairs)) if column in values else "-"
             for column in COLUMNS
         ]
         lines.append("| " + " | ".join([stage, name, str(len(pairs)), won, *cells]) + " |")
@@ -72,15 +66,15 @@ def table(results: Sequence[Result]) -> str:
 
 
 def pairs_by_variant(results: Sequence[Result]) -> dict[tuple[str, str], Pairs]:
-    """Of each stage and variant, the results of the seeds beside those of the bare baseline, in order."""
+    """Of each stage and variant, the results of the seeds beside those of the baseline, in order."""
     seeds: dict[tuple[str, str], dict[int, Result]] = {}
     for result in results:
         seeds.setdefault((result["stage"], result["name"]), {})[result["seed"]] = result
     pairs = {}
     for (stage, name), own in seeds.items():
-        bare = seeds.get((stage, "bare"), {})
-        if shared := sorted(own.keys() & bare.keys()):
-            pairs[stage, name] = [(own[seed], bare[seed]) for seed in shared]
+        baseline = seeds.get((stage, "baseline"), {})
+        if shared := sorted(own.keys() & baseline.keys()):
+            pairs[stage, name] = [(own[seed], baseline[seed]) for seed in shared]
     return pairs
 
 
@@ -94,20 +88,20 @@ def csv(results: Sequence[Result]) -> str:
     return lines.getvalue()
 
 
-def _differences(column: str, pairs: Pairs, bare: bool) -> list[float]:
-    """A column of each pair: the variant's value less the bare baseline's, or of the latter the value."""
+def _differences(column: str, pairs: Pairs, baseline: bool) -> list[float]:
+    """A column of each pair: the variant's value less the baseline's, or of the latter the value."""
     if column == "fp_matched":
         own = [matched(result, base["recall"]) for result, base in pairs]
-        of_base = [0.0 if bare else matched(base, base["recall"]) for _, base in pairs]
+        of_base = [0.0 if baseline else matched(base, base["recall"]) for _, base in pairs]
         values = [value - start for value, start in zip(own, of_base, strict=True)]
         return [value for value in values if not math.isnan(value)]  # a variant may not reach the recall
-    return [result[column] - (0 if bare else base[column]) for result, base in pairs]
+    return [result[column] - (0 if baseline else base[column]) for result, base in pairs]
 
 
-def _cell(values: Sequence[float], bare: bool, seeds: int) -> str:
-    """Mean and deviation of a bare baseline; mean difference and its confidence interval of a variant."""
+def _cell(values: Sequence[float], baseline: bool, seeds: int) -> str:
+    """Mean and deviation of the baseline; mean difference and its confidence interval of a variant."""
     if not values:
         return "-"
-    spread = (stdev(values) if len(values) > 1 else math.nan) if bare else interval(values)
+    spread = (stdev(values) if len(values) > 1 else math.nan) if baseline else interval(values)
     counted = f" (of {len(values)})" if len(values) < seeds else ""
-    return (f"{mean(values):.2f}" if bare else f"{mean(values):+.2f}") + f" ± {spread:.2f}{counted}"
+    return (f"{mean(values):.2f}" if baseline else f"{mean(values):+.2f}") + f" ± {spread:.2f}{counted}"

@@ -6,7 +6,7 @@ from typing import Any
 from fbr_plugin.config import FBRConfig, GateConfig, preset
 
 OFF = {"weight_fg": 0.0, "weight_bg": 0.0, "weight_seg": 0.0, "weight_sim": 0.0}
-STRONG = {"weight_fg": 0.5, "weight_bg": 0.5, "weight_seg": 0.1, "weight_sim": 0.1}
+HIGH = {"weight_fg": 0.5, "weight_bg": 0.5, "weight_seg": 0.1, "weight_sim": 0.1}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Variant:
     fbr: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
     model: dict[str, Any] = field(default_factory=dict)
-    labels: str = "bare"
+    labels: str = "baseline"
     seed_offset: int = 0
     uniform: bool = False
 
@@ -48,46 +48,46 @@ def published(**changes: Any) -> Variant:
     return Variant(changes)
 
 
-def strong(**changes: Any) -> Variant:
+def high_weight(**changes: Any) -> Variant:
     """Stronger contrasts, which show an effect more clearly, with changes."""
-    return Variant({**STRONG, **changes})
+    return Variant({**HIGH, **changes})
 
 
-BARE = {"bare": Variant()}
+BASELINE = {"baseline": Variant()}
 FINAL = {
-    **BARE,
-    "noise": Variant(seed_offset=1000),
+    **BASELINE,
+    "seed control": Variant(seed_offset=1000),
     "published": Variant({}),
     "recommended": Variant(gate={}),
 }
 LABELS = {"recommended labels": Variant(gate={}, labels="recommended")}
 ABLATION = {
-    **BARE,
-    "noise": Variant(seed_offset=1000),
+    **BASELINE,
+    "seed control": Variant(seed_offset=1000),
     "published": published(),
     "only L_fg .1": only(weight_fg=0.1),
     "only L_bg .05": only(weight_bg=0.05),
     "only L_seg .1": only(weight_seg=0.1),
     "only L_sim .1": only(weight_sim=0.1),
-    "strong": strong(),
+    "high weight": high_weight(),
     "only L_fg .5": only(weight_fg=0.5),
     "only L_bg .5": only(weight_bg=0.5),
-    "warm-up 50": strong(warmup_steps=50),
-    "K 1: a prototype an image": strong(num_clusters=1),
-    "K 4": strong(num_clusters=4),
-    "K 16": strong(num_clusters=16),
-    "K 256: single pixels": strong(num_clusters=256),
-    "bank 1000": strong(bank_size=1000),
-    "negatives 32": strong(num_negatives=32),
-    "negatives 1024": strong(num_negatives=1024),
-    "temperature .1": strong(temperature=0.1),
-    "uniform sampling": replace(strong(), uniform=True),
-    "queries: all": strong(confidence_quantile=0.999, entropy_quantile=0.0),
-    "queries: least sure": strong(confidence_quantile=0.1, entropy_quantile=0.5),
+    "warm-up 50": high_weight(warmup_steps=50),
+    "K 1: a prototype an image": high_weight(num_clusters=1),
+    "K 4": high_weight(num_clusters=4),
+    "K 16": high_weight(num_clusters=16),
+    "K 256: single pixels": high_weight(num_clusters=256),
+    "bank 1000": high_weight(bank_size=1000),
+    "negatives 32": high_weight(num_negatives=32),
+    "negatives 1024": high_weight(num_negatives=1024),
+    "temperature .1": high_weight(temperature=0.1),
+    "uniform sampling": replace(high_weight(), uniform=True),
+    "queries: all": high_weight(confidence_quantile=0.999, entropy_quantile=0.0),
+    "queries: least sure": high_weight(confidence_quantile=0.1, entropy_quantile=0.5),
 }
 TWICE, HALF = {"lr": 2.0, "head_lr": 2.0}, {"lr": 0.5, "head_lr": 0.5}
 TUNING = {
-    **BARE,
+    **BASELINE,
     "lr x2": Variant(model=TWICE),
     "lr /2": Variant(model=HALF),
     "recommended": Variant(gate={}),
@@ -95,10 +95,10 @@ TUNING = {
     "recommended lr /2": Variant(gate={}, model=HALF),
 }
 GATE = {
-    **BARE,
+    **BASELINE,
     "gate": Variant(gate={}),
     "gate + published": Variant({}, gate={}),
-    "gate + strong": Variant(STRONG, gate={}),
+    "gate + high weight": Variant(HIGH, gate={}),
     "gate 4 prototypes": Variant(gate={"num_prototypes": 4}),
     "gate 8 clusters": Variant(gate={"num_clusters": 8}),
     "gate 256 clusters": Variant(gate={"num_clusters": 256}),

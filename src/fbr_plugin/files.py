@@ -22,3 +22,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file; missing folders are made."""
+    with replacing(path) as partial:
+        partial.write_text(text)

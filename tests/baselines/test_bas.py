@@ -214,17 +214,17 @@ class Losses(Callback):
 
 
 def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(tmp_path: Path) -> None:
-    bare, plugged = build(BAS), build(BASFBR, fbr={**FBR, **OFF})
+    baseline, with_fbr = build(BAS), build(BASFBR, fbr={**FBR, **OFF})
     losses = []
-    for model in (bare, plugged):
+    for model in (baseline, with_fbr):
         torch.manual_seed(7)
         recorder = Losses()
         trainer(tmp_path, max_epochs=3, callbacks=[recorder]).fit(model, RandomData())
         losses.append(recorder.values)
     assert len(losses[0]) == 6
     assert losses[0] == losses[1]
-    for name, value in bare.state_dict().items():
-        assert torch.equal(value, plugged.state_dict()[name]), name
+    for name, value in baseline.state_dict().items():
+        assert torch.equal(value, with_fbr.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("kind", [BAS, BASFBR])
@@ -261,9 +261,9 @@ def test_weights_of_the_losses_and_wrong_names() -> None:
         losses.append(model.training_step(batch, 0)["loss"].item())
     assert len(set(losses)) == 3
     assert all(math.isfinite(loss) for loss in losses)
-    with pytest.raises(ValueError, match="seeds must be one of generator, cam, both, got 'maps'"):
+    with pytest.raises(ValueError, match="seeds must be one of 'generator', 'cam', 'both', got 'maps'"):
         build(seeds="maps")
-    with pytest.raises(ValueError, match="view must be one of last, third, got 'first'"):
+    with pytest.raises(ValueError, match="view must be one of 'last', 'third', got 'first'"):
         build(view="first")
 
 
@@ -290,6 +290,6 @@ def test_encoder_whose_last_stage_cannot_be_split_off() -> None:
 def test_the_gate_of_one_class_and_both_maps() -> None:
     bas = BAS(1, encoder="small", seeds="both").eval()
     image = torch.randn(1, 3, 32, 32)
-    bare = bas.seed_scores(image, torch.ones(1, 1))
+    baseline = bas.seed_scores(image, torch.ones(1, 1))
     bas.class_gate = lambda levels, grid: torch.full((1, 1, *grid), 0.5)
-    torch.testing.assert_close(bas.seed_scores(image, torch.ones(1, 1)), bare * 0.5)
+    torch.testing.assert_close(bas.seed_scores(image, torch.ones(1, 1)), baseline * 0.5)

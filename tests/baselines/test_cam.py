@@ -28,7 +28,7 @@ def test_gap_logits_are_the_mean_of_the_maps() -> None:
 
 
 def test_unknown_pooling() -> None:
-    with pytest.raises(ValueError, match="pooling must be 'gap' or 'tap', got 'max'"):
+    with pytest.raises(ValueError, match="pooling must be one of 'gap', 'tap', got 'max'"):
         CAM(3, encoder="small", pooling="max")  # type: ignore[arg-type]
 
 

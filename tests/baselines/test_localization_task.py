@@ -129,8 +129,8 @@ def test_maps_of_the_first_classes(encoder: str) -> None:
     model = BAS(4, encoder=encoder, output_stride=None if encoder == "small" else 32).eval()
     image = torch.randn(2, 3, 40, 50)
     with torch.no_grad():
-        logits, maps = model.class_scores(image), model.scored_maps(image)[0]
-        one, two, all_of_them = (model.localization_maps(image, number) for number in (1, 2, 4))
+        maps, logits = model.scored_maps(image)
+    one, two, all_of_them = (averaged_maps(maps, first_classes(logits, number)) for number in (1, 2, 4))
     grid = tuple(-(-side // model.stride) for side in image.shape[-2:])
     assert maps.shape == (2, 4, *grid)
     assert one.shape == (2, *grid)

@@ -289,7 +289,7 @@ def test_frozen_parameters_are_in_no_group() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "max"}, "pooling must be 'gap' or 'tap', got 'max'"),
+        ({"pooling": "max"}, "pooling must be one of 'gap', 'tap', got 'max'"),
         ({"view_size": 0}, "view_size must be at least 1, got 0; None derives it"),
         ({"contrast_grid": -2}, "contrast_grid must be at least 1, got -2"),
     ],

@@ -12,8 +12,8 @@ from helpers.tiny import command, write_photos
 from PIL import Image
 
 from fbr_plugin import FBRConfig
-from fbr_plugin.cli import demo
 from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.experiments import paired
 
 QUICK = ["--cam_steps", 3, "--steps", 2, "--size", 32]
 FIGURES = {"examples.png", "gate.png", "losses.png", "nroi.png", "threshold_sweep.png"}
@@ -24,7 +24,7 @@ METHODS = ["CAM", "AMN", "AMN + FBR"]
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in a folder of the test's own, on few scenes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "SyntheticDataModule", partial(SyntheticDataModule, num_images=20))
+    monkeypatch.setattr(paired, "SyntheticDataModule", partial(SyntheticDataModule, num_images=20))
 
 
 def table(printed: str) -> list[list[str]]:

@@ -20,9 +20,11 @@ from helpers.tiny import EXAMPLES, command, quick, write_photos
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import WandbLogger
 
-from fbr_plugin import cli
 from fbr_plugin.baselines import AMNFBR
+from fbr_plugin.cli import demo
+from fbr_plugin.cli.main import main
 from fbr_plugin.data import FolderDataModule, read_mask
+from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.seed_files import read_seed
 from fbr_plugin.postprocess.seeds import threshold_labels
 
@@ -322,7 +324,7 @@ def test_in_a_shell_a_damaged_checkpoint_is_one_line(
         line = [subcommand, *words, *quick(3), *more, "--ckpt_path", "damaged.ckpt"]
         monkeypatch.setattr(sys, "argv", ["fbr-plugin", *map(str, line)])
         with pytest.raises(SystemExit, match=r"^error: damaged.ckpt is damaged, or no checkpoint: give .*$"):
-            cli.main()
+            main()
     assert not Path("runs").exists()
 
 
@@ -412,17 +414,33 @@ def test_in_a_shell_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(
         SystemExit, match=r"^error: the folder nowhere does not exist: classes.txt is looked for there$"
     ):
-        cli.main()
+        main()
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["the fault", "Caught InputError in worker 0.\nTraceback:\nfbr_plugin.errors.InputError: the fault\n"],
+)
+def test_in_a_shell_a_mistake_below_another_error_is_one_line(
+    message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the stage failed") from InputError(message)
+
+    monkeypatch.setattr(demo, "run", broken)
+    monkeypatch.setattr(sys, "argv", ["fbr-plugin", "demo"])
+    with pytest.raises(SystemExit, match=r"^error: the fault$"):
+        main()
 
 
 def test_in_a_shell_any_other_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ValueError("a fault, not a mistake") from KeyError("that was never raised")
 
-    monkeypatch.setattr(cli, "demo", broken)
+    monkeypatch.setattr(demo, "run", broken)
     monkeypatch.setattr(sys, "argv", ["fbr-plugin", "demo"])
     with pytest.raises(ValueError, match="a fault, not a mistake"):
-        cli.main()
+        main()
 
 
 RANKS = """

@@ -2,6 +2,7 @@
 
 import pytest
 import pytorch_lightning as pl
+from helpers.runs import fit
 
 from fbr_plugin.baselines import CAM
 from fbr_plugin.data import SyntheticDataModule
@@ -24,17 +25,7 @@ def seeds(tmp_path_factory):
             scales=(1.0,),
         )
         data = SyntheticDataModule(preset, seed=1)
-        trainer = pl.Trainer(
-            max_steps=500,
-            limit_val_batches=0,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path_factory.mktemp("cam"),
-        )
-        trainer.fit(model, data)
+        trainer = fit(model, data, tmp_path_factory.mktemp("cam"), max_epochs=None, max_steps=500)
         return trainer.test(model, data, verbose=False)[0]
 
     return {preset: train(preset) for preset in ("default", "control")}

@@ -181,7 +181,7 @@ def test_seeds_that_cannot_be_converted(tmp_path: Path, seed: Seed) -> None:
     with pytest.raises(ValueError, match=r"a.npy: the style 'amn' needs a background map"):
         convert_seeds(old, ["a"], new, "amn")
     unknown: Any = "IRN"
-    with pytest.raises(ValueError, match=r"the style 'IRN' is unknown: choose irn, amn, seam, compact"):
+    with pytest.raises(ValueError, match=r"style must be one of 'irn', 'amn', 'seam', 'compact', got 'IRN'"):
         convert_seeds(old, ["a"], new, unknown)
     with pytest.raises(ValueError, match=r"old holds the seeds that are read: write the new ones to another"):
         convert_seeds(old, ["a"], tmp_path / "new" / ".." / "old", "seam")

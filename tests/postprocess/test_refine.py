@@ -147,7 +147,7 @@ def test_mistakes_are_named(image, scores, message):
 
 def test_unknown_settings_are_named():
     image, scores = photo()
-    with pytest.raises(ValueError, match=r'"crf", "pamr" or None for the default, got \'CRF\''):
+    with pytest.raises(ValueError, match="method must be one of 'crf', 'pamr', None, got 'CRF'"):
         refine(image, scores, "CRF")
     with pytest.raises(ValueError, match="scale must be above 0, got 0"):
         refine(image, scores, "pamr", scale=0)

@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from fbr_plugin import figures
 from fbr_plugin.contract import FBRTerms, GateTerms, WithFBR
-from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.data.transforms import denormalise, to_photo
+from fbr_plugin.errors import WarnOnce
 
 
 class FBRFigures(Callback):
@@ -38,7 +37,7 @@ class FBRFigures(Callback):
         self.num_images = num_images
         self._folder = Path()
         self._last_step = 0
-        self._warned = False
+        self._warn = WarnOnce()
 
     def images(self, batch: Any) -> Tensor:
         """The normalised images [B, 3, H, W] of a batch; override where a batch is not our dictionary."""
@@ -64,15 +63,15 @@ class FBRFigures(Callback):
             try:
                 self._draw(trainer, terms, batch, step)
             except Exception as error:
-                self._warn("drawing", error)
+                self._warn(f"drawing figures failed, training goes on: {error!r}")
 
     def _draw(self, trainer: Trainer, terms: FBRTerms | GateTerms, batch: Any, step: int) -> None:
         """Draw the figures of a step, save them, and hand them to the loggers."""
         class_names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         num_classes = batch["label"].shape[1]
         names = class_names or [f"class {number}" for number in range(1, num_classes + 1)]
-        photos = denormalise(self.images(batch)[: self.num_images])  # [N, H, W, 3]
-        images = torch.from_numpy(photos).movedim(-1, 1) / 255
+        normalised = self.images(batch)[: self.num_images]
+        photos, images = denormalise(normalised), to_photo(normalised)
         labels = terms.pseudo_labels[: self.num_images]
         drawn = {
             "pseudo_labels": figures.seeds_over_images(images, labels, names),
@@ -100,12 +99,7 @@ class FBRFigures(Callback):
                     pixels = figures.to_array(figure)
                     logger.experiment.add_image(f"fbr/{name}", pixels, step, dataformats="HWC")
         except Exception as error:
-            self._warn("logging", error)
-
-    def _warn(self, what: str, error: Exception) -> None:
-        if not self._warned:
-            rank_zero_warn(f"{what} figures failed, training goes on: {error!r}")
-        self._warned = True
+            self._warn(f"logging figures failed, training goes on: {error!r}")
 
 
 def _overlays(labels: Tensor, size: tuple[int, ...], class_names: Sequence[str]) -> list[dict]:

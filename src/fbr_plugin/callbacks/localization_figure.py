@@ -8,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from fbr_plugin import figures
 from fbr_plugin.contract import BoxPrediction
-from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.data.transforms import to_photo
 
 
 class LocalizationFigure(Callback):
@@ -47,7 +47,7 @@ class LocalizationFigure(Callback):
             return
         batches = max(1, int(trainer.num_test_batches[dataloader_idx]))
         due = -(-self.num_images * (batch_idx + 1) // batches) - len(self._examples)
-        photos = torch.from_numpy(denormalise(batch["image"])).movedim(-1, 1) / 255
+        photos = to_photo(batch["image"])
         for index in torch.linspace(0, len(photos) - 1, min(due, len(photos))).long().tolist():
             own = (outputs.maps[index], batch["boxes"][index], outputs.boxes[index])
             self._examples.append((photos[index], *(value.cpu() for value in own)))

@@ -3,17 +3,13 @@
 import logging
 import os
 import sys
-import traceback
 import warnings
 from importlib import import_module
-from pathlib import Path
 
-import fbr_plugin
-from fbr_plugin import baselines
+from fbr_plugin.errors import UserError
 
 # Commands with a file of their own in this folder; Lightning's subcommands share `lightning`.
 COMMANDS = ("pipeline", "evaluate", "export", "demo")
-OUR_FOLDERS = tuple(str(Path(module.__file__ or "").parent) for module in (fbr_plugin, baselines))
 
 
 def main(args: list[str] | None = None) -> None:
@@ -33,21 +29,23 @@ def main(args: list[str] | None = None) -> None:
     try:
         import_module(f"fbr_plugin.cli.{command}").run(words)
     except Exception as error:
-        complaint = _complaint(error)
-        if args is not None or complaint is None:
+        mistake = _mistake(error)
+        if args is not None or mistake is None:
             raise
-        sys.exit(f"error: {complaint}")
+        sys.exit(f"error: {_last_line(mistake)}")
 
 
-def _complaint(error: BaseException | None) -> BaseException | None:
-    """What our own code raised about its input, or a file that is missing; None for any other error."""
-    while error is not None:
-        frames = traceback.extract_tb(error.__traceback__)
-        ours = bool(frames) and frames[-1].filename.startswith(OUR_FOLDERS)
-        if isinstance(error, FileNotFoundError) or (ours and (frames[-1].line or "").startswith("raise ")):
-            return error
+def _mistake(error: BaseException | None) -> BaseException | None:
+    """The user's mistake that caused an error, also a missing file; None where there is none."""
+    while error is not None and not isinstance(error, UserError | FileNotFoundError):
         error = error.__cause__
-    return None
+    return error
+
+
+def _last_line(error: BaseException) -> str:
+    """An error's message; of one of a DataLoader's worker, which holds a traceback, its end."""
+    kind = type(error)
+    return str(error).rstrip().rpartition("\n")[2].removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
 
 
 def _advertises_nothing(record: logging.LogRecord) -> bool:

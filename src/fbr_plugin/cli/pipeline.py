@@ -7,7 +7,7 @@ import warnings
 from jsonargparse import Namespace
 
 from fbr_plugin.distributed import is_rank_zero
-from fbr_plugin.experiments.report import write_whole
+from fbr_plugin.files import write_text
 from fbr_plugin.pipeline import cache
 from fbr_plugin.pipeline.build import build_stages
 from fbr_plugin.pipeline.report import build_report, stage_table
@@ -42,7 +42,7 @@ def run(words: list[str]) -> None:
     for stage, record in cache.run(stages, config.output, config["from"], say):
         records[stage.name] = record
         if is_rank_zero():
-            write_whole(config.output / "report.json", json.dumps(build_report(config, records), indent=2))
+            write_text(config.output / "report.json", json.dumps(build_report(config, records), indent=2))
     say(f"\n{stage_table(records)}\n\nmasks, curves and report.json: {config.output}")
 
 

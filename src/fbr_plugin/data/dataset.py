@@ -1,6 +1,5 @@
 """The one dataset of the project: items of any source, transformed."""
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from fbr_plugin.data.readers.images import check_same_size, read_mask
 from fbr_plugin.data.readers.saliency import read_saliency, resize_saliency
 from fbr_plugin.data.sources import Source
 from fbr_plugin.data.transforms import Transform, apply_transform
+from fbr_plugin.errors import WarnOnce
 
 Stage = Literal["fit", "validate", "test", "predict"]
 
@@ -43,7 +43,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.pseudo_label_dir = None if pseudo_label_dir is None else Path(pseudo_label_dir)
         self.require_pseudo_labels = require_pseudo_labels
         self.saliency = saliency
-        self.warned = False
+        self._warn = WarnOnce()
 
     def __len__(self) -> int:
         return len(self.source)
@@ -72,11 +72,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         saliency = read_saliency(path)
         if saliency.shape == (height, width):
             return saliency
-        if not self.warned:
-            self.warned = True
-            warnings.warn(
-                f"{path} is {saliency.shape[1]}x{saliency.shape[0]} pixels, but its image {width}x{height}: "
-                "this map, and any more like it, is resized to its image",
-                stacklevel=2,
-            )
+        self._warn(
+            f"{path} is {saliency.shape[1]}x{saliency.shape[0]} pixels, but its image {width}x{height}: "
+            "this map, and any more like it, is resized to its image"
+        )
         return resize_saliency(saliency, height, width)

@@ -1,6 +1,5 @@
 """Where items come from: the protocol of a source, and the images of a list on disk."""
 
-import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ from fbr_plugin.data.readers.boxes import Boxes, clip_boxes
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.readers.images import check_same_size, read_image, read_mask
 from fbr_plugin.data.readers.labels import ImageLabels, labels_of_mask
+from fbr_plugin.errors import WarnOnce
 
 
 class LayoutSource:
@@ -40,7 +40,7 @@ class LayoutSource:
         self.num_classes = num_classes
         self.labels = labels
         self.boxes = boxes
-        self.warned = False
+        self._warn = WarnOnce()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,12 +67,10 @@ class LayoutSource:
     def _inside(self, name: str, boxes: NDArray[np.int64], image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The boxes [n, 4] of an image, cut off at its border."""
         clipped = clip_boxes(name, boxes, image)
-        if not self.warned and (clipped != boxes).any():
-            self.warned = True
-            warnings.warn(
+        if (clipped != boxes).any():
+            self._warn(
                 f"{name}: of its boxes {boxes.tolist()} some reach beyond the image of {image.shape[1]}x"
-                f"{image.shape[0]} pixels: they, and any more of this kind, are cut off at the border",
-                stacklevel=2,
+                f"{image.shape[0]} pixels: they, and any more of this kind, are cut off at the border"
             )
         return clipped
 

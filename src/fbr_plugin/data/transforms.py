@@ -146,3 +146,8 @@ def denormalise(image: Tensor) -> NDArray[np.uint8]:
     mean, std = image.new_tensor(MEAN)[:, None, None], image.new_tensor(STD)[:, None, None]
     pixels = (image.detach() * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
     return pixels.movedim(-3, -1).cpu().numpy()
+
+
+def to_photo(image: Tensor) -> Tensor:
+    """A normalised image [..., 3, H, W] as the RGB photo in [0, 1] that it was, on the CPU."""
+    return torch.from_numpy(denormalise(image)).movedim(-1, -3) / 255

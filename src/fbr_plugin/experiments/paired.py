@@ -1,6 +1,5 @@
 """A pair of trainings: a baseline, and the same with FBR, from one classifier and initialisation."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from fbr_plugin.data import FolderDataModule, SyntheticDataModule
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.experiments.pictures import draw_pair
 from fbr_plugin.experiments.recorder import Recorder
-from fbr_plugin.experiments.report import write_whole
+from fbr_plugin.experiments.results import cached, known
 
-# The baseline bare and with FBR, and settings for small images and an encoder that the CAM has trained.
+# The baseline, the same with FBR, and settings for small images and an encoder that the CAM has trained.
 BASELINES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "amn": (AMN, AMNFBR, {"rates": (1, 2, 4), "lr": 5e-4, "head_lr": 1e-3}),
     "ppc": (PPC, PPCFBR, {"lr": 5e-4, "head_lr": 1e-3, "dropout": 0.0}),
@@ -49,18 +48,9 @@ def cached_pair(seed: int, settings: dict[str, Any], output: Path, draw: bool) -
     """The results of one seed, from its file where that has the same settings."""
     folder = output / f"seed_{seed}"
     path = folder / "metrics.json"
-    if path.exists():
-        known = json.loads(path.read_text())
-        if known["settings"] == settings:
-            print(f"seed {seed}: read from {path} (delete it to compute it again)")
-            return known
-    result = {
-        "seed": seed,
-        "settings": settings,
-        **run_pair(seed, settings, folder, output if draw else folder),
-    }
-    write_whole(path, json.dumps(result, indent=2))
-    return result
+    if known(path, settings):
+        print(f"seed {seed}: read from {path} (delete it to compute it again)")
+    return cached(path, settings, lambda: run_pair(seed, settings, folder, output if draw else folder))
 
 
 def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path) -> dict[str, Any]:
@@ -81,10 +71,10 @@ def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: P
 
     module = data_module(seed, settings, folder / "labels")
     models: dict[str, Any] = {"CAM": cam}
-    bare, plugged, own = BASELINES[settings["baseline"]]
+    baseline, with_fbr, own = BASELINES[settings["baseline"]]
     for arm, name, fbr in (
-        (bare, settings["baseline"].upper(), {}),
-        (plugged, f"{settings['baseline'].upper()} + FBR", PRESETS[settings["fbr"]]),
+        (baseline, settings["baseline"].upper(), {}),
+        (with_fbr, f"{settings['baseline'].upper()} + FBR", PRESETS[settings["fbr"]]),
     ):
         pl.seed_everything(seed, verbose=False)
         options = {"weights": str(checkpoint), "poly_power": 0.9, **common, **own, **fbr}
@@ -96,10 +86,10 @@ def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: P
     step = {name: sorted(recorder.times)[len(recorder.times) // 10] for name, recorder in recorders.items()}
     for name, own_scores in scores.items():
         own_scores |= {"seconds": seconds[name], "seconds_per_step": step[name], "fbr_share": None}
-    _, without, with_fbr = step.values()
-    scores[name]["fbr_share"] = 100 * (1 - without / with_fbr)
+    _, plain, longer = step.values()
+    scores[name]["fbr_share"] = 100 * (1 - plain / longer)
     draw_pair(models, recorders, scores, module, figure_folder)
-    return {"class_names": module.class_names, "scores": scores}
+    return {"seed": seed, "class_names": module.class_names, "scores": scores}
 
 
 def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None) -> WSSSDataModule:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fbr_plugin import figures
 from fbr_plugin.data.datamodules.base import WSSSDataModule
-from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.data.transforms import to_photo
 from fbr_plugin.experiments.recorder import EXAMPLES, Recorder
 
 
@@ -26,31 +26,31 @@ def draw_pair(
         name: [label_map(model.eval(), item, scores[name]["threshold_oracle"]) for item in items]
         for name, model in models.items()
     }
-    photos = [photo(item["image"]) for item in items]
+    photos = [to_photo(item["image"]) for item in items]
     examples = figures.examples(photos, [item["mask"] for item in items], maps, names)
     figures.save(examples, folder / "examples.png")
-    _, bare, plugged = models
-    terms = models[plugged].fbr_terms or models[plugged].gate_terms
-    images = [photo(image) for image in recorders[plugged].images]
+    _, baseline, with_fbr = models
+    model = models[with_fbr]
+    terms, images = (
+        model.fbr_terms or model.gate_terms,
+        [to_photo(each) for each in recorders[with_fbr].images],
+    )
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
-    if models[plugged].fbr_terms:
-        figures.save(
-            figures.semantic_graph(models[plugged].fbr_terms.graph, names), folder / "semantic_graph.png"
-        )
-    if models[plugged].gate is not None:
+    if model.fbr_terms:
+        figures.save(figures.semantic_graph(model.fbr_terms.graph, names), folder / "semantic_graph.png")
+    if model.gate is not None:
         classes = [int(item["label"].argmax()) for item in items]
         with torch.no_grad():
-            levels = [models[plugged].encoder(item["image"][None]) for item in items]
-            gates = [models[plugged].gate(models[plugged].local(own))[0] for own in levels]
-        columns = {bare: [seed(models[bare], item) for item in items], "gate": gates}
-        columns[plugged] = [seed(models[plugged], item) for item in items]
+            gates = [model.gate(model.shallow(model.encoder(item["image"][None])))[0] for item in items]
+        columns = {baseline: [seed(models[baseline], item) for item in items], "gate": gates}
+        columns[with_fbr] = [seed(model, item) for item in items]
         own = {
             title: [m[c] for m, c in zip(column, classes, strict=True)] for title, column in columns.items()
         }
         figures.save(figures.class_maps(photos, own), folder / "gate.png")
     curves = {
         name: {term: curve for term, curve in recorders[name].curves.items() if any(curve[1])}
-        for name in (bare, plugged)
+        for name in (baseline, with_fbr)
     }
     figures.save(figures.loss_curves(curves), folder / "losses.png")
     kinds = ("oracle", "label_free")
@@ -58,11 +58,6 @@ def draw_pair(
     sweeps = {name: score["miou_sweep"] for name, score in scores.items()}
     thresholds = scores["CAM"]["thresholds"]
     figures.save(figures.threshold_sweep(thresholds, sweeps, marks), folder / "threshold_sweep.png")
-
-
-def photo(image: Tensor) -> Tensor:
-    """A normalised image [3, H, W] as [3, H, W] in [0, 1]."""
-    return torch.from_numpy(denormalise(image)).permute(2, 0, 1) / 255
 
 
 @torch.no_grad()

@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from fbr_plugin.files import write_text
+
 COLUMNS = {
     "miou_oracle": "mIoU oracle",
     "miou_label_free": "mIoU label-free",
@@ -32,7 +34,7 @@ Result = dict[str, Any]
 
 def write_results(results: Sequence[Result], settings: dict[str, Any], folder: Path) -> None:
     """Write all figures as metrics.json, and those of the table as metrics.csv."""
-    write_whole(folder / "metrics.json", json.dumps({"settings": settings, "seeds": results}, indent=2))
+    write_text(folder / "metrics.json", json.dumps({"settings": settings, "seeds": results}, indent=2))
     rows = [
         {"seed": result["seed"], "method": name, **{column: score.get(column) for column in COLUMNS}}
         for result in results
@@ -42,15 +44,7 @@ def write_results(results: Sequence[Result], settings: dict[str, Any], folder: P
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(folder / "metrics.csv", text.getvalue())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text)
-    partial.replace(path)
+    write_text(folder / "metrics.csv", text.getvalue())
 
 
 def paired_table(results: Sequence[Result]) -> str:
@@ -61,10 +55,10 @@ def paired_table(results: Sequence[Result]) -> str:
         for name in methods
     }
     if len(results) > 1:
-        bare, plugged = methods[-2:]
+        baseline, with_fbr = methods[-2:]
         methods.append("difference")
         values["difference"] = {
-            column: _differences(values[bare][column], values[plugged][column]) for column in COLUMNS
+            column: _differences(values[baseline][column], values[with_fbr][column]) for column in COLUMNS
         }
     cells = [["", *COLUMNS.values()]]
     cells += [[name, *(_cell(values[name][column]) for column in COLUMNS)] for name in methods]
@@ -76,8 +70,9 @@ def paired_table(results: Sequence[Result]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *NOTES])
 
 
-def _differences(bare: Sequence[float | None], plugged: Sequence[float | None]) -> list[float | None]:
-    return [None if None in (a, b) else b - a for a, b in zip(bare, plugged, strict=True)]  # type: ignore[operator]
+def _differences(baseline: Sequence[float | None], with_fbr: Sequence[float | None]) -> list[float | None]:
+    pairs = zip(baseline, with_fbr, strict=True)
+    return [None if a is None or b is None else b - a for a, b in pairs]
 
 
 def _cell(values: Sequence[float | None]) -> str:

@@ -1,6 +1,5 @@
 """The style of all figures, and figures as arrays and files."""
 
-import os
 from pathlib import Path
 
 import matplotlib
@@ -8,6 +7,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from fbr_plugin.files import replacing
 
 INK = "#333333"
 
@@ -37,11 +38,5 @@ def to_array(figure: Figure) -> NDArray[np.uint8]:
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG, complete or not at all; missing folders are made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial, format="png")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fbr_plugin.data.readers.images import IGNORE, voc_palette
 from fbr_plugin.figures.canvas import INK, style
+from fbr_plugin.functional import resize
 
 Maps = Tensor | Sequence[Tensor]
 """One tensor [N, ...], or N tensors [...] where the images differ in size."""
@@ -120,7 +121,7 @@ def _heat(images: Maps, maps: Maps) -> list[NDArray]:
     """Each image [H, W, 3] under the colours of its map [h, w] in [0, 1]."""
     photos = _photos(images)
     grown = (
-        F.interpolate(own[None, None].double().cpu(), photo.shape[:2], mode="bilinear")[0, 0].numpy()
+        resize(own[None, None].double().cpu(), photo.shape[:2])[0, 0].numpy()
         for photo, own in zip(photos, maps, strict=True)
     )
     return [

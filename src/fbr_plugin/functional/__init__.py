@@ -21,6 +21,7 @@ from fbr_plugin.functional.pseudo_labels import (
     normalise_scores,
 )
 from fbr_plugin.functional.random_walk import propagate
+from fbr_plugin.functional.resize import resize
 from fbr_plugin.functional.sampling import sample_bank, sample_pixels, semantic_graph
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "normalise_scores",
     "pamr",
     "propagate",
+    "resize",
     "sample_bank",
     "sample_pixels",
     "semantic_graph",

@@ -15,13 +15,11 @@ class KMeans(NamedTuple):
         centroids: [B, K, D] float32 (float64 for float64 points); rows that are not `valid` are 0.
         valid: [B, K] bool.
         assignments: [B, N] int64, the nearest valid centroid; -1 outside the mask.
-        inertia: [B] weighted sum of squared distances to the nearest centroid.
     """
 
     centroids: Tensor
     valid: Tensor
     assignments: Tensor
-    inertia: Tensor
 
 
 @torch.no_grad()
@@ -31,7 +29,6 @@ def kmeans(
     num_clusters: int,
     *,
     iterations: int = 10,
-    weights: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> KMeans:
     """Cluster the masked points of each row: greedy k-means++ seeding, then Lloyd iterations.
@@ -45,7 +42,6 @@ def kmeans(
         mask: [B, N] bool, the points that take part.
         num_clusters: K.
         iterations: Lloyd iterations; they are always all run.
-        weights: [B, N] non-negative weights; None weighs every point 1.
         generator: source of randomness, on the device of `points`.
 
     Raises:
@@ -55,27 +51,24 @@ def kmeans(
         raise ValueError(
             f"points must be [B, N, D] and mask [B, N], got {tuple(points.shape)} and {tuple(mask.shape)}"
         )
-    if weights is not None and weights.shape != mask.shape:
-        raise ValueError(f"weights must be [B, N] = {tuple(mask.shape)}, got {tuple(weights.shape)}")
     if num_clusters < 1 or iterations < 1:
         raise ValueError(f"num_clusters and iterations must be at least 1, got {num_clusters}, {iterations}")
     with torch.autocast(points.device.type, enabled=False):
         points = points.to(torch.promote_types(points.dtype, torch.float32)).contiguous()
-        mass = mask.to(points.dtype) if weights is None else weights.to(points.dtype) * mask
+        mass = mask.to(points.dtype)
         data = _Points(points, points.square().sum(-1, keepdim=True), mass)
         centroids = _seed(data, num_clusters, generator)
         for _ in range(iterations):
             centroids = _lloyd_step(data, centroids)
         centroids, valid = _few_points(data, centroids)
         distances = _squared_distances(data, centroids).masked_fill(~valid[:, None], torch.inf)
-        nearest, assignments = distances.min(-1)
-        inertia = (mass * nearest.nan_to_num(posinf=0.0)).sum(-1)
+        assignments = distances.argmin(-1)
         valid = valid & (_members(assignments, mass, num_clusters).sum(1) > 0)
-        return KMeans(centroids * valid[..., None], valid, assignments.masked_fill(mass == 0, -1), inertia)
+        return KMeans(centroids * valid[..., None], valid, assignments.masked_fill(~mask, -1))
 
 
 class _Points(NamedTuple):
-    """The points [B, N, D], their squared norms [B, N, 1] and their weights [B, N], 0 outside the mask."""
+    """The points [B, N, D], their squared norms [B, N, 1] and their mass [B, N]: 1, or 0 outside the mask."""
 
     values: Tensor
     squares: Tensor
@@ -89,7 +82,7 @@ def _squared_distances(points: _Points, centroids: Tensor) -> Tensor:
 
 
 def _members(assignments: Tensor, mass: Tensor, num_clusters: int) -> Tensor:
-    """[B, N], [B, N] -> [B, N, K] weight of each point in its cluster."""
+    """[B, N], [B, N] -> [B, N, K] mass of each point in its cluster."""
     return F.one_hot(assignments, num_clusters).to(mass.dtype) * mass[..., None]
 
 

@@ -1,6 +1,5 @@
 """Localization quality over a whole set: boxes by the protocol that most share, and by that of BAS."""
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from fbr_plugin.errors import WarnOnce
 from fbr_plugin.metrics.boxes import (
     BOX_THRESHOLDS,
     IOUS,
@@ -84,10 +84,10 @@ class _BoxMetric(Metric):
     ranked_hits: Tensor
     images: Tensor
     ranked_images: Tensor
-    warned = False
 
     def __init__(self, criteria: int, steps: int) -> None:
         super().__init__()
+        self._warn = WarnOnce()
         self.add_state("hits", torch.zeros((criteria, steps), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("ranked_hits", torch.zeros((2, steps), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
@@ -145,12 +145,10 @@ class _BoxMetric(Metric):
 
     def _true_boxes(self, given: Tensor, height: int, width: int) -> NDArray[np.float64]:
         boxes, cut = clip_boxes(given.cpu().double().numpy(), height, width)
-        if cut and not self.warned:
-            self.warned = True
-            warnings.warn(
+        if cut:
+            self._warn(
                 f"of the boxes {given.tolist()} some reach beyond their image of {width}x{height}: they, and "
-                "any more of this kind, are cut off at its border",
-                stacklevel=2,
+                "any more of this kind, are cut off at its border"
             )
         return scale_boxes(boxes, height, width)
 

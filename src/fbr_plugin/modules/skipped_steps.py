@@ -1,9 +1,9 @@
 """The steps that were skipped because their features were not finite."""
 
-import warnings
-
 import torch
 from torch import Tensor, nn
+
+from fbr_plugin.errors import WarnOnce
 
 
 class SkippedSteps(nn.Module):
@@ -19,7 +19,7 @@ class SkippedSteps(nn.Module):
         super().__init__()
         self.what = what
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        self._warned = False
+        self._warn = WarnOnce()
 
     def forward(self, finite: Tensor) -> None:
         """Count a training step unless it was finite (0-d bool)."""
@@ -30,10 +30,8 @@ class SkippedSteps(nn.Module):
 
     def warn(self) -> None:
         """Warn once if a step was skipped; off the CPU it waits for the device, so call it now and then."""
-        if not self._warned and int(self.count) > 0:
-            self._warned = True
-            warnings.warn(
+        if not self._warn.given and int(self.count) > 0:
+            self._warn(
                 f"{self.what} met NaN or infinite features and left that step out. Lower the learning rate, "
-                "or train in float32.",
-                stacklevel=2,
+                "or train in float32."
             )

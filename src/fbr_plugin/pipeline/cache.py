@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fbr_plugin.distributed import barrier, is_rank_zero
-from fbr_plugin.experiments.report import write_whole
+from fbr_plugin.files import write_text
 
 RECORD = "stage.json"
 CURVES = "curves"  # a folder of what a training logs, which no later stage reads
@@ -172,7 +172,7 @@ def _make(stage: PipelineStage, output: Path, records: Mapping[str, Record]) -> 
         begun = None
         if is_rank_zero():
             shutil.rmtree(partial, ignore_errors=True)
-            write_whole(partial / RECORD, json.dumps({"made_of": made_of}))
+            write_text(partial / RECORD, json.dumps({"made_of": made_of}))
     if begun is None or "files" not in begun:
         start = time.perf_counter()
         scores = _fill(stage, partial, {name: output / name for name in stage.needs})
@@ -181,7 +181,7 @@ def _make(stage: PipelineStage, output: Path, records: Mapping[str, Record]) -> 
             files = {path: _sha256(partial / path) for path in sorted(_files(partial))}
             known = {"scores": scores, "seconds": time.perf_counter() - start, "resumed": begun is not None}
             record = {"made_of": made_of, "digest": _hash(files), **known, "files": files}
-            write_whole(partial / RECORD, json.dumps(record, indent=1))
+            write_text(partial / RECORD, json.dumps(record, indent=1))
     if is_rank_zero():
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)

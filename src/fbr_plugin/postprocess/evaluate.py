@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fbr_plugin.data.readers.images import IGNORE, read_mask
 from fbr_plugin.data.readers.labels import read_ids, read_lines
-from fbr_plugin.files import replacing
+from fbr_plugin.files import write_text
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
 from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
 from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, read_seed
@@ -169,8 +169,7 @@ def _write_json(path: Path, evaluation: Evaluation) -> None:
             "oracle_threshold": sweep.oracle_threshold,
         },
     }
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(_without_nan(content), indent=2) + "\n")
+    write_text(path, json.dumps(_without_nan(content), indent=2) + "\n")
 
 
 def _without_nan(value: object) -> object:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from fbr_plugin.functional import resize
 
 
 def multi_scale_scores(
@@ -35,12 +36,12 @@ def multi_scale_scores(
     views = []
     for scale in scales:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        scaled = image if size == (height, width) else _resize(image, size)
+        scaled = resize(image, size)
         views.append(upsample_scores(score_fn(scaled, label), size, stride))
         if flip:
             # Mirrored back at full resolution: the grid reaches past the right edge, and only there.
             views.append(upsample_scores(score_fn(scaled.flip(-1), label), size, stride).flip(-1))
-    return torch.stack([_resize(view, (height, width)) for view in views]).mean(0)
+    return torch.stack([resize(view, (height, width)) for view in views]).mean(0)
 
 
 def upsample_scores(scores: Tensor, size: Sequence[int], stride: int) -> Tensor:
@@ -61,10 +62,5 @@ def upsample_scores(scores: Tensor, size: Sequence[int], stride: int) -> Tensor:
             f"scores of a {size[0]}x{size[1]} image have the grid {grid}, expected {expected} at stride "
             f"{stride}: is the stride right?"
         )
-    full = _resize(scores, (grid[0] * stride, grid[1] * stride))
+    full = resize(scores, (grid[0] * stride, grid[1] * stride))
     return full[..., : size[0], : size[1]]
-
-
-def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring maps [B, K, h, w] to a size, bilinearly."""
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)

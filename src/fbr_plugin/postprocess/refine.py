@@ -1,12 +1,13 @@
 """Refinement of scores along the edges of their image: by a dense CRF or by PAMR."""
 
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fbr_plugin.errors import check_choice
 from fbr_plugin.functional.pamr import pamr
 from fbr_plugin.postprocess.dense_crf import dense_crf, import_pydensecrf
 
@@ -59,8 +60,7 @@ def refine(
 
 def _checked(method: Method | None, scale: float) -> Method:
     """The method to use."""
-    if method not in ("crf", "pamr", None):
-        raise ValueError(f'method must be "crf", "pamr" or None for the default, got {method!r}')
+    check_choice("method", method, (*get_args(Method), None))
     if not scale > 0:
         raise ValueError(f"scale must be above 0, got {scale}")
     method = method or default_method()

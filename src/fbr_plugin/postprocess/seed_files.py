@@ -5,17 +5,17 @@ Masks and labels are PNGs, written and read by `fbr_plugin.data.images`.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.readers.files import find_file
 from fbr_plugin.data.readers.pickles import load_restricted
+from fbr_plugin.errors import check_choice
 from fbr_plugin.files import replacing
+from fbr_plugin.functional import resize
 from fbr_plugin.postprocess.seeds import Seed
 
 
@@ -26,9 +26,7 @@ def check_names(names: Iterable[str]) -> None:
             raise ValueError(f"the id {name!r} holds a path, but it names a file: rename the image")
 
 
-def read_seed(
-    path: str | Path, size: tuple[int, int] | None = None, empty_size: tuple[int, int] | None = None
-) -> Seed:
+def read_seed(path: str | Path, empty_size: tuple[int, int] | None = None) -> Seed:
     """Read a seed of any layout that circulates, recognised by its content.
 
     A dictionary with `keys` and `high_res` (or only `cam`) holds M maps as IRN and BAS write them, or M+1
@@ -37,7 +35,6 @@ def read_seed(
 
     Args:
         path: `.npy`, `.npz` or pickle file.
-        size: height and width to which the maps are brought; None leaves them as they are.
         empty_size: height and width of a seed whose file leaves them open, as SEAM's of no class does.
     """
     content = load_restricted(path)
@@ -50,8 +47,6 @@ def read_seed(
             f"{path} is no seed: {error}. Known are {{'keys', 'cam', 'high_res'}}, {{'keys', 'scores'}} and "
             "{class: map}"
         ) from error
-    if size is not None and maps.shape[1:] != tuple(size):
-        maps = _resize(maps, size)
     extra = len(maps) - len(keys)
     return Seed(keys, maps[extra:], maps[0] if extra else None)
 
@@ -91,8 +86,7 @@ def write_seed(path: str | Path, seed: Seed, style: SeedStyle) -> None:
         style: `irn` and `amn` hold the maps at the image's size (`high_res`) and at a quarter (`cam`), `seam`
             a map for each class, all as pickles; `compact` is ours, compressed and in half precision.
     """
-    if style not in get_args(SeedStyle):
-        raise ValueError(f"the style {style!r} is unknown: choose {', '.join(get_args(SeedStyle))}")
+    check_choice("style", style, SeedStyle)
     if style == "compact":
         _write_compact(path, seed)
         return
@@ -106,8 +100,9 @@ def write_seed(path: str | Path, seed: Seed, style: SeedStyle) -> None:
         content = dict(zip(seed.keys.tolist(), maps, strict=True))
     else:
         quarter = (-(-maps.shape[1] // 4), -(-maps.shape[2] // 4))
+        small = resize(torch.from_numpy(maps)[None], quarter)[0] if len(maps) else torch.zeros(0, *quarter)
         # IRN's own later steps call tensor methods on `cam` and numpy's on `high_res`.
-        content = {"keys": seed.keys, "cam": torch.from_numpy(_resize(maps, quarter)), "high_res": maps}
+        content = {"keys": seed.keys, "cam": small, "high_res": maps}
     with replacing(path) as partial, partial.open("wb") as file:
         np.save(file, np.array(content, dtype=object))
 
@@ -151,10 +146,3 @@ def existing_files(folder: Path, ids: Sequence[str], suffix: str, what: str) -> 
             "Is the list the right one?"
         )
     return paths
-
-
-def _resize(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Bring maps [M, h, w] to a size, bilinearly."""
-    if not len(maps):
-        return np.zeros((0, *size), np.float32)
-    return F.interpolate(torch.from_numpy(maps)[None], size, mode="bilinear", align_corners=False)[0].numpy()

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fbr_plugin.data.readers.images import IGNORE
+from fbr_plugin.functional import min_max
 
 
 class Seed(NamedTuple):
@@ -94,6 +95,4 @@ def logits_to_seeds(logits: Tensor, label: Tensor, pseudo_label: Tensor | None =
     maps = logits.softmax(1) * present
     if pseudo_label is None:
         return maps
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-    stretched = (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)
-    return torch.where(pseudo_label[:, None] != 0, stretched, maps)
+    return torch.where(pseudo_label[:, None] != 0, min_max(maps), maps)

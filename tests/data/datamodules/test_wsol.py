@@ -139,7 +139,7 @@ def test_images_without_boxes(folder: Path) -> None:
 
 
 def test_unknown_layout(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="layout='coco' is unknown: choose folder, cub or ilsvrc"):
+    with pytest.raises(ValueError, match="layout must be one of 'folder', 'cub', 'ilsvrc', got 'coco'"):
         WSOLDataModule(tmp_path, layout="coco")
 
 

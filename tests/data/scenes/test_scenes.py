@@ -92,7 +92,7 @@ def test_drawing_is_quick() -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match="'easy' is unknown: choose one of default, hard, control"):
+    with pytest.raises(ValueError, match="preset must be one of 'default', 'hard', 'control', got 'easy'"):
         SyntheticScenes("easy", 1)
 
 

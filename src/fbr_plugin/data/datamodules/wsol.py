@@ -9,6 +9,7 @@ from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.data.readers.wsol_layouts import CUBLayout, FolderLayout, ILSVRCLayout, Layout, OneClass
 from fbr_plugin.data.sources import LayoutSource
 from fbr_plugin.data.transforms import eval_transform, train_transform
+from fbr_plugin.errors import check_choice
 
 
 class WSOLDataModule(WSSSDataModule):
@@ -57,8 +58,7 @@ class WSOLDataModule(WSSSDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, num_workers, seed)
-        if layout not in ("folder", "cub", "ilsvrc"):
-            raise ValueError(f"layout={layout!r} is unknown: choose folder, cub or ilsvrc")
+        check_choice("layout", layout, ("folder", "cub", "ilsvrc"))
         self.root = Path(root)
         self.layout: Layout
         if layout == "folder":

@@ -6,6 +6,7 @@ import numpy as np
 
 from fbr_plugin.data.scenes.scene import PRESETS, Scene, ScenePreset, draw_scene
 from fbr_plugin.data.scenes.shapes import CLASS_NAMES
+from fbr_plugin.errors import check_choice
 
 
 class SyntheticScenes:
@@ -32,8 +33,7 @@ class SyntheticScenes:
         saliency: bool = False,
     ) -> None:
         if isinstance(preset, str):
-            if preset not in PRESETS:
-                raise ValueError(f"preset={preset!r} is unknown: choose one of {', '.join(PRESETS)}")
+            check_choice("preset", preset, PRESETS)
             preset = PRESETS[preset]
         self.first = first
         self.saliency = saliency
