@@ -16,6 +16,7 @@ from fbr_plugin.baselines.bas.losses import bas_terms
 from fbr_plugin.baselines.bas.network import build_classifier, call_frozen, fit_grid, halve
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.modules import StepRandom
 from fbr_plugin.postprocess.seeds import cams_to_seeds
 
@@ -57,10 +58,7 @@ class BAS(LocalizationTask):
             for the mean of the two, each divided by its maximum.
         view: features that are handed to FBR: the encoder's "last" level, or its "third" stage, from which M
             is made.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the encoder.
-        head_lr: learning rate of the generator and the classifier.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        optimizer: see `OptimizerConfig`.
         kwargs: see `LocalizationTask` and `SeedTask`.
     """
 
@@ -75,13 +73,10 @@ class BAS(LocalizationTask):
         wsol: bool = False,
         seeds: Literal["generator", "cam", "both"] = "both",
         view: Literal["last", "third"] = "last",
-        optimizer: str = "SGD",
-        lr: float = 0.005,
-        head_lr: float = 0.05,
-        poly_power: float = 0.9,
+        optimizer: OptimizerConfig = OptimizerConfig(lr=0.005, head_lr=0.05),
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        super().__init__(num_classes, optimizer=optimizer, **kwargs)
         for name, value, known in (
             ("seeds", seeds, ("generator", "cam", "both")),
             ("view", view, ("last", "third")),

@@ -9,6 +9,7 @@ from fbr_plugin import DenseView, FBRConfig, FBRMixin
 from fbr_plugin.baselines.cam.network import thresholded_average
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.postprocess.seeds import cams_to_seeds
 
 
@@ -21,10 +22,7 @@ class CAM(LocalizationTask):
     Args:
         num_classes: number of foreground classes C.
         pooling: "gap" for global average pooling, "tap" for thresholded average pooling.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the encoder.
-        head_lr: learning rate of the classifier.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        optimizer: see `OptimizerConfig`.
         kwargs: see `LocalizationTask` and `SeedTask`.
     """
 
@@ -32,13 +30,10 @@ class CAM(LocalizationTask):
         self,
         num_classes: int,
         pooling: Literal["gap", "tap"] = "gap",
-        optimizer: str = "SGD",
-        lr: float = 0.1,
-        head_lr: float = 1.0,
-        poly_power: float = 0.9,
+        optimizer: OptimizerConfig = OptimizerConfig(lr=0.1, head_lr=1.0),
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        super().__init__(num_classes, optimizer=optimizer, **kwargs)
         if pooling not in ("gap", "tap"):
             raise ValueError(f"pooling must be 'gap' or 'tap', got {pooling!r}")
         self.head = nn.Conv2d(self.feature_channels, num_classes, 1, bias=False)

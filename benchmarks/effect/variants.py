@@ -1,6 +1,6 @@
 """The settings that are compared: a name for each, and what it changes."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fbr_plugin import FBRConfig
@@ -16,7 +16,7 @@ class Variant:
     Args:
         fbr: fields of `FBRConfig` that differ from the baseline's published preset; None: the bare baseline.
         recommended: take `FBRConfig.recommended()` in place of the preset.
-        model: arguments of the baseline that differ.
+        rate_factor: multiplies the learning rates.
         labels: whose seeds AMN's labels are made of: the CAM of which variant.
         seed_offset: added to the training seed, for the noise floor.
         uniform: draw the classes of foreground negatives uniformly in place of by the semantic graph.
@@ -24,7 +24,7 @@ class Variant:
 
     fbr: dict[str, Any] | None = None
     recommended: bool = False
-    model: dict[str, Any] = field(default_factory=dict)
+    rate_factor: float = 1.0
     labels: str = "bare"
     seed_offset: int = 0
     uniform: bool = False
@@ -81,14 +81,13 @@ ABLATION = {
     "queries: all": strong(confidence_quantile=0.999, entropy_quantile=0.0),
     "queries: least sure": strong(confidence_quantile=0.1, entropy_quantile=0.5),
 }
-TWICE, HALF = {"lr": 2.0, "head_lr": 2.0}, {"lr": 0.5, "head_lr": 0.5}
 TUNING = {
     **BARE,
-    "lr x2": Variant(model=TWICE),
-    "lr /2": Variant(model=HALF),
+    "lr x2": Variant(rate_factor=2.0),
+    "lr /2": Variant(rate_factor=0.5),
     "recommended": Variant({}, recommended=True),
-    "recommended lr x2": Variant({}, recommended=True, model=TWICE),
-    "recommended lr /2": Variant({}, recommended=True, model=HALF),
+    "recommended lr x2": Variant({}, recommended=True, rate_factor=2.0),
+    "recommended lr /2": Variant({}, recommended=True, rate_factor=0.5),
 }
 GATE = {
     **BARE,

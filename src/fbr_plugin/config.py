@@ -1,6 +1,11 @@
 """The settings of FBR, with the published values as presets."""
 
-from dataclasses import dataclass, fields
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+Settings = TypeVar("Settings", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -101,3 +106,27 @@ class FBRConfig:
             entropy_quantile=0.1,
             weight_bg=0.01,
         )
+
+
+def merged(default: Settings, given: Settings | Mapping[str, Any] | None) -> Settings:
+    """The settings that an argument stands for.
+
+    Args:
+        default: an instance of a dataclass.
+        given: another instance, which is taken as it is; a mapping of fields that differ from the default;
+            or None for the default.
+
+    Raises:
+        TypeError: given is neither.
+        ValueError: a field that the dataclass does not have.
+    """
+    if given is None or isinstance(given, type(default)):
+        return given or default
+    kind, known = type(default).__name__, [field.name for field in fields(default)]
+    if not isinstance(given, Mapping):
+        raise TypeError(f"expected {kind}(...) or a mapping of its fields {', '.join(known)}; got {given!r}")
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known) or known
+            raise ValueError(f"{kind} has no field {name!r}; did you mean {', '.join(close)}?")
+    return replace(default, **given)

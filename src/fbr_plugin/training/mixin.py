@@ -1,8 +1,8 @@
 """FBR for a LightningModule, by inheritance."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from fbr_plugin.callbacks.random_state import RandomState
-from fbr_plugin.config import FBRConfig
+from fbr_plugin.config import FBRConfig, merged
 from fbr_plugin.contract import SCALARS, DenseView, FBRTerms
 from fbr_plugin.modules import FBRLoss
 
@@ -124,7 +124,7 @@ class FBRMixin(_Module):
 
     def __init__(self, *args: Any, fbr: FBRConfig | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        config = replace(self.default_fbr, **fbr) if isinstance(fbr, Mapping) else fbr or self.default_fbr
+        config = merged(self.default_fbr, fbr)
         missing = [name for name in ("feature_channels", "num_classes") if getattr(self, name, None) is None]
         if missing:
             raise AttributeError(
