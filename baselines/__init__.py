@@ -11,6 +11,7 @@ from fbr_plugin.baselines.deeplab import DeepLabV2
 from fbr_plugin.baselines.encoders import ResNet38d, SmallEncoder, build_encoder
 from fbr_plugin.baselines.irn import IRN
 from fbr_plugin.baselines.ppc import PPC, PPCFBR
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "PPC",
     "PPCFBR",
     "DeepLabV2",
+    "OptimizerConfig",
     "ResNet38d",
     "SeedTask",
     "SmallEncoder",

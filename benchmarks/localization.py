@@ -31,21 +31,15 @@ FIGURES = {
     "max_box_acc_v2": "centre_box_max_box_acc_v2",
 }
 RECOMMENDED: dict[str, Any] = {**recommended()}
-COMMON: dict[str, Any] = {
-    "encoder": "small",
-    "optimizer": "AdamW",
-    "weight_decay": 1e-3,
-    "warmup_steps": 20,
-    "scales": (1.0,),
-}
-CAM_SETTINGS: dict[str, Any] = {**COMMON, "lr": 3e-3, "head_lr": 3e-3}
+COMMON: dict[str, Any] = {"encoder": "small", "scales": (1.0,)}
+ADAMW = {"name": "AdamW", "weight_decay": 1e-3, "warmup_steps": 20}
+CAM_SETTINGS: dict[str, Any] = {**COMMON, "optimizer": {**ADAMW, "lr": 3e-3, "head_lr": 3e-3}}
 BAS_SETTINGS: dict[str, Any] = {
     **COMMON,
     "wsol": True,
     "weight_frg": 0.5,
     "weight_area": 1.5,
-    "lr": 5e-4,
-    "head_lr": 1e-3,
+    "optimizer": {**ADAMW, "lr": 5e-4, "head_lr": 1e-3},
 }
 
 

@@ -21,7 +21,7 @@ from pytorch_lightning import Trainer, seed_everything
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, max_pool2d
 
-from fbr_plugin.baselines import CAM
+from fbr_plugin.baselines import CAM, OptimizerConfig
 from fbr_plugin.data import SyntheticDataModule
 from fbr_plugin.figures import save
 
@@ -108,7 +108,8 @@ def main() -> None:
 
     seed_everything(0)
     data = SyntheticDataModule(options.preset, options.images, options.size)
-    model = CAM(data.num_classes, encoder="small", optimizer="AdamW", lr=3e-3, head_lr=3e-3, warmup_steps=20)
+    optimizer = OptimizerConfig("AdamW", lr=3e-3, head_lr=3e-3, warmup_steps=20)
+    model = CAM(data.num_classes, encoder="small", optimizer=optimizer)
     Trainer(
         max_epochs=options.epochs,
         limit_val_batches=0,

@@ -1,11 +1,12 @@
 """The settings."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 
 from fbr_plugin import FBRConfig
+from fbr_plugin.config import merged
 
 
 def test_presets_are_the_published_values():
@@ -46,6 +47,22 @@ def test_every_field_is_documented():
 def test_values_out_of_range(field, value, message):
     with pytest.raises(ValueError, match=message):
         FBRConfig(**{field: value})
+
+
+def test_settings_are_merged():
+    default = FBRConfig.ppc()
+    assert merged(default, None) is default
+    assert merged(default, {"dim": 32}) == replace(default, dim=32)
+    assert merged(default, other := FBRConfig(dim=32)) is other
+
+
+def test_what_is_not_settings_is_not_merged():
+    with pytest.raises(ValueError, match="FBRConfig has no field 'dims'; did you mean dim"):
+        merged(FBRConfig(), {"dims": 32})
+    with pytest.raises(
+        TypeError, match=r"expected FBRConfig\(...\) or a mapping of its fields dim, .*; got 32"
+    ):
+        merged(FBRConfig(), 32)
 
 
 def test_readme_lists_every_setting():

@@ -37,7 +37,8 @@ GATED = replace(OFF, gate=True, gate_words=8)
 def build(kind: type[SeedTask], num_classes: int = 5, seed: int = 0, **options: Any) -> Any:
     """A small baseline that learns fast enough for its weights to move."""
     pl.seed_everything(seed, verbose=False)
-    options = {"encoder": "small", "lr": 1e-3, "head_lr": 1e-2, "scales": (1.0,), **options}
+    optimizer = {"lr": 1e-3, "head_lr": 1e-2}
+    options = {"encoder": "small", "optimizer": optimizer, "scales": (1.0,), **options}
     if issubclass(kind, AMN):
         options = {"rates": (1, 2), **options}
     if issubclass(kind, FBRMixin):

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from fbr_plugin.baselines.amn.network import ConditionedASPP
 from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
 from fbr_plugin.baselines.tasks.encoder_task import Batch
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.postprocess.seeds import logits_to_seeds
@@ -25,10 +26,7 @@ class AMN(SeedTask):
         num_classes: number of foreground classes C.
         rates: dilation rates of the head; smaller ones for small feature grids.
         smoothing: what the label of a pixel gives to the other classes.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the encoder.
-        head_lr: learning rate of the new layers.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        optimizer: see `OptimizerConfig`.
         kwargs: see `SeedTask`.
     """
 
@@ -37,13 +35,10 @@ class AMN(SeedTask):
         num_classes: int,
         rates: tuple[int, ...] = (6, 12, 18, 24),
         smoothing: float = 0.4,
-        optimizer: str = "Adam",
-        lr: float = 5e-6,
-        head_lr: float = 1e-4,
-        poly_power: float = 0.0,
+        optimizer: OptimizerConfig = OptimizerConfig(name="Adam", lr=5e-6, head_lr=1e-4, poly_power=0.0),
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        super().__init__(num_classes, optimizer=optimizer, **kwargs)
         self.head = ConditionedASPP(self.feature_channels, num_classes, rates)
 
     def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:

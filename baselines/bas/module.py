@@ -15,6 +15,7 @@ from fbr_plugin.baselines.bas.losses import bas_terms
 from fbr_plugin.baselines.bas.network import build_classifier, call_frozen, halve
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.errors import WarnOnce, check_choice
 from fbr_plugin.functional import resize
@@ -62,10 +63,7 @@ class BAS(LocalizationTask):
             for the mean of the two, each divided by its maximum.
         view: features that are handed to FBR: the encoder's "last" level, or its "third" stage, from which M
             is made.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the encoder.
-        head_lr: learning rate of the generator and the classifier.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        optimizer: see `OptimizerConfig`.
         kwargs: see `LocalizationTask` and `SeedTask`.
     """
 
@@ -80,13 +78,10 @@ class BAS(LocalizationTask):
         wsol: bool = False,
         seeds: Seeds = "both",
         view: View = "last",
-        optimizer: str = "SGD",
-        lr: float = 0.005,
-        head_lr: float = 0.05,
-        poly_power: float = 0.9,
+        optimizer: OptimizerConfig = OptimizerConfig(lr=0.005, head_lr=0.05),
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        super().__init__(num_classes, optimizer=optimizer, **kwargs)
         check_choice("seeds", seeds, Seeds)
         check_choice("view", view, View)
         third, last = self.encoder.channels[-2:]

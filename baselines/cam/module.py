@@ -8,6 +8,7 @@ from torch.nn.functional import multilabel_soft_margin_loss
 from fbr_plugin.baselines.cam.network import Pooling, thresholded_average
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.errors import check_choice
 from fbr_plugin.postprocess.seeds import cams_to_seeds
@@ -23,10 +24,7 @@ class CAM(LocalizationTask):
     Args:
         num_classes: number of foreground classes C.
         pooling: "gap" for global average pooling, "tap" for thresholded average pooling.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the encoder.
-        head_lr: learning rate of the classifier.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        optimizer: see `OptimizerConfig`.
         kwargs: see `LocalizationTask` and `SeedTask`.
     """
 
@@ -34,13 +32,10 @@ class CAM(LocalizationTask):
         self,
         num_classes: int,
         pooling: Pooling = "gap",
-        optimizer: str = "SGD",
-        lr: float = 0.1,
-        head_lr: float = 1.0,
-        poly_power: float = 0.9,
+        optimizer: OptimizerConfig = OptimizerConfig(lr=0.1, head_lr=1.0),
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        super().__init__(num_classes, optimizer=optimizer, **kwargs)
         check_choice("pooling", pooling, Pooling)
         self.head = nn.Conv2d(self.feature_channels, num_classes, 1, bias=False)
 

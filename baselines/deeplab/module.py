@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
 from fbr_plugin.baselines.deeplab.network import ASPP
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.contract import MaskPrediction
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.data.transforms import denormalise
@@ -20,8 +21,6 @@ from fbr_plugin.errors import check_choice
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores, upsample_scores
 from fbr_plugin.postprocess.refine import Method, refine
-
-MOMENTUM = 0.9
 
 
 class DeepLabV2(EncoderTask):
@@ -41,13 +40,9 @@ class DeepLabV2(EncoderTask):
         scales: image scales averaged, each with its mirror image, in test and predict.
         refine: what refines the probabilities in test and predict: a dense CRF, PAMR, or None for nothing.
         frozen_norm: keep the encoder's batch normalisation as it is, which suits pretrained weights.
-        optimizer: name of a class in torch.optim; SGD has a momentum of 0.9.
-        lr: learning rate of the encoder.
-        head_lr: learning rate of the head.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        optimizer: see `OptimizerConfig`.
         encoder: "small" (for small images), or the name of a timm model.
         output_stride: image pixels per pixel of the encoder's last level; None takes 8, or 4 for "small".
-        weight_decay: weight decay of all layers.
         kwargs: see `EncoderTask`.
     """
 
@@ -62,25 +57,15 @@ class DeepLabV2(EncoderTask):
         scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
         refine: Method | None = None,
         frozen_norm: bool = False,
-        optimizer: str = "SGD",
-        lr: float = 2.5e-4,
-        head_lr: float = 2.5e-3,
-        poly_power: float = 0.9,
+        optimizer: OptimizerConfig = OptimizerConfig(
+            lr=2.5e-4, head_lr=2.5e-3, weight_decay=5e-4, momentum=0.9
+        ),
         encoder: str = "resnet101",
         output_stride: int | None = None,
-        weight_decay: float = 5e-4,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            num_classes,
-            optimizer,
-            lr,
-            head_lr,
-            poly_power,
-            encoder=encoder,
-            output_stride=output_stride,
-            weight_decay=weight_decay,
-            **kwargs,
+            num_classes, optimizer=optimizer, encoder=encoder, output_stride=output_stride, **kwargs
         )
         check_choice("refine", refine, (*get_args(Method), None))
         self.head = ASPP(self.feature_channels, num_classes, rates)
@@ -150,8 +135,3 @@ class DeepLabV2(EncoderTask):
         """The figures of a set in percent; the IoU of each class is in `self.scores.compute().iou`."""
         result = self.scores.compute()
         return {name: getattr(result, name) for name in ("miou", "recall", "precision", "accuracy")}
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The parameters by learning rate, with the momentum of SGD."""
-        momentum = {"momentum": MOMENTUM} if self.hparams["optimizer"] == "SGD" else {}
-        return [{**group, **momentum} for group in super().parameter_groups()]

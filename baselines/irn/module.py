@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 from fbr_plugin.baselines.irn.losses import irn_losses
 from fbr_plugin.baselines.irn.network import BoundaryBranch, DisplacementBranch, Grid
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.functional import random_walk, resize
 
 
@@ -30,10 +31,7 @@ class IRN(EncoderTask):
         walk_beta: exponent of their affinities; the larger, the stricter the boundaries.
         walk_steps: steps of the walk. Scores travel some 40 pixels in 256: take fewer on a small grid.
         max_memory: bytes that a walk may take.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the boundaries' layers.
-        head_lr: learning rate of the displacements' layers.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        optimizer: see `OptimizerConfig`; `lr` is of the boundaries' layers, `head_lr` of the displacements'.
         kwargs: see `EncoderTask`. The encoder is not trained: it needs `weights` or `pretrained`.
     """
 
@@ -48,13 +46,10 @@ class IRN(EncoderTask):
         walk_beta: float = 10.0,
         walk_steps: int = 256,
         max_memory: int = 2**30,
-        optimizer: str = "SGD",
-        lr: float = 0.1,
-        head_lr: float = 1.0,
-        poly_power: float = 0.9,
+        optimizer: OptimizerConfig = OptimizerConfig(lr=0.1, head_lr=1.0),
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        super().__init__(num_classes, optimizer=optimizer, **kwargs)
         if radius < 2:
             raise ValueError(f"radius must be at least 2 for pixels to have neighbours, got {radius}")
         random_walk.check_settings(walk_radius, walk_beta, walk_steps)  # now, not after the training
@@ -78,8 +73,8 @@ class IRN(EncoderTask):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The parameters of the two branches, each with its learning rate."""
         return [
-            {"params": list(self.boundary_branch.parameters()), "lr": self.hparams["lr"]},
-            {"params": list(self.displacement_branch.parameters()), "lr": self.hparams["head_lr"]},
+            {"params": list(self.boundary_branch.parameters()), "lr": self.optimizer.lr},
+            {"params": list(self.displacement_branch.parameters()), "lr": self.optimizer.head_lr},
         ]
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

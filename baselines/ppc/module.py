@@ -17,6 +17,7 @@ from fbr_plugin.baselines.ppc import losses as ppc_losses
 from fbr_plugin.baselines.ppc import seam_losses
 from fbr_plugin.baselines.ppc.network import PPCHead, PPCMaps, resize
 from fbr_plugin.baselines.tasks.encoder_task import Batch
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.config import FBRConfig, GateConfig, merged
 from fbr_plugin.contract import DenseView, StepOutput
@@ -54,12 +55,8 @@ class PPC(SeedTask):
         contrast_grid: side of the grid on which the views are contrasted and handed to FBR; None takes that
             of the second view, which is 16 for crops of 448 pixels and stride 8.
         dropout: share of the last level's channels dropped in training; 0.5 in SEAM and PPC, 0 in EPS.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the encoder; biases have twice their layer's rate and no weight decay.
-        head_lr: learning rate of the new layers.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        optimizer: see `OptimizerConfig`; biases have twice their layer's rate and no weight decay.
         encoder: "resnet38d", "small", or the name of a timm model; its last three levels are used.
-        weight_decay: weight decay of all weights.
         kwargs: see `SeedTask`.
     """
 
@@ -74,24 +71,11 @@ class PPC(SeedTask):
         view_size: int | None = None,
         contrast_grid: int | None = None,
         dropout: float = 0.5,
-        optimizer: str = "SGD",
-        lr: float = 0.01,
-        head_lr: float = 0.1,
-        poly_power: float = 0.9,
+        optimizer: OptimizerConfig = OptimizerConfig(lr=0.01, head_lr=0.1, weight_decay=5e-4),
         encoder: str = "resnet38d",
-        weight_decay: float = 5e-4,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            num_classes,
-            optimizer,
-            lr,
-            head_lr,
-            poly_power,
-            encoder=encoder,
-            weight_decay=weight_decay,
-            **kwargs,
-        )
+        super().__init__(num_classes, optimizer=optimizer, encoder=encoder, **kwargs)
         check_choice("pooling", pooling, Pooling)
         for name, value in (("view_size", view_size), ("contrast_grid", contrast_grid)):
             if value is not None and value < 1:
@@ -155,7 +139,7 @@ class PPC(SeedTask):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters by learning rate, biases apart, the weights of the new layers last."""
         groups: list[dict[str, Any]] = []
-        for module, lr in ((self.encoder, self.hparams["lr"]), (self.head, self.hparams["head_lr"])):
+        for module, lr in ((self.encoder, self.optimizer.lr), (self.head, self.optimizer.head_lr)):
             trained = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
             biases = [value for name, value in trained if name.endswith("bias")]
             weights = [value for name, value in trained if not name.endswith("bias")]

@@ -1,5 +1,6 @@
 """What all networks share: an encoder with new layers, their optimizer, and the scores of a whole set."""
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -7,7 +8,8 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from fbr_plugin.baselines.encoders.build import build_encoder
-from fbr_plugin.baselines.tasks.optimizer import build_optimizer, check_optimizer
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
+from fbr_plugin.config import merged, preset
 from fbr_plugin.contract import PipelineNetwork
 from fbr_plugin.functional import resize
 
@@ -22,16 +24,11 @@ class EncoderTask(PipelineNetwork, LightningModule):
 
     Args:
         num_classes: number of foreground classes C.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the encoder.
-        head_lr: learning rate of the new layers.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        optimizer: an `OptimizerConfig`, or a mapping of the fields that differ from the class's default.
         encoder: "small" (for small images), or the name of a timm model.
         output_stride: image pixels per pixel of the encoder's last level; None takes 16, or 4 for "small".
         pretrained: download timm's weights of the encoder.
         weights: local file of the encoder's weights: a state dict, or a checkpoint of a baseline.
-        weight_decay: weight decay of all layers.
-        warmup_steps: steps of linear warm-up of the learning rates.
 
     Attributes:
         default_stride: the output stride that None takes of timm's encoders.
@@ -45,21 +42,18 @@ class EncoderTask(PipelineNetwork, LightningModule):
     def __init__(
         self,
         num_classes: int,
-        optimizer: str,
-        lr: float,
-        head_lr: float,
-        poly_power: float,
+        optimizer: OptimizerConfig = OptimizerConfig(),
         encoder: str = "resnet50",
         output_stride: int | None = None,
         pretrained: bool = False,
         weights: str | None = None,
-        weight_decay: float = 1e-4,
-        warmup_steps: int = 0,
     ) -> None:
         super().__init__()
         # A checkpoint holds all weights: to load it needs neither the file nor the network.
         self.save_hyperparameters(ignore=["pretrained", "weights"])
-        check_optimizer(optimizer)
+        self.optimizer = merged(preset(type(self), "optimizer"), optimizer)
+        # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
+        self.save_hyperparameters({"optimizer": asdict(self.optimizer)})
         self.num_classes = num_classes
         self.encoder = build_encoder(encoder, output_stride, pretrained, weights, self.default_stride)
         self.feature_channels = self.encoder.channels[-1]
@@ -102,20 +96,13 @@ class EncoderTask(PipelineNetwork, LightningModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The parameters by learning rate, in the form that torch's optimizers take."""
         return [
-            {"params": list(self.encoder.parameters()), "lr": self.hparams["lr"]},
-            {"params": list(self.head.parameters()), "lr": self.hparams["head_lr"]},
+            {"params": list(self.encoder.parameters()), "lr": self.optimizer.lr},
+            {"params": list(self.head.parameters()), "lr": self.optimizer.head_lr},
         ]
 
     def configure_optimizers(self) -> Any:
         """The optimizer over `parameter_groups` and its schedule over the steps of the run."""
-        return build_optimizer(
-            self.hparams["optimizer"],
-            self.parameter_groups(),
-            self.hparams["weight_decay"],
-            total=self.trainer.estimated_stepping_batches,
-            power=self.hparams["poly_power"],
-            warmup_steps=self.hparams["warmup_steps"],
-        )
+        return self.optimizer.build(self.parameter_groups(), self.trainer.estimated_stepping_batches)
 
     def _log_scores(self, stage: str) -> None:
         for name, value in self.compute_metrics().items():

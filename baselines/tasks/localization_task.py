@@ -21,10 +21,6 @@ class LocalizationTask(SeedTask):
 
     Args:
         num_classes: number of foreground classes C.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the encoder.
-        head_lr: learning rate of the new layers.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
         top_n: in batches with boxes, the average of the maps of the n classes that score highest localizes.
             None takes the map of the true class, with which GT-known is independent of the classification.
         box_threshold: share of a map's maximum above which its box is drawn.
@@ -36,15 +32,11 @@ class LocalizationTask(SeedTask):
     def __init__(
         self,
         num_classes: int,
-        optimizer: str,
-        lr: float,
-        head_lr: float,
-        poly_power: float,
         top_n: int | None = None,
         box_threshold: float = 0.25,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        super().__init__(num_classes, **kwargs)
         if top_n is not None and not 1 <= top_n <= self.num_classes:
             raise ValueError(f"top_n must be 1 to num_classes={self.num_classes}, or None, got {top_n}")
         self.scores = LocalizationScores(self.num_classes, box_threshold)

@@ -1,6 +1,7 @@
 """Optimizers by name, with the poly schedule of the field."""
 
 import difflib
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -8,41 +9,58 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def check_optimizer(name: str) -> str:
-    """Return the name if torch.optim has an optimizer of that name."""
-    known = [
-        key for key, value in vars(torch.optim).items() if isinstance(value, type) and key != "Optimizer"
-    ]
-    if name not in known:
-        close = difflib.get_close_matches(name, known) or known
-        raise ValueError(f"torch.optim has no optimizer {name!r}; did you mean {', '.join(close)}?")
-    return name
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Settings of an optimizer and of its learning rates.
+
+    Args:
+        name: name of a class in torch.optim.
+        lr: learning rate of the encoder.
+        head_lr: learning rate of the new layers.
+        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
+        weight_decay: weight decay of all layers.
+        warmup_steps: steps of linear warm-up of the learning rates.
+        momentum: of SGD; other optimizers do not take it.
+
+    Raises:
+        ValueError: an unknown optimizer, or a value out of its range; the message names it and the remedy.
+    """
+
+    name: str = "SGD"
+    lr: float = 0.1
+    head_lr: float = 1.0
+    poly_power: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_steps: int = 0
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        classes = (key for key, value in vars(torch.optim).items() if isinstance(value, type))
+        known = [key for key in classes if key != "Optimizer"]
+        if self.name not in known:
+            close = difflib.get_close_matches(self.name, known) or known
+            raise ValueError(f"torch.optim has no optimizer {self.name!r}; did you mean {', '.join(close)}?")
+        for field in fields(self)[1:]:
+            if not 0 <= (value := getattr(self, field.name)) < float("inf"):
+                raise ValueError(f"{field.name} must be a finite number of at least 0, got {value}")
+
+    def build(self, groups: list[dict[str, Any]], total: float) -> Any:
+        """An optimizer and its schedule, set at every step, in the form that `configure_optimizers` returns.
+
+        Args:
+            groups: parameters by learning rate.
+            total: steps of the run.
+        """
+        own = {"momentum": self.momentum} if self.name == "SGD" else {}
+        optimizer = getattr(torch.optim, self.name)(groups, weight_decay=self.weight_decay, **own)
+        factor = partial(poly_factor, total=total, power=self.poly_power, warmup_steps=self.warmup_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }
 
 
 def poly_factor(step: int, total: float, power: float, warmup_steps: int = 0) -> float:
     """The learning rate's factor at a step: a linear warm-up times (1 - step / total) ** power."""
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     return warmup * max(0.0, 1 - step / total) ** power
-
-
-def build_optimizer(
-    name: str,
-    groups: list[dict[str, Any]],
-    weight_decay: float,
-    total: float,
-    power: float,
-    warmup_steps: int,
-) -> Any:
-    """An optimizer and its schedule, set at every step, in the form that `configure_optimizers` returns.
-
-    Args:
-        name: name of a class in torch.optim.
-        groups: parameters by learning rate.
-        weight_decay: weight decay of all groups.
-        total: steps of the run.
-        power: power of the poly schedule; 0 keeps the learning rates constant.
-        warmup_steps: steps of linear warm-up.
-    """
-    optimizer = getattr(torch.optim, name)(groups, weight_decay=weight_decay)
-    schedule = LambdaLR(optimizer, partial(poly_factor, total=total, power=power, warmup_steps=warmup_steps))
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

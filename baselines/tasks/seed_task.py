@@ -21,10 +21,6 @@ class SeedTask(Baseline, EncoderTask):
 
     Args:
         num_classes: number of foreground classes C.
-        optimizer: name of a class in torch.optim.
-        lr: learning rate of the encoder.
-        head_lr: learning rate of the new layers.
-        poly_power: power of the decay (1 - step / steps) ** power; 0 keeps the learning rates constant.
         scales: image scales averaged, each with its mirror image, in test and predict.
         val_scales: the same in validation.
         kwargs: see `EncoderTask`.
@@ -35,15 +31,11 @@ class SeedTask(Baseline, EncoderTask):
     def __init__(
         self,
         num_classes: int,
-        optimizer: str,
-        lr: float,
-        head_lr: float,
-        poly_power: float,
         scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0),
         val_scales: tuple[float, ...] = (1.0,),
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, optimizer, lr, head_lr, poly_power, **kwargs)
+        super().__init__(num_classes, **kwargs)
         finer = sum(stride < SHALLOW_STRIDE for stride in self.encoder.strides)
         self.num_shallow = min(finer + 1, len(self.encoder.strides))
         shallow = sum(self.encoder.channels[: self.num_shallow])

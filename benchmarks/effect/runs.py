@@ -23,13 +23,16 @@ from fbr_plugin.experiments.paired import LABEL_THRESHOLDS, data_module
 from fbr_plugin.experiments.results import cached
 
 SCENES = {**PRESETS, "never": ScenePreset(p_co=0.85, p_stray=0.0, p_hide=0.15)}
-COMMON: dict[str, Any] = {"scales": (1.0,), "optimizer": "AdamW", "warmup_steps": 20}
+ADAMW = {"name": "AdamW", "poly_power": 0.9, "warmup_steps": 20}
+CAM_OPTIMIZER = {**ADAMW, "lr": 3e-3, "head_lr": 3e-3, "weight_decay": 1e-3}
+OPTIMIZER = {**ADAMW, "lr": 5e-4, "head_lr": 1e-3}
+COMMON: dict[str, Any] = {"scales": (1.0,)}
 # The baseline, the same with FBR, their training steps, and settings for small images.
 STAGES: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
-    "cam": (CAM, CAMFBR, 500, {"lr": 3e-3, "head_lr": 3e-3, "weight_decay": 1e-3}),
-    "amn": (AMN, AMNFBR, 150, {"rates": (1, 2, 4), "lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9}),
-    "ppc": (PPC, PPCFBR, 150, {"lr": 5e-4, "head_lr": 1e-3, "dropout": 0.0, "poly_power": 0.9}),
-    "bas": (BAS, BASFBR, 150, {"lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9}),
+    "cam": (CAM, CAMFBR, 500, {"optimizer": CAM_OPTIMIZER}),
+    "amn": (AMN, AMNFBR, 150, {"optimizer": OPTIMIZER, "rates": (1, 2, 4)}),
+    "ppc": (PPC, PPCFBR, 150, {"optimizer": OPTIMIZER, "dropout": 0.0}),
+    "bas": (BAS, BASFBR, 150, {"optimizer": OPTIMIZER}),
 }
 
 
@@ -131,9 +134,9 @@ def _train(
     """Train, score, and keep what later stages start from."""
     baseline, with_fbr, steps, options = STAGES[stage]
     data = setting.data_module(seed, labels)
-    options = {"encoder": setting.encoder, **COMMON, **options}
-    for rate, factor in variant.model.items():
-        options[rate] = factor * options[rate]
+    optimizer = options["optimizer"]
+    rates = {name: variant.rate_factor * optimizer[name] for name in ("lr", "head_lr")}
+    options = {"encoder": setting.encoder, **COMMON, **options, "optimizer": {**optimizer, **rates}}
     if setting.encoder != "small":
         options["output_stride"] = 8
     if stage != "cam":

@@ -1,6 +1,6 @@
 """The settings that are compared: a name for each, and what it changes."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fbr_plugin.config import FBRConfig, GateConfig, preset
@@ -16,7 +16,7 @@ class Variant:
     Args:
         fbr: fields of `FBRConfig` that differ from the baseline's published preset; None: no losses.
         gate: fields of `GateConfig` that differ from its defaults; None: no gate.
-        model: arguments of the baseline that differ.
+        rate_factor: multiplies the learning rates.
         labels: whose seeds AMN's labels are made of: the CAM of which variant.
         seed_offset: added to the training seed, for the noise floor.
         uniform: draw the classes of foreground negatives uniformly in place of by the semantic graph.
@@ -24,7 +24,7 @@ class Variant:
 
     fbr: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
-    model: dict[str, Any] = field(default_factory=dict)
+    rate_factor: float = 1.0
     labels: str = "baseline"
     seed_offset: int = 0
     uniform: bool = False
@@ -85,14 +85,13 @@ ABLATION = {
     "queries: all": high_weight(confidence_quantile=0.999, entropy_quantile=0.0),
     "queries: least sure": high_weight(confidence_quantile=0.1, entropy_quantile=0.5),
 }
-TWICE, HALF = {"lr": 2.0, "head_lr": 2.0}, {"lr": 0.5, "head_lr": 0.5}
 TUNING = {
     **BASELINE,
-    "lr x2": Variant(model=TWICE),
-    "lr /2": Variant(model=HALF),
+    "lr x2": Variant(rate_factor=2.0),
+    "lr /2": Variant(rate_factor=0.5),
     "recommended": Variant(gate={}),
-    "recommended lr x2": Variant(gate={}, model=TWICE),
-    "recommended lr /2": Variant(gate={}, model=HALF),
+    "recommended lr x2": Variant(gate={}, rate_factor=2.0),
+    "recommended lr /2": Variant(gate={}, rate_factor=0.5),
 }
 GATE = {
     **BASELINE,

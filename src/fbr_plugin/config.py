@@ -1,5 +1,6 @@
 """The settings of FBR's losses and of the class-aware gate, with the published values as presets."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from inspect import signature
@@ -153,17 +154,26 @@ def preset(owner: type, name: str) -> Any:
 
 
 def merged(default: T, given: T | Mapping[str, Any]) -> T:
-    """The settings given, or those fields of a mapping over the default's.
+    """The settings that an argument stands for.
+
+    Args:
+        default: an instance of a dataclass.
+        given: another instance, which is taken as it is; or a mapping of the fields that differ from the
+            default.
 
     Raises:
-        ValueError: fields that the settings do not have.
+        TypeError: given is neither.
+        ValueError: a field that the dataclass does not have.
     """
-    if not isinstance(given, Mapping):
+    kind, known = type(default).__name__, [field.name for field in fields(default)]  # type: ignore[arg-type]
+    if isinstance(given, type(default)):
         return given
-    known = [field.name for field in fields(default)]  # type: ignore[arg-type]
-    if unknown := sorted({*given} - {*known}):
-        kind = type(default).__name__
-        raise ValueError(f"{kind} has no {', '.join(unknown)}; its fields are {', '.join(known)}")
+    if not isinstance(given, Mapping):
+        raise TypeError(f"expected {kind}(...) or a mapping of its fields {', '.join(known)}; got {given!r}")
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known) or known
+            raise ValueError(f"{kind} has no field {name!r}; did you mean {', '.join(close)}?")
     return replace(default, **given)  # type: ignore[type-var]
 
 

@@ -154,8 +154,3 @@ def test_scores_without_masks_or_textures(tmp_path: Path) -> None:
 def test_number_of_classes_must_be_the_datas(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"num_classes=5, the data has 3 .* num_classes=3"):
         trainer(tmp_path).fit(CAM(5, encoder="small"), RandomData())
-
-
-def test_unknown_optimizer() -> None:
-    with pytest.raises(ValueError, match=r"no optimizer 'Adamm'; did you mean .*Adam"):
-        CAM(3, encoder="small", optimizer="Adamm")

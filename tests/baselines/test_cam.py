@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
 
 from fbr_plugin.baselines.cam.module import CAM
 from fbr_plugin.baselines.cam.network import thresholded_average
-from fbr_plugin.baselines.tasks.optimizer import poly_factor
 
 
 def test_thresholded_average_against_a_loop() -> None:
@@ -30,18 +28,3 @@ def test_gap_logits_are_the_mean_of_the_maps() -> None:
 def test_unknown_pooling() -> None:
     with pytest.raises(ValueError, match="pooling must be one of 'gap', 'tap', got 'max'"):
         CAM(3, encoder="small", pooling="max")  # type: ignore[arg-type]
-
-
-def test_poly_schedule() -> None:
-    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=2.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: poly_factor(step, 10, 0.9, 4))
-    rates = []
-    for _ in range(10):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    expected = [2.0 * min(1, (step + 1) / 4) * (1 - step / 10) ** 0.9 for step in range(10)]
-    assert rates == pytest.approx(expected)
-    assert optimizer.param_groups[0]["lr"] == 0
-    assert poly_factor(7, 10, 0) == 1
-    assert poly_factor(7, float("inf"), 0.9) == 1

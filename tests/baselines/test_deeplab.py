@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from fbr_plugin.baselines import deeplab
+from fbr_plugin.baselines import OptimizerConfig, deeplab
 from fbr_plugin.baselines.deeplab.module import DeepLabV2
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.data import FolderDataModule, SyntheticDataModule, denormalise, write_mask
@@ -26,7 +26,7 @@ from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.postprocess.evaluate import evaluate
 
 Scenes = Callable[..., SyntheticDataModule]
-FAST = {"optimizer": "AdamW", "lr": 5e-3, "head_lr": 5e-3}
+FAST = {"optimizer": OptimizerConfig("AdamW", lr=5e-3, head_lr=5e-3, weight_decay=5e-4)}
 
 
 def build(num_classes: int = NUM_CLASSES, **options: Any) -> DeepLabV2:
@@ -197,11 +197,11 @@ def test_bf16() -> None:
 
 def test_learning_rates_and_momentum() -> None:
     model = build()
-    encoder, head = model.parameter_groups()
-    assert (encoder["lr"], encoder["momentum"]) == (2.5e-4, 0.9)
-    assert (head["lr"], head["momentum"]) == (2.5e-3, 0.9)
-    assert len(encoder["params"] + head["params"]) == len(list(model.parameters()))
-    assert all("momentum" not in group for group in build(optimizer="AdamW").parameter_groups())
+    groups = model.optimizer.build(model.parameter_groups(), 1)["optimizer"].param_groups
+    assert [(group["initial_lr"], group["momentum"]) for group in groups] == [(2.5e-4, 0.9), (2.5e-3, 0.9)]
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    other = build(optimizer={"name": "AdamW"})
+    assert other.optimizer.build(other.parameter_groups(), 1)["optimizer"].defaults["weight_decay"] == 5e-4
 
 
 def test_frozen_norm_stays_as_it_is(scenes: Scenes, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from helpers.tiny import EXAMPLES, command, quick, write_photos
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import WandbLogger
 
-from fbr_plugin.baselines import AMNFBR
+from fbr_plugin.baselines import AMNFBR, CAM, PPC, SeedTask
 from fbr_plugin.cli import demo
 from fbr_plugin.cli.main import main
+from fbr_plugin.config import preset
 from fbr_plugin.data import FolderDataModule, read_mask
 from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.seed_files import read_seed
@@ -52,8 +54,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(photos: Path) -> list[object]:
     """AMN with FBR on the photos: 3 steps an epoch, in a moment."""
     return [
-        *("--config", CONFIG, "--model.encoder", "small", "--model.num_classes", 2, "--model.poly_power", 0),
-        *("--model.scales", "[1.0]", "--model.rates", "[1, 2]", "--model.fbr.bank_size", 400),
+        *("--config", CONFIG, "--model.encoder", "small", "--model.num_classes", 2),
+        *(
+            "--model.optimizer.poly_power",
+            0,
+            "--model.scales",
+            "[1.0]",
+            "--model.rates",
+            "[1, 2]",
+            "--model.fbr.bank_size",
+            400,
+        ),
         *("--model.fbr.weight_bg", 0.05),  # the losses beside the gate
         *("--data.root", photos, "--data.pseudo_label_dir", photos / "SegmentationClass"),
         *("--data.crop_size", 32, "--data.batch_size", 2),
@@ -107,6 +118,21 @@ def test_printed_settings_are_complete_and_can_be_read_back(capsys: pytest.Captu
     with pytest.raises(SystemExit, match="0"):
         command("fit", "--config", "settings.yaml", "--print_config")
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("way", ["word", "file"])
+@pytest.mark.parametrize("kind", [CAM, PPC])
+def test_a_field_of_the_optimizer_leaves_the_others_of_the_class(
+    kind: type[SeedTask], way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = {"class_path": kind.__name__, "init_args": {"optimizer": {"lr": 0.02}}}
+    Path("settings.yaml").write_text(yaml.safe_dump({"model": model}))
+    words = ["--model", kind.__name__, "--model.optimizer.lr", 0.02]
+    given = ["--config", "settings.yaml"] if way == "file" else words
+    with pytest.raises(SystemExit, match="0"):
+        command("fit", *given, "--data", "SyntheticDataModule", "--model.num_classes", 5, "--print_config")
+    found = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["optimizer"]
+    assert found == asdict(replace(preset(kind, "optimizer"), lr=0.02))
 
 
 def test_the_same_command_twice_gives_two_equal_runs(words: list[object]) -> None:
@@ -178,14 +204,17 @@ def test_a_checkpoint_brings_its_settings_and_the_command_line_goes_before(
     assert figures(Path("as_trained")) != figures(Path("scales"))
 
 
-def test_a_word_for_one_setting_of_fbr_leaves_the_others_of_the_checkpoint(words: list[object]) -> None:
+def test_a_word_for_one_field_leaves_the_others_of_the_checkpoint(words: list[object]) -> None:
     """Here with settings that `words` and the YAML do not have."""
-    more = ["--model.fbr.gate_words", 32, "--model.fbr.weight_fg", 0.2]
+    more = ["--model.fbr.gate_words", 32, "--model.fbr.weight_fg", 0.2, "--model.optimizer.weight_decay", 0.3]
     command("fit", *words, *quick(3), *more, "--trainer.default_root_dir", "run")
     again = ["--ckpt_path", only(Path("run").rglob("*.ckpt")), "--model.fbr.gate_temperature", 0.05]
+    again += ["--model.optimizer.head_lr", 0.5]
     command("test", *words, *quick(3), *again, "--trainer.default_root_dir", "again")
-    fbr = saved_settings(Path("again"))["fbr"]
+    settings = saved_settings(Path("again"))
+    fbr, optimizer = settings["fbr"], settings["optimizer"]
     assert (fbr["gate_words"], fbr["weight_fg"], fbr["gate_temperature"]) == (32, 0.2, 0.05)
+    assert (optimizer["weight_decay"], optimizer["head_lr"], optimizer["poly_power"]) == (0.3, 0.5, 0)
 
 
 def test_weights_of_a_checkpoint_need_no_other_file(words: list[object], trained: Path) -> None:
@@ -291,6 +320,8 @@ def test_classes_in_the_working_folder_are_found() -> None:
         (["--data.label_source", "none"], r"AMNFBR needs image labels, but .* label_source is none"),
         (["--data.batch_size", 7], r"6 training images do not fill a batch of 7 .*: lower batch_size"),
         (["--model.fbr.dim", 0], r"dim must be at least 1, got 0"),
+        (["--model.optimizer.name", "Adamm"], r"no optimizer 'Adamm'; did you mean .*Adam"),
+        (["--model.optimizer.lr", -1], r"lr must be a finite number of at least 0, got -1"),
         (["--figures.num_images", 0], r"num_images=0 must be at least 1"),
     ],
 )

@@ -68,10 +68,11 @@ def test_variants_are_paired_and_ended_runs_are_read(
     assert (folder / "cam" / "baseline.ckpt").is_file()
     with monkeypatch.context() as patch:  # other settings of the same name
         baseline, with_fbr, steps, options = STAGES["amn"]
-        patch.setitem(STAGES, "amn", (baseline, with_fbr, steps, {**options, "lr": 0.1}))
+        faster = {**options, "optimizer": {**options["optimizer"], "lr": 0.1}}
+        patch.setitem(STAGES, "amn", (baseline, with_fbr, steps, faster))
         other = run(quick, 3, "amn", "baseline", variants, tmp_path)
     assert other["key"] != by_name["amn", "baseline"]["key"]
-    changed = {**variants, "off": Variant({"gate": True})}
+    changed = {**variants, "off": Variant({}, gate={})}
     assert run(quick, 3, "cam", "off", changed, tmp_path)["key"] != by_name["cam", "off"]["key"]
 
 
@@ -92,12 +93,12 @@ def test_rates_are_multiplied(quick: Setting, tmp_path: Path, monkeypatch: pytes
     configure = CAMFBR.__mro__[2].configure_optimizers
 
     def recorded(model: Any) -> Any:
-        rates.append(model.hparams["lr"])
+        rates.append(model.optimizer.lr)
         return configure(model)
 
     monkeypatch.setattr(CAMFBR.__mro__[2], "configure_optimizers", recorded)
     run(quick, 0, "cam", "lr x2", TUNING, tmp_path)
-    assert rates == [pytest.approx(2 * STAGES["cam"][3]["lr"])]
+    assert rates == [pytest.approx(2 * STAGES["cam"][3]["optimizer"]["lr"])]
 
 
 def test_every_variant_is_a_valid_setting() -> None:

@@ -4,7 +4,7 @@ import pytest
 import pytorch_lightning as pl
 from helpers.runs import fit
 
-from fbr_plugin.baselines import CAM
+from fbr_plugin.baselines import CAM, OptimizerConfig
 from fbr_plugin.data import SyntheticDataModule
 
 
@@ -17,11 +17,7 @@ def seeds(tmp_path_factory):
         model = CAM(
             5,
             encoder="small",
-            optimizer="AdamW",
-            lr=3e-3,
-            head_lr=3e-3,
-            weight_decay=1e-3,
-            warmup_steps=20,
+            optimizer=OptimizerConfig("AdamW", lr=3e-3, head_lr=3e-3, weight_decay=1e-3, warmup_steps=20),
             scales=(1.0,),
         )
         data = SyntheticDataModule(preset, seed=1)

@@ -24,7 +24,8 @@ from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.pipeline import stages
 
-SMALL: dict[str, Any] = {"encoder": "small", "optimizer": "AdamW", "scales": [1.0]}
+SMALL: dict[str, Any] = {"encoder": "small", "optimizer": {"name": "AdamW"}, "scales": [1.0]}
+ADAMW = {"name": "AdamW", "lr": 3e-3}
 GATE = {"gate": True, **dict.fromkeys(("weight_fg", "weight_bg", "weight_seg", "weight_sim"), 0.0)}
 QUIET = {"accelerator": "cpu", "devices": 1, "limit_val_batches": 0, "enable_progress_bar": False}
 
@@ -42,7 +43,7 @@ def settings(output: Path, data: dict[str, Any], **changes: Any) -> dict[str, An
         "output": str(output),
         "data": data,
         "trainer": {**QUIET, "log_every_n_steps": 1},
-        "classifier": network("CAMFBR", lr=3e-3, fbr=GATE, **SMALL),
+        "classifier": network("CAMFBR", **{**SMALL, "optimizer": ADAMW}, fbr=GATE),
         "labels": {"fg": 0.35, "bg": 0.1},
         "baseline": network("AMN", rates=[1, 2], **SMALL),
         "irn": network("IRN", encoder="small"),
@@ -226,9 +227,10 @@ def test_dry_run_until_and_from(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.count("not made yet") == 8
     assert not (tmp_path / "out").exists()
     run(plan, "--until", "labels")
-    run(plan, "--until", "labels", "--classifier.model.init_args.lr", "0.1", "--dry-run")
+    run(plan, "--until", "labels", "--classifier.model.init_args.optimizer.lr", "0.1", "--dry-run")
     shown = capsys.readouterr().out
-    assert "model.init_args.lr was 0.003, is 0.1" in shown
+    assert "model.init_args.optimizer.lr was 0.003, is 0.1" in shown
+    assert "optimizer.name" not in shown
     assert "classifier will be made" in shown
     before = (tmp_path / "out" / "labels" / "stage.json").stat().st_mtime_ns
     run(plan, "--from", "labels", "--until", "labels")

@@ -22,7 +22,7 @@ OFF = {"weight_fg": 0.0, "weight_bg": 0.0, "weight_seg": 0.0, "weight_sim": 0.0}
 def amn(cls=AMNFBR, seed=3, **kwargs):
     """A small AMN with faster learning rates, so that training moves it."""
     pl.seed_everything(seed, verbose=False)
-    return cls(5, lr=1e-3, head_lr=1e-2, **SMALL, **kwargs)
+    return cls(5, optimizer={"lr": 1e-3, "head_lr": 1e-2}, **SMALL, **kwargs)
 
 
 def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(scenes, tmp_path):

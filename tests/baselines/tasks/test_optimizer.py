@@ -1,0 +1,108 @@
+"""The optimizer's settings and their schedule."""
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from fbr_plugin.baselines import AMN, BAS, CAM, CAMFBR, IRN, PPC, PPCFBR, DeepLabV2
+from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
+from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig, poly_factor
+from fbr_plugin.config import preset
+
+PUBLISHED = {
+    CAM: OptimizerConfig("SGD", 0.1, 1.0, 0.9, 1e-4, 0, 0.0),
+    AMN: OptimizerConfig("Adam", 5e-6, 1e-4, 0.0, 1e-4, 0, 0.0),
+    PPC: OptimizerConfig("SGD", 0.01, 0.1, 0.9, 5e-4, 0, 0.0),
+    PPCFBR: OptimizerConfig("SGD", 0.01, 0.1, 0.9, 5e-4, 0, 0.0),
+    BAS: OptimizerConfig("SGD", 0.005, 0.05, 0.9, 1e-4, 0, 0.0),
+    IRN: OptimizerConfig("SGD", 0.1, 1.0, 0.9, 1e-4, 0, 0.0),
+    DeepLabV2: OptimizerConfig("SGD", 2.5e-4, 2.5e-3, 0.9, 5e-4, 0, 0.9),
+}
+
+
+def test_every_field_is_documented() -> None:
+    for field in fields(OptimizerConfig):
+        assert f"        {field.name}: " in (OptimizerConfig.__doc__ or ""), field.name
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_published_values(kind: type[EncoderTask]) -> None:
+    assert preset(kind, "optimizer") == PUBLISHED[kind]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("name", "Adamm", r"torch.optim has no optimizer 'Adamm'; did you mean .*Adam"),
+        ("name", "Optimizer", r"torch.optim has no optimizer 'Optimizer'"),
+        ("lr", -0.1, r"lr must be a finite number of at least 0, got -0.1"),
+        ("head_lr", float("nan"), r"head_lr must be a finite number"),
+        ("poly_power", -1, r"poly_power must be a finite number of at least 0, got -1"),
+        ("weight_decay", float("inf"), r"weight_decay must be a finite number of at least 0, got inf"),
+        ("warmup_steps", -1, r"warmup_steps must be"),
+        ("momentum", -0.9, r"momentum must be"),
+    ],
+)
+def test_values_out_of_range(field: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CAM(3, encoder="small", optimizer={field: value})
+
+
+def test_settings_of_the_old_kind_are_named() -> None:
+    with pytest.raises(TypeError, match=r"expected OptimizerConfig\(...\) or a mapping .*; got 'AdamW'"):
+        CAM(3, encoder="small", optimizer="AdamW")
+
+
+def test_a_mapping_changes_the_default_of_the_class() -> None:
+    class Later(AMN):
+        """With an optimizer of its own."""
+
+        def __init__(self, *args: Any, optimizer: Any = OptimizerConfig("AdamW", lr=2.0), **kwargs: Any):
+            super().__init__(*args, optimizer=optimizer, **kwargs)
+
+    for kind, default in ((CAMFBR, PUBLISHED[CAM]), (Later, OptimizerConfig("AdamW", lr=2.0))):
+        assert kind(3, encoder="small").optimizer == default
+        model = kind(3, encoder="small", optimizer={"head_lr": 0.5})
+        assert model.optimizer == replace(default, head_lr=0.5)
+    whole = OptimizerConfig("Adam", head_lr=0.5)
+    assert PPC(3, encoder="small", optimizer=whole).optimizer == whole
+
+
+@pytest.mark.parametrize("given", [{"lr": 0.02}, OptimizerConfig("AdamW", weight_decay=0.3)])
+def test_a_checkpoint_restores_it(given: Any, tmp_path: Path) -> None:
+    model = PPCFBR(3, encoder="small", optimizer=given)
+    assert model.hparams["optimizer"] == model.hparams_initial["optimizer"] == asdict(model.optimizer)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(tmp_path / "it.ckpt")
+    restored = PPCFBR.load_from_checkpoint(tmp_path / "it.ckpt", weights_only=True)
+    assert restored.optimizer == model.optimizer
+
+
+@pytest.mark.parametrize(("name", "momentum"), [("SGD", 0.9), ("AdamW", None), ("RMSprop", 0)])
+def test_momentum_is_that_of_sgd(name: str, momentum: float | None) -> None:
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": 0.2}]
+    optimizer = OptimizerConfig(name, weight_decay=0.3, momentum=0.9).build(groups, 10)["optimizer"]
+    (group,) = optimizer.param_groups
+    assert type(optimizer) is getattr(torch.optim, name)
+    assert (group["initial_lr"], group["weight_decay"], group.get("momentum")) == (0.2, 0.3, momentum)
+
+
+def test_poly_schedule() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=2.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: poly_factor(step, 10, 0.9, 4))
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    expected = [2.0 * min(1, (step + 1) / 4) * (1 - step / 10) ** 0.9 for step in range(10)]
+    assert rates == pytest.approx(expected)
+    assert optimizer.param_groups[0]["lr"] == 0
+    assert poly_factor(7, 10, 0) == 1
+    assert poly_factor(7, float("inf"), 0.9) == 1
