@@ -21,7 +21,14 @@ from torch.nn.functional import interpolate
 from fbr_plugin.baselines import deeplab
 from fbr_plugin.baselines.deeplab.module import DeepLabV2
 from fbr_plugin.callbacks.random_state import RandomState
-from fbr_plugin.data import FolderDataModule, SyntheticDataModule, denormalise, write_mask
+from fbr_plugin.data import (
+    Augmentation,
+    FolderDataModule,
+    Loading,
+    SyntheticDataModule,
+    denormalise,
+    write_mask,
+)
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.postprocess.evaluate import evaluate
 
@@ -156,7 +163,7 @@ def test_image_labels_are_not_needed(tmp_path: Path) -> None:
 
 
 def test_learns_the_masks_of_a_few_scenes(scenes: Scenes, tmp_path: Path) -> None:
-    data = scenes(num_images=4, eval_batch_size=4)
+    data = scenes(num_images=4, loading=Loading(4, eval_batch_size=4))
     model, trainer = build(5, **FAST), quiet_trainer(tmp_path)
     (before,) = trainer.test(model, data, verbose=False)
     fit(model, data, tmp_path, max_steps=120, max_epochs=-1)
@@ -226,7 +233,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos")
     for path in (photos / "SegmentationClass").iterdir():
         write_mask(tmp_path / "labels" / path.name, np.full(Image.open(path).size[::-1], 3))
-    data = FolderDataModule(photos, pseudo_label_dir=tmp_path / "labels", crop_size=32, batch_size=2)
+    data = small_photos(photos, pseudo_label_dir=tmp_path / "labels")
     with pytest.raises(ValueError, match=r"2007_\d+.png holds the value 3, but a mask of 2 classes holds"):
         fit(build(2), data, tmp_path)
 
@@ -236,7 +243,7 @@ def test_command_line_from_labels_to_scored_masks(tmp_path: Path, monkeypatch: p
     truth = write_scene_labels(tmp_path / "truth", 8, 32)
     (tmp_path / "list.txt").write_text("\n".join(path.stem for path in truth.iterdir()))
     words = ["--config", EXAMPLES / "scenes_deeplab.yaml", "--data.num_images", 8, "--data.size", 32]
-    words += ["--data.val_images", 0, "--data.batch_size", 4, "--data.pseudo_label_dir", truth]
+    words += ["--data.val_images", 0, "--data.loading.batch_size", 4, "--data.pseudo_label_dir", truth]
     command("fit", *words, *quick(4), "--trainer.default_root_dir", "run")
     (checkpoint,) = Path("run").rglob("*.ckpt")
     words += ["--ckpt_path", checkpoint, "--model.scales=[1.0, 1.5]", "--model.refine", "pamr", *quick(1)]
@@ -249,6 +256,11 @@ def test_command_line_from_labels_to_scored_masks(tmp_path: Path, monkeypatch: p
     assert {Image.open(path).mode for path in Path("masks").iterdir()} == {"P"}
     with pytest.raises(ValueError, match="DeepLabV2 predicts masks, not seeds: leave out format and thresh"):
         command("predict", *words, "--output_dir", "other", "--thresholds", 0.3, 0.1)
+
+
+def small_photos(root: Path, **options: Any) -> FolderDataModule:
+    """Photos in crops of 32, two a batch."""
+    return FolderDataModule(root, augmentation=Augmentation(32), loading=Loading(2), **options)
 
 
 def quiet_trainer(folder: Path) -> pl.Trainer:

@@ -4,7 +4,7 @@ import pytest
 import pytorch_lightning as pl
 
 from fbr_plugin.baselines import CAM
-from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.data import Loading, SyntheticDataModule
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def seeds(tmp_path_factory):
             warmup_steps=20,
             scales=(1.0,),
         )
-        data = SyntheticDataModule(preset, seed=1)
+        data = SyntheticDataModule(preset, loading=Loading(eval_batch_size=50, seed=1))
         trainer = pl.Trainer(
             max_steps=500,
             limit_val_batches=0,

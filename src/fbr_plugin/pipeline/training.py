@@ -18,8 +18,6 @@ from fbr_plugin.pipeline.stages import CHECKPOINT
 
 # What no result depends on: where files lie (their content counts) and how they are loaded; what is shown.
 ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir"}
-
-
 SHOWN = {"enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler"}
 
 
@@ -38,7 +36,7 @@ class Training:
         section = config[name].as_dict()
         self.model: dict[str, Any] = section["model"]
         data = config.data.as_dict()
-        self.data = {**data, "init_args": {**data["init_args"], **section["data"]}}
+        self.data = {**data, "init_args": _merged(data["init_args"], section["data"])}
         defaults = parser().get_defaults().trainer.as_dict()
         common = {flag: value for flag, value in config.trainer.as_dict().items() if value != defaults[flag]}
         self.flags = {**common, **section["trainer"]}
@@ -91,7 +89,6 @@ class Training:
         if uses == ("fit",):
             ignored = getattr(resolve_name(self.model["class_path"]), "prediction_only", ())
             kept = {key: value for key, value in kept.items() if key not in ignored}
-        own = {key: value for key, value in self.data["init_args"].items() if key not in ELSEWHERE}
         module = self.images()
         files: dict[str, dict[str, str]] = {}
         if isinstance(module, LayoutDataModule):
@@ -101,10 +98,30 @@ class Training:
                 files["fit"]["saliency"] = content_hash(maps.values())
         if kept.get("weights") and Path(kept["weights"]).is_file():
             kept = {**kept, "weights": content_hash([Path(kept["weights"])])}
-        data = {"class_path": self.data["class_path"], "init_args": own, "files": files}
+        data = {
+            "class_path": self.data["class_path"],
+            "init_args": _deciding(self.data["init_args"]),
+            "files": files,
+        }
         flags = {flag: value for flag, value in self.flags.items() if flag not in SHOWN}
         model = {**self.model, "init_args": kept}
         return {"model": model, "data": data, "trainer": flags, "seed": self.seed}
+
+
+def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Common arguments with one's own in their place, field by field where an argument has fields."""
+    fields = {key: _merged(common[key], own[key]) for key in own if _nested(common.get(key), own[key])}
+    return {**common, **own, **fields}
+
+
+def _nested(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
+
+
+def _deciding(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a data module that results depend on, also among fields."""
+    kept = {key: value for key, value in arguments.items() if key not in ELSEWHERE}
+    return {key: _deciding(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _instance(base: type, spec: dict[str, Any], given: dict[str, Any]) -> Any:
