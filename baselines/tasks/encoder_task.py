@@ -1,5 +1,6 @@
 """What all networks share: an encoder with new layers, their optimizer, and the scores of a whole set."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -137,7 +138,9 @@ def check_masks(batch: Batch) -> None:
 def original_sizes(maps: Tensor, batch: Batch) -> list[Tensor]:
     """Maps [B, K, H, W] of a batch, each [K, H', W'] at its image's size before the data module shrank it."""
     sizes = batch["size"].tolist() if "size" in batch else [list(maps.shape[-2:])] * len(maps)
-    return [
-        each if list(each.shape[-2:]) == size else interpolate(each[None], size, mode="bilinear")[0]
-        for each, size in zip(maps, sizes, strict=True)
-    ]
+    return [resized(each, size) for each, size in zip(maps, sizes, strict=True)]
+
+
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps [K, H, W] at another size, [K, *size]: as they are where they have it, else bilinearly."""
+    return maps if [*maps.shape[-2:]] == [*size] else interpolate(maps[None], size, mode="bilinear")[0]

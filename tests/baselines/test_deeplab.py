@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from fbr_plugin.baselines import deeplab
+from fbr_plugin.baselines.deeplab import module as deeplab
 from fbr_plugin.baselines.deeplab.module import DeepLabV2
 from fbr_plugin.callbacks.random_state import RandomState
 from fbr_plugin.data import (
@@ -29,8 +29,11 @@ from fbr_plugin.data import (
     denormalise,
     write_mask,
 )
+from fbr_plugin.data.readers.images import read_image
+from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.postprocess.evaluate import evaluate
+from fbr_plugin.postprocess.refine import refine
 
 Scenes = Callable[..., SyntheticDataModule]
 FAST = {"optimizer": "AdamW", "lr": 5e-3, "head_lr": 5e-3}
@@ -125,6 +128,7 @@ def test_validation_takes_the_image_as_it_is(tmp_path: Path, monkeypatch: pytest
 def test_refinement_gets_photos_and_probabilities(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, model = build().eval(), build(refine=method).eval()
     batch, calls = RandomData().batch(), []
+    batch["photo"] = list(denormalise(batch["image"]))
 
     def reverse(image: Any, scores: Any, given: str, device: torch.device) -> Any:
         calls.append((image, scores, given, device))
@@ -137,11 +141,42 @@ def test_refinement_gets_photos_and_probabilities(method: Any, monkeypatch: pyte
     assert len(calls) == len(masks) == 2
     for index, (image, scores, given, device) in enumerate(calls):
         assert image.dtype == np.uint8
-        assert np.array_equal(image, denormalise(batch["image"][index]))
+        assert image is batch["photo"][index]
         assert scores.dtype == np.float32
         assert np.array_equal(scores, probabilities[index])
         assert (given, device) == (method, torch.device("cpu"))
         assert torch.equal(masks[index], probabilities[index].flip(0).argmax(0))
+
+
+@pytest.mark.parametrize("max_size", [None, 20])
+def test_refinement_takes_the_photo_as_read(
+    max_size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, shapes = write_photos(tmp_path / "photos"), []
+    data, model = small_photos(root, max_size=max_size), build(2, refine="pamr").eval()
+    expected = SegmentationScore(2)
+    with torch.no_grad():
+        for batch in data.test_dataloader():
+            size = batch["size"][0].tolist()
+            maps = model.probabilities(batch["image"])
+            maps = maps if max_size is None else interpolate(maps, size, mode="bilinear")
+            maps = torch.from_numpy(refine(batch["photo"][0], maps[0].numpy(), "pamr"))[None]
+            small = batch["mask"].shape[-2:]
+            maps = maps if max_size is None else interpolate(maps, small, mode="bilinear")
+            expected.update(maps.argmax(1), batch["mask"])
+
+    def record(photo: Any, scores: Any, *args: Any, **options: Any) -> Any:
+        name = read_ids(root / "ImageSets" / "Segmentation" / "val.txt")[len(shapes) % 6]
+        assert np.array_equal(photo, read_image(root / "JPEGImages" / f"{name}.jpg"))
+        shapes.append(scores.shape[1:])
+        return refine(photo, scores, *args, **options)
+
+    monkeypatch.setattr(deeplab, "refine", record)
+    predicted = quiet_trainer(tmp_path).predict(model, data) or []
+    (figures,) = quiet_trainer(tmp_path).test(model, data, verbose=False)
+    assert shapes == 2 * [(32, 36 + number) for number in range(6)]
+    assert [tuple(batch["mask"][0].shape) for batch in predicted] == shapes[:6]
+    assert figures["test/miou"] == expected.compute().miou
 
 
 def test_pamr_refines(scenes: Scenes, tmp_path: Path) -> None:
@@ -228,6 +263,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         build(refine="dcrf")
     with pytest.raises(ValueError, match=r"DeepLabV2 trains on pseudo labels, .* as pseudo_label_dir"):
         build().training_step(RandomData("pseudo_label").batch(), 0)
+    with pytest.raises(ValueError, match=r"batch of 'image0' has no 'photo', .* data module add a list"):
+        build(refine="pamr").predict_step(RandomData().batch(), 0)
     with pytest.raises(ValueError, match="no mask to score 'image0' with"):
         quiet_trainer(tmp_path).test(build(), RandomData("mask"), verbose=False)
     photos = write_photos(tmp_path / "photos")

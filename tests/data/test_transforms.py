@@ -74,6 +74,12 @@ def test_shift_keeps_the_size_and_reflects() -> None:
     assert len({item["image"].sum().item() for item in items}) > 15
 
 
+def test_denormalising_gives_the_photo_back_bit_for_bit() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    image = np.stack([levels, levels[::-1], np.roll(levels, 7)], -1)[None]  # every value of every channel
+    assert np.array_equal(denormalise(apply_transform(eval_transform(), {"image": image}, 0)["image"]), image)
+
+
 def test_evaluation_keeps_the_size_unless_it_is_too_big() -> None:
     item = apply_transform(eval_transform(), photo(), 0)
     assert np.array_equal(denormalise(item["image"]), photo()["image"])

@@ -128,6 +128,16 @@ def test_images_of_two_sizes_in_a_batch() -> None:
         collate(items)
 
 
+def test_the_photo_comes_along_outside_training() -> None:
+    module = SyntheticDataModule(num_images=4, size=16, loading=Loading(2, eval_batch_size=2))
+    assert "photo" not in next(iter(module.train_dataloader()))
+    for loader in (module.val_dataloader(), module.test_dataloader(), module.predict_dataloader()):
+        first, second = next(iter(loader))["photo"]
+        assert first.dtype == second.dtype == "uint8"
+        for index, photo in enumerate((first, second)):
+            assert (photo == module.train_scenes[index]["image"]).all()
+
+
 @pytest.mark.parametrize("count", [5, 6])
 def test_processes_share_the_images_that_are_scored(count: int) -> None:
     module = SyntheticDataModule(num_images=count, size=16, loading=Loading(eval_batch_size=2))
