@@ -89,9 +89,8 @@ def test_photos_that_the_data_module_shrinks(tmp_path: Path) -> None:
 
     data = FolderDataModule(root, max_size=20)
     assert all(max(batch["image"].shape[2:]) == 20 for batch in data.predict_dataloader())
-    trainer = Trainer(
-        logger=False, enable_progress_bar=False, callbacks=[SeedRefiner(tmp_path, {"x": record})]
-    )
+    writer = SeedRefiner(tmp_path, {"masks": record})
+    trainer = Trainer(accelerator="cpu", callbacks=[writer], logger=False, enable_progress_bar=False)
     trainer.predict(CAM(2, encoder="small", scales=(1.0,)), data, return_predictions=False)
     names = read_ids(root / "ImageSets" / "Segmentation" / "train.txt")
     for image, name in zip(seen, names, strict=True):
