@@ -38,7 +38,7 @@ def settings(output: Path, data: dict[str, Any], **changes: Any) -> dict[str, An
 
     def network(name: str, **options: Any) -> dict[str, Any]:
         return {
-            "model": {"class_path": f"baselines.{name}", "init_args": options},
+            "model": {"class_path": f"fbr_plugin.baselines.{name}", "init_args": options},
             "trainer": {"max_steps": 3},
         }
 
@@ -370,7 +370,6 @@ def test_photos_without_masks_have_no_scores(tmp_path: Path) -> None:
         ({"trainer": {"max_step": 3}}, "max_step"),
         ({"data": {"crop": 3}}, "crop"),
         ({"data": {"loading": {"batch": 3}}}, "batch"),
-        ({"data": {"loading": {"batch_size": 0}}}, "batch_size must be at least 1, got 0"),
         ({"model": {"class_path": "fbr_plugin.baselines.AMN", "init_args": {"rate": 3}}}, "rate"),
     ],
 )
@@ -382,4 +381,12 @@ def test_a_wrong_setting_of_a_late_stage_shows_before_any_training(
     with pytest.raises((SystemExit, ArgumentError)) as caught:
         run(plan)
     assert message in f"{caught.value}{capsys.readouterr().err}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_value_out_of_range_in_a_late_stage_shows_before_any_training(tmp_path: Path) -> None:
+    plan = settings(tmp_path / "out", scenes())
+    plan["segmentation"]["data"] = {"loading": {"batch_size": 0}}
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        run(plan)
     assert not (tmp_path / "out").exists()
