@@ -19,7 +19,7 @@ from benchmarks.effect.runs import quiet_trainer, silence
 from benchmarks.effect.summary import interval
 from fbr_plugin import recommended
 from fbr_plugin.baselines import BAS, BASFBR, CAM
-from fbr_plugin.data import WSOLDataModule
+from fbr_plugin.data import Augmentation, Loading, WSOLDataModule
 from fbr_plugin.experiments.results import cached
 from fbr_plugin.files import write_text
 
@@ -60,12 +60,9 @@ def train_arms(options: argparse.Namespace, seed: int) -> dict[str, dict[str, fl
     size, encoder = options.size, options.output / f"cam_{seed}.ckpt"
     data = WSOLDataModule(
         options.root,
-        resize=size * 8 // 7,
-        crop_size=size,
-        colour_jitter=0.3,
+        augmentation=Augmentation(size, resize=size * 8 // 7, colour_jitter=0.3),
         eval_size=size,
-        eval_batch_size=16,
-        seed=seed,
+        loading=Loading(eval_batch_size=16, seed=seed),
     )
     pl.seed_everything(seed, verbose=False)
     _fit(CAM(data.num_classes, **CAM_SETTINGS), data, options.cam_epochs).save_checkpoint(encoder)

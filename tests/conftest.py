@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.tiny import write_scene_labels
 
-from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.data import Loading, SyntheticDataModule
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def scenes(label_dir: Path) -> Callable[..., SyntheticDataModule]:
     """Make a data module of 20 scenes of 32 px with labels: 5 batches of 4 an epoch."""
 
     def make(**kwargs: object) -> SyntheticDataModule:
-        options = {"num_images": 20, "size": 32, "batch_size": 4, "eval_batch_size": 10}
+        options = {"num_images": 20, "size": 32, "loading": Loading(4, eval_batch_size=10)}
         return SyntheticDataModule(pseudo_label_dir=label_dir, **{**options, **kwargs})
 
     return make

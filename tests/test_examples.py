@@ -21,8 +21,15 @@ from helpers.tiny import (
 
 from fbr_plugin.data.readers.instances import rasterise_instances
 
-SCENES = ["--data.num_images", 8, "--data.size", 32, "--data.batch_size", 4]
-PHOTOS = ["--data.crop_size", 32, "--data.batch_size", 2, "--data.num_workers", 0]
+SCENES = ["--data.num_images", 8, "--data.size", 32, "--data.loading.batch_size", 4]
+PHOTOS = [
+    "--data.augmentation.crop_size",
+    32,
+    "--data.loading.batch_size",
+    2,
+    "--data.loading.num_workers",
+    0,
+]
 NETWORK = ["--model.encoder", "resnet18", "--model.pretrained", "false"]
 
 
@@ -44,7 +51,16 @@ def smaller(settings: dict, folder: Path) -> list[object]:
         words += [*SCENES, "--data.pseudo_label_dir", write_scene_labels(folder / "labels", 8, 32)]
     elif data["class_path"].endswith("WSOLDataModule"):
         photos = write_localization(folder / "photos")
-        words += [*PHOTOS, *NETWORK, "--data.root", photos, "--data.resize", 36, "--data.eval_size", 32]
+        words += [
+            *PHOTOS,
+            *NETWORK,
+            "--data.root",
+            photos,
+            "--data.augmentation.resize",
+            36,
+            "--data.eval_size",
+            32,
+        ]
     elif data["class_path"].endswith("COCODataModule"):
         photos = write_coco(folder / "photos")
         rasterise_instances(photos / "annotations" / "instances_train2014.json", photos / "labels")
@@ -54,8 +70,8 @@ def smaller(settings: dict, folder: Path) -> list[object]:
         photos = write_photos(folder / "photos", num_classes)
         words += [*PHOTOS, *NETWORK, "--model.num_classes", num_classes, "--data.root", photos]
         words += ["--data.pseudo_label_dir", photos / "SegmentationClass"]
-    if "long_side" in data["init_args"]:
-        words += ["--data.long_side", "[32, 40]"]
+    if "long_side" in data["init_args"].get("augmentation", {}):
+        words += ["--data.augmentation.long_side", "[32, 40]"]
     if model["class_path"].endswith("FBR"):
         words += ["--figures.every_n_steps", 1]
     return words
@@ -83,7 +99,7 @@ def test_pipelines_are_planned(path: Path, tmp_path: Path, capsys: pytest.Captur
     if path.stem != "scenes_pipeline":
         words = ["--data.root", write_photos(tmp_path / "photos", 20 if path.stem == "voc_pipeline" else 2)]
     if path.stem == "voc_pipeline":
-        words += ["--segmentation.data.val_list", "train"]
+        words += ["--segmentation.data.lists.val", "train"]
     command("pipeline", "--config", path, "--dry-run", *words)
     planned = capsys.readouterr().out.splitlines()
     names = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]

@@ -15,9 +15,10 @@ from fbr_plugin.baselines.deeplab.network import ASPP
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.contract import MaskPrediction
+from fbr_plugin.data.dataset import photos
 from fbr_plugin.data.readers.images import IGNORE
-from fbr_plugin.data.transforms import denormalise
 from fbr_plugin.errors import check_choice
+from fbr_plugin.functional import resize
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores, upsample_scores
 from fbr_plugin.postprocess.refine import Method, refine
@@ -27,7 +28,7 @@ class DeepLabV2(EncoderTask):
     """A segmentation network: it needs `pseudo_label` in its training batches.
 
     Validation takes the image as it is. Test and predict average the logits of several scales and of the
-    mirror images, and may refine their softmax along the image's edges.
+    mirror images, and may refine their softmax along the edges of the photo as it was read.
 
     Logits are brought to the size of the labels, as in test. The published code reduces labels to the grid of
     the logits instead, and adds up the cross-entropies of three scales and of their maximum. Averaged weights
@@ -112,24 +113,32 @@ class DeepLabV2(EncoderTask):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the masks of a batch, at all scales and refined."""
         check_masks(batch)
-        self.scores.update(self.probabilities(batch["image"]).argmax(1), batch["mask"])
+        maps = self.probabilities(batch["image"])
+        if self.hparams["refine"]:
+            size = batch["mask"].shape[-2:]
+            maps = torch.cat([resize(each[None], size) for each in self.refined(maps, batch)])
+        self.scores.update(maps.argmax(1), batch["mask"])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> MaskPrediction:
         """The masks of a batch, at the sizes that the images had before the data module shrank them."""
-        maps = original_sizes(self.probabilities(batch["image"]), batch)
+        maps = self.refined(self.probabilities(batch["image"]), batch)
         return MaskPrediction(batch["id"], [each.argmax(0) for each in maps])
 
     def probabilities(self, image: Tensor) -> Tensor:
-        """Map image: [B, 3, H, W] to the probabilities [B, 1+C, H, W] of all scales, refined."""
+        """Map image: [B, 3, H, W] to the probabilities [B, 1+C, H, W] of all scales."""
         logits = multi_scale_scores(
             lambda view, _: self(view).float(), image, None, self.stride, self.hparams["scales"]
         )
-        maps, method = logits.softmax(1), self.hparams["refine"]
+        return logits.softmax(1)
+
+    def refined(self, maps: Tensor, batch: Batch) -> list[Tensor]:
+        """Maps [B, 1+C, H, W] of a batch, each [1+C, H', W'] at its photo's size and refined, if at all."""
+        sized, method = original_sizes(maps, batch), self.hparams["refine"]
         if method is None:
-            return maps
-        pairs = zip(denormalise(image), maps.cpu().numpy(), strict=True)
+            return sized
+        pairs = zip(photos(batch), (each.cpu().numpy() for each in sized), strict=True)
         refined = [refine(photo, scores, method, device=self.device) for photo, scores in pairs]
-        return torch.stack([torch.from_numpy(each) for each in refined]).to(self.device)
+        return [torch.from_numpy(each).to(self.device) for each in refined]
 
     def compute_metrics(self) -> dict[str, float]:
         """The figures of a set in percent; the IoU of each class is in `self.scores.compute().iou`."""

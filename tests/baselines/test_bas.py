@@ -16,7 +16,7 @@ from fbr_plugin.baselines.bas.losses import activation_ratio, bas_terms, present
 from fbr_plugin.baselines.bas.module import BAS, BASFBR, LabelSampler
 from fbr_plugin.baselines.bas.network import call_frozen
 from fbr_plugin.baselines.encoders.build import build_encoder
-from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.data import Loading, SyntheticDataModule
 
 OFF = {"weight_fg": 0.0, "weight_bg": 0.0, "weight_seg": 0.0, "weight_sim": 0.0}
 
@@ -234,7 +234,7 @@ def test_resume_is_exact(kind: type[BAS], tmp_path: Path) -> None:
     whole, resumed = build(kind, **options), build(kind, seed=99, **options)
     checkpoints = ModelCheckpoint(tmp_path, every_n_train_steps=4, save_top_k=-1, filename="{step}")
     run = {"max_epochs": 3, "enable_checkpointing": True, "limit_val_batches": 0}
-    scenes = {"num_images": 12, "size": 32, "batch_size": 4}
+    scenes = {"num_images": 12, "size": 32, "loading": Loading(4, eval_batch_size=50)}
     trainer(tmp_path, callbacks=[checkpoints], **run).fit(whole, SyntheticDataModule(**scenes))
     trainer(tmp_path, **run).fit(resumed, SyntheticDataModule(**scenes), ckpt_path=tmp_path / "step=4.ckpt")
     for name, value in whole.state_dict().items():

@@ -18,12 +18,23 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from fbr_plugin.baselines import OptimizerConfig, deeplab
+from fbr_plugin.baselines import OptimizerConfig
+from fbr_plugin.baselines.deeplab import module as deeplab
 from fbr_plugin.baselines.deeplab.module import DeepLabV2
 from fbr_plugin.callbacks.exact_resume import ExactResume
-from fbr_plugin.data import FolderDataModule, SyntheticDataModule, denormalise, write_mask
+from fbr_plugin.data import (
+    Augmentation,
+    FolderDataModule,
+    Loading,
+    SyntheticDataModule,
+    denormalise,
+    write_mask,
+)
+from fbr_plugin.data.readers.images import read_image
+from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.postprocess.evaluate import evaluate
+from fbr_plugin.postprocess.refine import refine
 
 Scenes = Callable[..., SyntheticDataModule]
 FAST = {"optimizer": OptimizerConfig("AdamW", lr=5e-3, head_lr=5e-3, weight_decay=5e-4)}
@@ -118,6 +129,7 @@ def test_validation_takes_the_image_as_it_is(tmp_path: Path, monkeypatch: pytest
 def test_refinement_gets_photos_and_probabilities(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, model = build().eval(), build(refine=method).eval()
     batch, calls = RandomData().batch(), []
+    batch["photo"] = list(denormalise(batch["image"]))
 
     def reverse(image: Any, scores: Any, given: str, device: torch.device) -> Any:
         calls.append((image, scores, given, device))
@@ -130,11 +142,42 @@ def test_refinement_gets_photos_and_probabilities(method: Any, monkeypatch: pyte
     assert len(calls) == len(masks) == 2
     for index, (image, scores, given, device) in enumerate(calls):
         assert image.dtype == np.uint8
-        assert np.array_equal(image, denormalise(batch["image"][index]))
+        assert image is batch["photo"][index]
         assert scores.dtype == np.float32
         assert np.array_equal(scores, probabilities[index])
         assert (given, device) == (method, torch.device("cpu"))
         assert torch.equal(masks[index], probabilities[index].flip(0).argmax(0))
+
+
+@pytest.mark.parametrize("max_size", [None, 20])
+def test_refinement_takes_the_photo_as_read(
+    max_size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, shapes = write_photos(tmp_path / "photos"), []
+    data, model = small_photos(root, max_size=max_size), build(2, refine="pamr").eval()
+    expected = SegmentationScore(2)
+    with torch.no_grad():
+        for batch in data.test_dataloader():
+            size = batch["size"][0].tolist()
+            maps = model.probabilities(batch["image"])
+            maps = maps if max_size is None else interpolate(maps, size, mode="bilinear")
+            maps = torch.from_numpy(refine(batch["photo"][0], maps[0].numpy(), "pamr"))[None]
+            small = batch["mask"].shape[-2:]
+            maps = maps if max_size is None else interpolate(maps, small, mode="bilinear")
+            expected.update(maps.argmax(1), batch["mask"])
+
+    def record(photo: Any, scores: Any, *args: Any, **options: Any) -> Any:
+        name = read_ids(root / "ImageSets" / "Segmentation" / "val.txt")[len(shapes) % 6]
+        assert np.array_equal(photo, read_image(root / "JPEGImages" / f"{name}.jpg"))
+        shapes.append(scores.shape[1:])
+        return refine(photo, scores, *args, **options)
+
+    monkeypatch.setattr(deeplab, "refine", record)
+    predicted = quiet_trainer(tmp_path).predict(model, data) or []
+    (figures,) = quiet_trainer(tmp_path).test(model, data, verbose=False)
+    assert shapes == 2 * [(32, 36 + number) for number in range(6)]
+    assert [tuple(batch["mask"][0].shape) for batch in predicted] == shapes[:6]
+    assert figures["test/miou"] == expected.compute().miou
 
 
 def test_pamr_refines(scenes: Scenes, tmp_path: Path) -> None:
@@ -156,7 +199,7 @@ def test_image_labels_are_not_needed(tmp_path: Path) -> None:
 
 
 def test_learns_the_masks_of_a_few_scenes(scenes: Scenes, tmp_path: Path) -> None:
-    data = scenes(num_images=4, eval_batch_size=4)
+    data = scenes(num_images=4, loading=Loading(4, eval_batch_size=4))
     model, trainer = build(5, **FAST), quiet_trainer(tmp_path)
     (before,) = trainer.test(model, data, verbose=False)
     fit(model, data, tmp_path, max_steps=120, max_epochs=-1)
@@ -221,12 +264,14 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         build(refine="dcrf")
     with pytest.raises(ValueError, match=r"DeepLabV2 trains on pseudo labels, .* as pseudo_label_dir"):
         build().training_step(RandomData("pseudo_label").batch(), 0)
+    with pytest.raises(ValueError, match=r"batch of 'image0' has no 'photo', .* data module add a list"):
+        build(refine="pamr").predict_step(RandomData().batch(), 0)
     with pytest.raises(ValueError, match="no mask to score 'image0' with"):
         quiet_trainer(tmp_path).test(build(), RandomData("mask"), verbose=False)
     photos = write_photos(tmp_path / "photos")
     for path in (photos / "SegmentationClass").iterdir():
         write_mask(tmp_path / "labels" / path.name, np.full(Image.open(path).size[::-1], 3))
-    data = FolderDataModule(photos, pseudo_label_dir=tmp_path / "labels", crop_size=32, batch_size=2)
+    data = small_photos(photos, pseudo_label_dir=tmp_path / "labels")
     with pytest.raises(ValueError, match=r"2007_\d+.png holds the value 3, but a mask of 2 classes holds"):
         fit(build(2), data, tmp_path)
 
@@ -236,7 +281,7 @@ def test_command_line_from_labels_to_scored_masks(tmp_path: Path, monkeypatch: p
     truth = write_scene_labels(tmp_path / "truth", 8, 32)
     (tmp_path / "list.txt").write_text("\n".join(path.stem for path in truth.iterdir()))
     words = ["--config", EXAMPLES / "scenes_deeplab.yaml", "--data.num_images", 8, "--data.size", 32]
-    words += ["--data.val_images", 0, "--data.batch_size", 4, "--data.pseudo_label_dir", truth]
+    words += ["--data.val_images", 0, "--data.loading.batch_size", 4, "--data.pseudo_label_dir", truth]
     command("fit", *words, *quick(4), "--trainer.default_root_dir", "run")
     (checkpoint,) = Path("run").rglob("*.ckpt")
     words += ["--ckpt_path", checkpoint, "--model.scales=[1.0, 1.5]", "--model.refine", "pamr", *quick(1)]
@@ -249,6 +294,11 @@ def test_command_line_from_labels_to_scored_masks(tmp_path: Path, monkeypatch: p
     assert {Image.open(path).mode for path in Path("masks").iterdir()} == {"P"}
     with pytest.raises(ValueError, match="DeepLabV2 predicts masks, not seeds: leave out format and thresh"):
         command("predict", *words, "--output_dir", "other", "--thresholds", 0.3, 0.1)
+
+
+def small_photos(root: Path, **options: Any) -> FolderDataModule:
+    """Photos in crops of 32, two a batch."""
+    return FolderDataModule(root, augmentation=Augmentation(32), loading=Loading(2), **options)
 
 
 def quiet_trainer(folder: Path) -> pl.Trainer:

@@ -20,7 +20,7 @@ from fbr_plugin.baselines.ppc.module import second_view_size
 from fbr_plugin.baselines.ppc.network import PixelCorrelation
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.seed_writer import SeedWriter
-from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.data import Loading, SyntheticDataModule
 
 CONFIG = FBRConfig(dim=8, num_clusters=2, bank_size=100, min_bank=2, num_negatives=4, shared_bank=False)
 OFF = {"weight_fg": 0.0, "weight_bg": 0.0, "weight_seg": 0.0, "weight_sim": 0.0}
@@ -34,7 +34,7 @@ def build(kind: type[PPC] = PPC, num_classes: int = NUM_CLASSES, seed: int = 0, 
 
 
 def scenes(**options: Any) -> SyntheticDataModule:
-    return SyntheticDataModule(num_images=12, size=32, batch_size=4, eval_batch_size=6, **options)
+    return SyntheticDataModule(num_images=12, size=32, loading=Loading(4, eval_batch_size=6), **options)
 
 
 def saliency_batch() -> dict[str, Any]:

@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.tiny import write_photos
 from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fbr_plugin.baselines import CAM
 from fbr_plugin.baselines.irn.module import IRN
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
-from fbr_plugin.data.readers.images import read_mask
-from fbr_plugin.data.transforms import eval_transform
+from fbr_plugin.data import FolderDataModule
+from fbr_plugin.data.readers.images import read_image, read_mask
+from fbr_plugin.data.readers.labels import read_ids
+from fbr_plugin.data.transforms import apply_transform, eval_transform
 from fbr_plugin.postprocess.pseudo_masks import pseudo_mask
 from fbr_plugin.postprocess.seeds import Seed
 
@@ -32,18 +36,15 @@ class Seeds(LightningModule):
 
 
 def photo(number: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return np.random.default_rng(number).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 
 
 def items(label: tuple[float, ...] = (0, 0, 1)) -> list[dict[str, Any]]:
-    """Normalised photos."""
-    transform = eval_transform()
-    photos = [transform(image=photo(number))["image"] for number in range(len(NAMES))]
-    images = [torch.from_numpy(image.transpose(2, 0, 1)) for image in photos]
-    return [
-        {"id": name, "image": image, "label": torch.tensor(label)}
-        for name, image in zip(NAMES, images, strict=True)
-    ]
+    """Photos, and their images shrunk to half the size."""
+    shrink = eval_transform(max_size=8)
+    photos = [photo(number) for number in range(len(NAMES))]
+    raw = [{"id": name, "image": each, "photo": each} for name, each in zip(NAMES, photos, strict=True)]
+    return [{**apply_transform(shrink, item, 0), "label": torch.tensor(label)} for item in raw]
 
 
 def refine(
@@ -69,15 +70,39 @@ def test_each_image_has_its_masks(tmp_path: Path, workers: int) -> None:
     for name, item in zip(NAMES, items(), strict=True):
         red = item["image"][0].sigmoid().repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()
         assert np.array_equal(read_mask(tmp_path / "plain" / f"{name}.png", 3), np.where(red > 0.5, 3, 0))
-        assert read_mask(tmp_path / "photo" / f"{name}.png", 254).shape == (12, 16)
     assert sorted(path.stem for path in (tmp_path / "photo").iterdir()) == sorted(NAMES)
 
 
-def test_the_photo_is_brought_to_the_size_of_the_seed(tmp_path: Path) -> None:
-    refine(SeedRefiner(tmp_path, {"photo": brightness}))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_masks_are_made_of_the_photo_as_read(tmp_path: Path, workers: int) -> None:
+    refine(SeedRefiner(tmp_path, {"photo": brightness}, workers=workers))
     for number, name in enumerate(NAMES):
-        corner = read_mask(tmp_path / "photo" / f"{name}.png", 254)[0, 0]
-        assert corner == photo(number)[0, 0, 0] // 3
+        seen = read_mask(tmp_path / "photo" / f"{name}.png", 254)
+        assert np.array_equal(seen, photo(number)[..., 0] // 3)
+
+
+def test_photos_that_the_data_module_shrinks(tmp_path: Path) -> None:
+    root, seen = write_photos(tmp_path / "photos"), []
+
+    def record(image: NDArray[np.uint8], seed: Seed, device: torch.device) -> NDArray[np.uint8]:
+        seen.append(image)
+        assert seed.scores.shape[1:] == image.shape[:2]
+        return image[..., 0] // 3
+
+    data = FolderDataModule(root, max_size=20)
+    assert all(max(batch["image"].shape[2:]) == 20 for batch in data.predict_dataloader())
+    writer = SeedRefiner(tmp_path, {"masks": record})
+    trainer = Trainer(accelerator="cpu", callbacks=[writer], logger=False, enable_progress_bar=False)
+    trainer.predict(CAM(2, encoder="small", scales=(1.0,)), data, return_predictions=False)
+    names = read_ids(root / "ImageSets" / "Segmentation" / "train.txt")
+    for image, name in zip(seen, names, strict=True):
+        assert np.array_equal(image, read_image(root / "JPEGImages" / f"{name}.jpg"))
+
+
+def test_a_batch_without_photos_is_named(tmp_path: Path) -> None:
+    data = [{key: item[key] for key in item if key != "photo"} for item in items()]
+    with pytest.raises(ValueError, match=r"the batch of 'photo_0' has no 'photo', .* data module add a list"):
+        refine(SeedRefiner(tmp_path, {"masks": brightness}), data)
 
 
 def test_scores_walk_first(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from fbr_plugin.baselines import AMNFBR, CAM, PPC, SeedTask
 from fbr_plugin.cli import demo
 from fbr_plugin.cli.main import main
 from fbr_plugin.config import preset
-from fbr_plugin.data import FolderDataModule, read_mask
+from fbr_plugin.data import Augmentation, FolderDataModule, Loading, read_mask
 from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.seed_files import read_seed
 from fbr_plugin.postprocess.seeds import threshold_labels
@@ -67,7 +67,7 @@ def words(photos: Path) -> list[object]:
         ),
         *("--model.fbr.weight_bg", 0.05),  # the losses beside the gate
         *("--data.root", photos, "--data.pseudo_label_dir", photos / "SegmentationClass"),
-        *("--data.crop_size", 32, "--data.batch_size", 2),
+        *("--data.augmentation.crop_size", 32, "--data.loading.batch_size", 2),
     ]
 
 
@@ -170,7 +170,7 @@ def test_evaluate_scores_written_seeds_as_test_does(
     common = [*words, *quick(3), "--ckpt_path", trained]
     command("test", *common, "--trainer.default_root_dir", "test")
     command("validate", *common, "--trainer.default_root_dir", "validate")
-    command("predict", *common, "--data.predict_list", "val", "--output_dir", "seeds")
+    command("predict", *common, "--data.lists.predict", "val", "--output_dir", "seeds")
     command("predict", *common, "--output_dir", "labels", "--thresholds", ".35", ".10")
     capsys.readouterr()
     lists = photos / "ImageSets" / "Segmentation"
@@ -251,9 +251,8 @@ def test_checkpoints_go_from_the_command_line_to_python_and_back(
     assert (model.hparams["rates"], model.fbr.config.bank_size) == ((1, 2), 400)
     assert model.fbr.banks[0].fill > 0
     seed_everything(0)
-    module = FolderDataModule(
-        photos, pseudo_label_dir=photos / "SegmentationClass", crop_size=32, batch_size=2
-    )
+    settings = {"augmentation": Augmentation(32), "loading": Loading(2)}
+    module = FolderDataModule(photos, pseudo_label_dir=photos / "SegmentationClass", **settings)
     trainer = Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, logger=False)
     trainer.fit(
         AMNFBR(2, rates=(1, 2), encoder="small", scales=(1.0,), fbr={"bank_size": 300, "gate": True}), module
@@ -299,7 +298,7 @@ def test_classes_in_the_working_folder_are_found() -> None:
         8,
         "--data.size",
         32,
-        "--data.batch_size",
+        "--data.loading.batch_size",
         4,
     ]
     command("fit", "--model", "mine.TheirsFBR", *scenes, *quick(2), "--model.fbr.dim", 16)
@@ -318,7 +317,11 @@ def test_classes_in_the_working_folder_are_found() -> None:
         (["--ckpt_path", "nowhere.ckpt"], r"Checkpoint file not found: .*nowhere.ckpt"),
         (["--model.weights", "nowhere.ckpt"], r"no file of weights nowhere.ckpt; check the argument weights"),
         (["--data.label_source", "none"], r"AMNFBR needs image labels, but .* label_source is none"),
-        (["--data.batch_size", 7], r"6 training images do not fill a batch of 7 .*: lower batch_size"),
+        (
+            ["--data.loading.batch_size", 7],
+            r"6 training images do not fill a batch of 7 .*: lower batch_size",
+        ),
+        (["--data.loading.batch_size", 0], r"batch_size must be at least 1, got 0"),
         (["--model.fbr.dim", 0], r"dim must be at least 1, got 0"),
         (["--model.optimizer.name", "Adamm"], r"no optimizer 'Adamm'; did you mean .*Adam"),
         (["--model.optimizer.lr", -1], r"lr must be a finite number of at least 0, got -1"),
@@ -493,7 +496,17 @@ class Ranks(Callback):
 def test_two_processes_train_one_run(words: list[object]) -> None:
     Path("ranks.py").write_text(RANKS)
     parallel = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks", "ranks.Ranks"]
-    line = [sys.executable, "-m", "fbr_plugin", "fit", *words, *quick(2), *parallel, "--data.batch_size", 1]
+    line = [
+        sys.executable,
+        "-m",
+        "fbr_plugin",
+        "fit",
+        *words,
+        *quick(2),
+        *parallel,
+        "--data.loading.batch_size",
+        1,
+    ]
     local = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     options = {"env": {**os.environ, **local}, "capture_output": True, "text": True, "timeout": 300}
     done = subprocess.run([*map(str, line)], **options)

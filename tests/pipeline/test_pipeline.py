@@ -27,6 +27,11 @@ from fbr_plugin.pipeline import stages
 SMALL: dict[str, Any] = {"encoder": "small", "optimizer": {"name": "AdamW"}, "scales": [1.0]}
 ADAMW = {"name": "AdamW", "lr": 3e-3}
 GATE = {"gate": True, **dict.fromkeys(("weight_fg", "weight_bg", "weight_seg", "weight_sim"), 0.0)}
+SMALL_PHOTOS = {
+    "lists": {"val": "train"},
+    "augmentation": {"crop_size": 32},
+    "loading": {"batch_size": 4},
+}
 QUIET = {"accelerator": "cpu", "devices": 1, "limit_val_batches": 0, "enable_progress_bar": False}
 
 
@@ -56,14 +61,14 @@ def settings(output: Path, data: dict[str, Any], **changes: Any) -> dict[str, An
 def scenes() -> dict[str, Any]:
     return {
         "class_path": "fbr_plugin.data.SyntheticDataModule",
-        "init_args": {"num_images": 16, "size": 32, "batch_size": 8},
+        "init_args": {"num_images": 16, "size": 32, "loading": {"batch_size": 8}},
     }
 
 
 def photos(root: Path) -> dict[str, Any]:
     return {
         "class_path": "fbr_plugin.data.FolderDataModule",
-        "init_args": {"root": str(root), "val_list": "train", "crop_size": 32, "batch_size": 4},
+        "init_args": {"root": str(root), **SMALL_PHOTOS},
     }
 
 
@@ -187,13 +192,17 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
 
 def test_two_processes_share_every_stage(tmp_path: Path) -> None:
     flags = ["--trainer.devices", 2, "--trainer.strategy", "ddp"]
-    process = launch(settings(tmp_path / "out", scenes()), *flags, "--until", "masks", "--data.batch_size", 4)
+    process = launch(
+        settings(tmp_path / "out", scenes()), *flags, "--until", "masks", "--data.loading.batch_size", 4
+    )
     assert process.wait(timeout=300) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert list(report["stages"]) == ["classifier", "labels", "baseline", "affinity", "irn", "masks"]
     assert report["stages"]["masks"]["scores"].keys() == {"miou_unrefined", "miou_masks"}
     assert len(list((tmp_path / "out" / "masks" / "masks").iterdir())) == 16
-    again = run(settings(tmp_path / "out", scenes()), *flags, "--until", "masks", "--data.batch_size", 4)
+    again = run(
+        settings(tmp_path / "out", scenes()), *flags, "--until", "masks", "--data.loading.batch_size", 4
+    )
     assert again["stages"] == report["stages"]  # nothing is made, so one process is enough
 
 
@@ -267,8 +276,12 @@ def test_a_training_is_kept_where_only_predictions_change(
 def test_photos_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_photos(tmp_path / "photos")
     plan = settings(tmp_path / "out", photos(root), seeds="compact")
-    plan["segmentation"]["data"] = {"val_list": "val"}
+    plan["segmentation"]["data"] = {"lists": {"val": "val"}}
+    plan["segmentation"]["data"]["augmentation"] = {"rescale": [0.8, 1.2]}
     report = run(plan)
+    own = report["stages"]["segmentation"]["made_of"]["settings"]["data"]["init_args"]
+    assert own["lists"] == {"train": "train", "val": "val", "predict": None}
+    assert (own["augmentation"]["crop_size"], own["augmentation"]["rescale"]) == (32, [0.8, 1.2])
     ids = read_ids(root / "ImageSets" / "Segmentation" / "train.txt")
     assert sorted(path.stem for path in (tmp_path / "out" / "seeds").glob("*.npz")) == sorted(ids)
     for name in ids:
@@ -314,7 +327,7 @@ def test_voc_gets_its_archive_and_other_data_may_have_more_classes(tmp_path: Pat
     root = write_photos(tmp_path / "voc", num_classes=20)
     voc = {
         "class_path": "fbr_plugin.data.VOCDataModule",
-        "init_args": {"root": str(root), "val_list": "train", "crop_size": 32, "batch_size": 4},
+        "init_args": {"root": str(root), **SMALL_PHOTOS},
     }
     more = photos(write_photos(tmp_path / "photos", num_classes=25))
     for name, data in (("voc", voc), ("more", more)):
@@ -354,6 +367,8 @@ def test_what_decides_nothing_makes_nothing_again_and_content_does(
         return capsys.readouterr().out.split(maxsplit=1)[1].strip()
 
     assert reason("--trainer.enable_progress_bar", "true", "--trainer.log_every_n_steps", 7) == "cached"
+    assert reason("--data.loading.num_workers", 1, "--data.loading.eval_batch_size", 2) == "cached"
+    assert reason("--data.loading.seed", 1) == "data.init_args.loading.seed was 0, is 1"
     moved = maps.rename(tmp_path / "elsewhere")
     plan["data"]["init_args"]["saliency_dir"] = str(moved)
     assert reason() == "cached"
@@ -382,6 +397,7 @@ def test_photos_without_masks_have_no_scores(tmp_path: Path) -> None:
     [
         ({"trainer": {"max_step": 3}}, "max_step"),
         ({"data": {"crop": 3}}, "crop"),
+        ({"data": {"loading": {"batch": 3}}}, "batch"),
         ({"model": {"class_path": "fbr_plugin.baselines.AMN", "init_args": {"rate": 3}}}, "rate"),
     ],
 )
@@ -393,4 +409,12 @@ def test_a_wrong_setting_of_a_late_stage_shows_before_any_training(
     with pytest.raises((SystemExit, ArgumentError)) as caught:
         run(plan)
     assert message in f"{caught.value}{capsys.readouterr().err}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_value_out_of_range_in_a_late_stage_shows_before_any_training(tmp_path: Path) -> None:
+    plan = settings(tmp_path / "out", scenes())
+    plan["segmentation"]["data"] = {"loading": {"batch_size": 0}}
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        run(plan)
     assert not (tmp_path / "out").exists()

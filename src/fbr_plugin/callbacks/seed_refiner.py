@@ -6,7 +6,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import nn
 
 from fbr_plugin.contract import ScorePropagator
-from fbr_plugin.data.transforms import denormalise
+from fbr_plugin.data.dataset import photos
 from fbr_plugin.postprocess.pseudo_masks import ToMask, write_masks
 from fbr_plugin.postprocess.seed_files import check_names
 from fbr_plugin.postprocess.seeds import Seed
@@ -24,6 +23,8 @@ from fbr_plugin.postprocess.workers import start_workers
 
 class SeedRefiner(BasePredictionWriter):
     """Turns each predicted seed into one or more masks, so that no seed has to be kept.
+
+    The masks follow the edges of the photos as they were read, which a batch holds as `photo`.
 
     Args:
         output_dir: parent of the folders of masks.
@@ -75,8 +76,8 @@ class SeedRefiner(BasePredictionWriter):
     ) -> None:
         """Write the masks of each image of the batch."""
         check_names(prediction.ids)
-        items = zip(prediction.ids, batch["image"], prediction.seeds, prediction.labels, strict=True)
-        for name, image, scores, label in items:
+        seeds = prediction.ids, prediction.seeds, prediction.labels
+        for name, scores, label, image, photo in zip(*seeds, batch["image"], photos(batch), strict=True):
             seed = Seed.from_dense(scores, label)
             if self.power != 1:
                 raised: NDArray[Any] = seed.scores.clip(0) ** self.power
@@ -85,10 +86,6 @@ class SeedRefiner(BasePredictionWriter):
                 scores = torch.from_numpy(seed.scores).to(image.device)
                 walked = self.walk.propagate(image[None], scores)
                 seed = seed._replace(scores=walked.cpu().numpy())
-            height, width = seed.scores.shape[1:]
-            photo: NDArray[Any] = denormalise(image)
-            if photo.shape[:2] != (height, width):  # the data module has shrunk it
-                photo = cv2.resize(photo, (width, height), interpolation=cv2.INTER_LINEAR)
             self._submit(name, photo, seed, pl_module.device)
 
     def _submit(self, name: str, photo: NDArray[np.uint8], seed: Seed, device: torch.device) -> None:

@@ -13,6 +13,7 @@ from fbr_plugin.data.sampling import EpochSampler
 from fbr_plugin.data.scenes.scene import PRESETS, ScenePreset
 from fbr_plugin.data.scenes.source import SyntheticScenes
 from fbr_plugin.data.scenes.textures import TEXTURE_NAMES
+from fbr_plugin.data.settings import Augmentation, Lists, Loading
 from fbr_plugin.data.transforms import MEAN, STD, denormalise, eval_transform, train_transform
 
 __all__ = [
@@ -20,9 +21,12 @@ __all__ = [
     "PRESETS",
     "STD",
     "TEXTURE_NAMES",
+    "Augmentation",
     "COCODataModule",
     "EpochSampler",
     "FolderDataModule",
+    "Lists",
+    "Loading",
     "ScenePreset",
     "SegmentationDataset",
     "SyntheticDataModule",

@@ -25,8 +25,9 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     Args:
         source: raw items.
         transform: what is done to image and masks.
+        training: whether a missing pseudo label is an error; elsewhere the item goes without, and brings the
+            photo as it was read, along whose edges masks are refined.
         pseudo_label_dir: folder of `ID.png` with 0..C and 255, at the images' size.
-        require_pseudo_labels: whether a missing pseudo label is an error, or the item goes without.
         saliency: the saliency map of each id; None goes without.
     """
 
@@ -34,14 +35,14 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self,
         source: Source,
         transform: Transform,
+        training: bool,
         pseudo_label_dir: str | Path | None = None,
-        require_pseudo_labels: bool = False,
         saliency: Mapping[str, Path] | None = None,
     ) -> None:
         self.source = source
         self.transform = transform
+        self.training = training
         self.pseudo_label_dir = None if pseudo_label_dir is None else Path(pseudo_label_dir)
-        self.require_pseudo_labels = require_pseudo_labels
         self.saliency = saliency
         self._warn = WarnOnce()
 
@@ -51,18 +52,21 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """The item at an index, or at an (index, seed) pair where the transform is random.
 
-        Its `size` is the height and width of the image as it was read: [2] int64.
+        Its `size` is the height and width of the image as it was read: [2] int64; outside training `photo` is
+        that image itself: [H, W, 3] uint8.
         """
         index, seed = key if isinstance(key, tuple) else (key, key)
         item = dict(self.source[index])
         if self.pseudo_label_dir is not None:
             path = find_file(self.pseudo_label_dir, item["id"])
-            if self.require_pseudo_labels or path.exists():
+            if self.training or path.exists():
                 item["pseudo_label"] = read_mask(path, self.source.num_classes)
                 check_same_size(path, item["pseudo_label"], item["image"])
         if self.saliency is not None:
             item["saliency"] = self._saliency(self.saliency[item["id"]], *item["image"].shape[:2])
         item["size"] = torch.tensor(item["image"].shape[:2])
+        if not self.training:
+            item["photo"] = item["image"]
         if "label" in item:
             item["label"] = torch.from_numpy(item["label"])
         return apply_transform(self.transform, item, seed)
@@ -77,3 +81,17 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             "this map, and any more like it, is resized to its image"
         )
         return resize_saliency(saliency, height, width)
+
+
+def photos(batch: dict[str, Any]) -> list[NDArray[np.uint8]]:
+    """The photos [H, W, 3] of a batch as they were read, along whose edges masks are refined.
+
+    Raises:
+        ValueError: a batch without.
+    """
+    if "photo" not in batch:
+        raise ValueError(
+            f"the batch of {batch['id'][0]!r} has no 'photo', along whose edges masks are refined: let the "
+            "data module add a list of its images as they were read, uint8 [H, W, 3]"
+        )
+    return batch["photo"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fbr_plugin.data.readers.images import IGNORE
+from fbr_plugin.data.settings import Augmentation
 
 Transform: TypeAlias = A.Compose
 
@@ -33,46 +34,25 @@ class ShrinkLongSide(A.LongestMaxSize):
         return {"scale": min(scale, 1.0)}
 
 
-def train_transform(
-    crop_size: int,
-    long_side: tuple[int, int] | None = None,
-    rescale: tuple[float, float] | None = None,
-    colour_jitter: float = 0.0,
-    square: int | None = None,
-) -> Transform:
-    """Random size, flip, colour and crop.
-
-    Args:
-        crop_size: side of the square crop; smaller images are padded at random sides, with the mean colour
-            and with 255 in masks.
-        long_side: range in pixels from which the longer side is drawn, e.g. (320, 640) for a CAM.
-        rescale: range from which a factor of the image's own size is drawn, e.g. (0.5, 1.5) for AMN.
-        colour_jitter: largest relative change of brightness, contrast and saturation; 0 is none.
-        square: side of a square to which images of any shape are resized first, e.g. 256 for localization.
-    """
-    sizes = {"long_side": long_side, "rescale": rescale, "square": square}
-    if len(given := [f"{name}={value}" for name, value in sizes.items() if value is not None]) > 1:
-        raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
-    for name, span in (("long_side", long_side), ("rescale", rescale)):
-        if span is not None and not 0 < span[0] <= span[1]:
-            raise ValueError(f"{name}={span} must be a range (low, high) with 0 < low <= high")
+def train_transform(settings: Augmentation) -> Transform:
+    """Random size, flip, colour and crop, by the settings."""
     steps: list[A.BasicTransform] = []
-    if long_side is not None:
-        sides = list(range(long_side[0], long_side[1] + 1))
+    if settings.long_side is not None:
+        sides = list(range(settings.long_side[0], settings.long_side[1] + 1))
         steps.append(A.LongestMaxSize(max_size=sides, area_for_downscale="image"))
-    if rescale is not None:
-        limits = (rescale[0] - 1, rescale[1] - 1)
+    if settings.rescale is not None:
+        limits = (settings.rescale[0] - 1, settings.rescale[1] - 1)
         steps.append(A.RandomScale(scale_limit=limits, area_for_downscale="image", p=1.0))
-    if square is not None:
-        steps.append(A.Resize(height=square, width=square, area_for_downscale="image"))
+    if settings.resize is not None:
+        steps.append(A.Resize(height=settings.resize, width=settings.resize, area_for_downscale="image"))
     steps.append(A.HorizontalFlip(p=0.5))
-    if colour_jitter > 0:
-        amount = (max(0.0, 1 - colour_jitter), 1 + colour_jitter)
+    if (jitter := settings.colour_jitter) > 0:
+        amount = (max(0.0, 1 - jitter), 1 + jitter)
         steps.append(A.ColorJitter(brightness=amount, contrast=amount, saturation=amount, hue=0.0, p=1.0))
     steps.append(
         A.RandomCrop(
-            height=crop_size,
-            width=crop_size,
+            height=settings.crop_size,
+            width=settings.crop_size,
             pad_if_needed=True,
             pad_position="random",
             fill=tuple(255 * value for value in MEAN),

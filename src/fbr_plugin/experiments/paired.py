@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, PPC, PPCFBR, OptimizerConfig
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.config import FBRConfig, recommended
-from fbr_plugin.data import FolderDataModule, SyntheticDataModule
+from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading, SyntheticDataModule
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.experiments.pictures import draw_pair
 from fbr_plugin.experiments.recorder import Recorder
@@ -99,17 +99,17 @@ def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None)
     """The scenes, or one's own photos, whose seeds are scored on the training set itself."""
     size, folder = settings["size"], settings["data"]
     if folder is None:
-        return SyntheticDataModule(settings["preset"], size=size, pseudo_label_dir=labels, seed=seed)
+        loading = Loading(eval_batch_size=50, seed=seed)
+        return SyntheticDataModule(settings["preset"], size=size, pseudo_label_dir=labels, loading=loading)
     module = FolderDataModule(
         folder,
-        val_list="train",
-        crop_size=size,
-        long_side=(size, size * 5 // 4),
+        Lists(val="train"),
+        augmentation=Augmentation(size, long_side=(size, size * 5 // 4)),
         max_size=size,
         pseudo_label_dir=labels,
-        seed=seed,
     )
-    module.batch_size = min(module.batch_size, len(module.ids("fit")))
+    batch_size = min(module.loading.batch_size, len(module.ids("fit")))
+    module.loading = Loading(batch_size, seed=seed)
     return module
 
 

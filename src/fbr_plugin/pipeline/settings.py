@@ -78,7 +78,7 @@ def parser() -> ArgumentParser:
             "data.num_classes", f"{name}.model.init_args.num_classes", apply_on="instantiate"
         )
         for part in ("trainer", "data"):
-            what = f"arguments of {part} for the {name} alone"
+            what = f"arguments of {part} for the {name} alone, in the place of the common ones"
             result.add_argument(f"--{name}.{part}", type=dict[str, Any], default={}, help=what)
     what = "what AMN is trained on; null makes none, for a baseline that needs none"
     result.add_argument("--labels", type=LabelSettings | None, default=LabelSettings(), help=what)

@@ -98,7 +98,7 @@ def predict(
     pending = [index for index, name in enumerate(dataset.source.ids) if name not in done]
     barrier()  # before anyone writes
     if pending:
-        loader = data.loader(Subset(dataset, pending), data.eval_batch_size)
+        loader = data.loader(Subset(dataset, pending), data.loading.eval_batch_size)
         trainer = _trainer(written.parent, flags, writer)
         trainer.predict(model, loader, ckpt_path=str(checkpoint), return_predictions=False)
     barrier()

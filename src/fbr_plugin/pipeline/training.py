@@ -43,7 +43,7 @@ class Training:
         section = config[name].as_dict()
         self.model: dict[str, Any] = section["model"]
         data = config.data.as_dict()
-        self.data = {**data, "init_args": {**data["init_args"], **section["data"]}}
+        self.data = {**data, "init_args": _merged(data["init_args"], section["data"])}
         defaults = parser().get_defaults().trainer.as_dict()
         common = {flag: value for flag, value in config.trainer.as_dict().items() if value != defaults[flag]}
         self.flags = {**common, **section["trainer"]}
@@ -97,13 +97,16 @@ class Training:
             network = resolve_name(self.model["class_path"])
             ignored = network.prediction_only if issubclass(network, PipelineNetwork) else ()
             kept = {key: value for key, value in kept.items() if key not in ignored}
-        own = {key: value for key, value in self.data["init_args"].items() if key not in ELSEWHERE}
         files: dict[str, dict[str, str]] = {}
         if isinstance(self.module, LayoutDataModule):
             files = {use: _files(self.module, use) for use in uses}
         if kept.get("weights") and Path(kept["weights"]).is_file():
             kept = {**kept, "weights": content_hash([Path(kept["weights"])])}
-        data = {"class_path": self.data["class_path"], "init_args": own, "files": files}
+        data = {
+            "class_path": self.data["class_path"],
+            "init_args": _deciding(self.data["init_args"]),
+            "files": files,
+        }
         flags = {flag: value for flag, value in self.flags.items() if flag not in SHOWN}
         model = {**self.model, "init_args": kept}
         return {"model": model, "data": data, "trainer": flags, "seed": self.seed}
@@ -140,6 +143,22 @@ def _trainer_parser() -> ArgumentParser:
     result = ArgumentParser(exit_on_error=False)
     result.add_class_arguments(pl.Trainer, "trainer", instantiate=False)
     return result
+
+
+def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Common arguments with one's own in their place, field by field where an argument has fields."""
+    fields = {key: _merged(common[key], own[key]) for key in own if _nested(common.get(key), own[key])}
+    return {**common, **own, **fields}
+
+
+def _nested(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
+
+
+def _deciding(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a data module that results depend on, also among fields."""
+    kept = {key: value for key, value in arguments.items() if key not in ELSEWHERE}
+    return {key: _deciding(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _instance(base: type, spec: dict[str, Any], given: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DistributedSampler
 
-from fbr_plugin.data import EpochSampler, SyntheticDataModule
+from fbr_plugin.data import EpochSampler, Loading, SyntheticDataModule
 from fbr_plugin.data.datamodules.base import collate
 
 BATCHES = 5  # 11 scenes in batches of 2
@@ -38,7 +38,10 @@ def fit(
     folder: Path, workers: int = 0, validate: bool = True, save: str = "", resume: str = "", **limits: Any
 ) -> list[tuple[list[str], float]]:
     """What a run of a few small scenes sees; checkpoints every third and every fifth step and every epoch."""
-    model, data = Recorder(), SyntheticDataModule(num_images=11, size=16, batch_size=2, num_workers=workers)
+    model, data = (
+        Recorder(),
+        SyntheticDataModule(num_images=11, size=16, loading=Loading(2, num_workers=workers)),
+    )
     callbacks = [
         ModelCheckpoint(folder, filename="third_{step}", every_n_train_steps=3, save_top_k=-1),
         ModelCheckpoint(folder, filename="fifth_{step}", every_n_train_steps=5, save_top_k=-1),
@@ -95,7 +98,7 @@ def test_resume_with_fewer_batches_an_epoch(tmp_path: Path) -> None:
 
 
 def test_the_global_stream_is_left_alone() -> None:
-    module = SyntheticDataModule(num_images=4, size=16, batch_size=2, num_workers=1)
+    module = SyntheticDataModule(num_images=4, size=16, loading=Loading(2, num_workers=1))
     state = torch.get_rng_state()
     for loader in (module.train_dataloader(), module.val_dataloader()):
         for _ in loader:
@@ -140,9 +143,19 @@ def test_images_of_two_sizes_in_a_batch() -> None:
         collate(items)
 
 
+def test_the_photo_comes_along_outside_training() -> None:
+    module = SyntheticDataModule(num_images=4, size=16, loading=Loading(2, eval_batch_size=2))
+    assert "photo" not in next(iter(module.train_dataloader()))
+    for loader in (module.val_dataloader(), module.test_dataloader(), module.predict_dataloader()):
+        first, second = next(iter(loader))["photo"]
+        assert first.dtype == second.dtype == "uint8"
+        for index, photo in enumerate((first, second)):
+            assert (photo == module.train_scenes[index]["image"]).all()
+
+
 @pytest.mark.parametrize("count", [5, 6])
 def test_processes_share_the_images_that_are_scored(count: int) -> None:
-    module = SyntheticDataModule(num_images=count, size=16, eval_batch_size=2)
+    module = SyntheticDataModule(num_images=count, size=16, loading=Loading(eval_batch_size=2))
     for stage, loader in (("test", module.test_dataloader), ("validate", module.val_dataloader)):
         found = []
         for number in range(2):
@@ -164,5 +177,7 @@ def test_prediction_goes_through_the_list_in_order() -> None:
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
     )
-    batches = trainer.predict(Names(), SyntheticDataModule(num_images=5, size=16, eval_batch_size=2))
+    batches = trainer.predict(
+        Names(), SyntheticDataModule(num_images=5, size=16, loading=Loading(eval_batch_size=2))
+    )
     assert batches == [["scene_000000", "scene_000001"], ["scene_000002", "scene_000003"], ["scene_000004"]]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as tools
 
-from fbr_plugin.data import COCODataModule, read_mask, write_mask
+from fbr_plugin.data import Augmentation, COCODataModule, Lists, Loading, read_mask, write_mask
 from fbr_plugin.data.readers import images, instances
 from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
 from fbr_plugin.data.readers.instances import labels_from_instances, rasterise_instances
@@ -105,7 +105,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def open_coco(root: Path, **options: Any) -> COCODataModule:
-    return COCODataModule(root, **{"crop_size": 16, "batch_size": 2, **options})
+    return COCODataModule(root, **{"augmentation": Augmentation(16), "loading": Loading(2), **options})
 
 
 def train_json(root: Path) -> Path:
@@ -183,7 +183,7 @@ def test_lists_of_every_style(root: Path, lines: list[str]) -> None:
     (root / "lists" / "train_id.txt").write_text("\n".join(lines))
     expected = [NAMES[2], NAMES[0], NAMES[3]]
     for name in ("lists/train_id", "lists/train_id.txt", str(root / "lists" / "train_id.txt")):
-        module = open_coco(root, train_list=name)
+        module = open_coco(root, lists=Lists(name))
         assert module.ids("fit") == module.ids("predict") == expected
     batches = list(module.predict_dataloader())
     assert [batch["id"] for batch in batches] == [[name] for name in expected]
@@ -261,7 +261,7 @@ def test_prediction_makes_no_masks(root: Path) -> None:
 
 def test_lists_that_do_not_fit(root: Path) -> None:
     path = root / "train.txt"
-    module = open_coco(root, train_list="train")
+    module = open_coco(root, lists=Lists("train"))
     with pytest.raises(FileNotFoundError, match=r"train.txt does not exist"):
         module.ids("fit")
     path.write_text("9\n77\n78\n")
@@ -275,13 +275,13 @@ def test_lists_that_do_not_fit(root: Path) -> None:
     path.write_text("COCO_train2014_000000000077\n")
     with pytest.raises(ValueError, match=r"1 ids of the list 'train' have no image labels in json"):
         module.source("fit")
-    loader = open_coco(root, train_list="train", label_source="none").predict_dataloader()
+    loader = open_coco(root, lists=Lists("train"), label_source="none").predict_dataloader()
     with pytest.raises(FileNotFoundError, match=r"COCO_train2014_000000000077.jpg does not exist"):
         next(iter(loader))
 
 
 def test_images_of_another_size_and_masks_of_other_classes(root: Path) -> None:
-    module = open_coco(root, val_list="train2014")
+    module = open_coco(root, lists=Lists(val="train2014"))
     module.prepare_data()
     Image.new("RGB", (25, 20)).save(root / "train2014" / f"{NAMES[0]}.jpg")
     with pytest.raises(ValueError, match=rf"{NAMES[0]}.png is 24x20 pixels, but its image is 25x20"):

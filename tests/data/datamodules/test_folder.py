@@ -6,13 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fbr_plugin.data import FolderDataModule, write_mask
+from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading, write_mask
 
 MakeFolder = Callable[..., Path]
 
 
 def open_folder(root: Path, **options: object) -> FolderDataModule:
-    return FolderDataModule(root, crop_size=16, batch_size=2, **options)
+    return FolderDataModule(root, augmentation=Augmentation(16), loading=Loading(2), **options)
 
 
 def test_stages_and_batches(make_folder: MakeFolder) -> None:
@@ -65,7 +65,7 @@ def test_other_lists_and_suffixes(make_folder: MakeFolder) -> None:
     (root / "JPEGImages/img_2.jpg").unlink()
     pairs = [f"/JPEGImages/img_{i}.jpg /SegmentationClass/img_{i}.png" for i in (2, 1)]
     (root / "ImageSets/Segmentation/some.txt").write_text("\n".join(pairs))
-    module = open_folder(root, predict_list="some.txt")
+    module = open_folder(root, lists=Lists(predict="some.txt"))
     assert [batch["id"] for batch in module.predict_dataloader()] == [["img_2"], ["img_1"]]
 
 
@@ -74,7 +74,7 @@ def test_names_as_cameras_write_them(make_folder: MakeFolder) -> None:
     for name, suffix in (("img_1", ".JPG"), ("img_2", ".PNG"), ("img_3", ".JPEG")):
         (root / f"JPEGImages/{name}.jpg").rename(root / f"JPEGImages/{name}{suffix}")
     (root / "ImageSets/Segmentation/some.txt").write_text("img_1.JPG\nimg_2\nimg_3.JPEG\n")
-    module = open_folder(root, predict_list="some")
+    module = open_folder(root, lists=Lists(predict="some"))
     assert [batch["id"] for batch in module.predict_dataloader()] == [["img_1"], ["img_2"], ["img_3"]]
 
 
@@ -158,7 +158,8 @@ def test_empty_and_missing_lists(make_folder: MakeFolder, file: str, what: str) 
 
 
 def test_real_photos(real_data: Path) -> None:
-    module = FolderDataModule(real_data / "ccp5", crop_size=96, long_side=(96, 160), batch_size=8)
+    augmentation = Augmentation(96, long_side=(96, 160))
+    module = FolderDataModule(real_data / "ccp5", augmentation=augmentation, loading=Loading(8))
     assert module.class_names == ("bag", "trousers", "dress", "coat", "skirt")
     assert (len(module.dataset("fit")), len(module.dataset("validate"))) == (480, 120)
     batch = next(iter(module.train_dataloader()))

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fbr_plugin.data import VOCDataModule, read_mask
+from fbr_plugin.data import Lists, VOCDataModule, read_mask
 from fbr_plugin.data.readers.labels import labels_of_mask
 
 COUNTS = {"train": 1464, "val": 1449, "test": 1456, "train_aug": 10582}
@@ -67,16 +67,16 @@ def test_real_lists_and_labels(real_data: Path) -> None:
     root = real_data / "voc12"
     for name, count in COUNTS.items():
         source = VOCDataModule(
-            root, train_list=name, label_source="none" if name == "test" else "npy"
+            root, lists=Lists(name), label_source="none" if name == "test" else "npy"
         ).source("fit")
         assert len(source) == len(set(source.ids)) == count
         assert name == "test" or all(source.labels[i].any() for i in source.ids)
     with pytest.raises(ValueError, match="1456 ids of the list 'test' have no image labels in npy"):
-        VOCDataModule(root, val_list="test").source("test")
+        VOCDataModule(root, lists=Lists(val="test")).source("test")
 
 
 def test_real_labels_agree_with_the_masks(real_data: Path) -> None:
-    source = VOCDataModule(real_data / "voc12", train_list="train").source("fit")
+    source = VOCDataModule(real_data / "voc12", lists=Lists("train")).source("fit")
     masks = real_data / "voc12" / "SegmentationClassAug"
     agree = [
         np.array_equal(labels_of_mask(read_mask(masks / f"{name}.png", 20), 20), source.labels[name])

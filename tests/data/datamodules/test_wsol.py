@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fbr_plugin.data import WSOLDataModule
+from fbr_plugin.data import Augmentation, Loading, WSOLDataModule
 
 Box = tuple[int, int, int, int]
 
@@ -49,7 +49,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_folder(folder: Path) -> None:
-    module = WSOLDataModule(folder, eval_size=None, batch_size=2, resize=32, crop_size=28)
+    module = WSOLDataModule(
+        folder, eval_size=None, augmentation=Augmentation(28, resize=32), loading=Loading(2)
+    )
     assert (module.num_classes, module.class_names) == (2, ("cat", "dog"))
     batch = next(iter(module.train_dataloader()))
     assert set(batch) == {"id", "image", "label", "size"}
@@ -69,7 +71,9 @@ def test_folder(folder: Path) -> None:
 
 
 def test_boxes_follow_the_resized_image_and_batches_hold_lists(folder: Path) -> None:
-    batch = next(iter(WSOLDataModule(folder, eval_size=80, eval_batch_size=2).val_dataloader()))
+    batch = next(
+        iter(WSOLDataModule(folder, eval_size=80, loading=Loading(eval_batch_size=2)).val_dataloader())
+    )
     assert batch["image"].shape == (2, 3, 80, 80)
     assert [boxes.tolist() for boxes in batch["boxes"]] == [
         [[20, 8, 58, 44]],
@@ -205,7 +209,7 @@ def test_ilsvrc(tmp_path: Path) -> None:
 
 
 def test_real_photos(real_data: Path) -> None:
-    module = WSOLDataModule(real_data / "animals", eval_size=None, batch_size=8)
+    module = WSOLDataModule(real_data / "animals", eval_size=None, loading=Loading(8))
     assert module.class_names == ("kangaroo", "raccoon")
     assert (len(module.dataset("fit")), len(module.dataset("test"))) == (170, 74)
     assert next(iter(module.train_dataloader()))["image"].shape == (8, 3, 224, 224)

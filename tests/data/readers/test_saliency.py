@@ -2,13 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fbr_plugin.data import FolderDataModule, SyntheticDataModule, denormalise, train_transform
+from fbr_plugin.data import (
+    Augmentation,
+    FolderDataModule,
+    Loading,
+    SyntheticDataModule,
+    denormalise,
+    train_transform,
+)
 from fbr_plugin.data.transforms import apply_transform
 
 MakeFolder = Callable[..., Path]
@@ -31,25 +39,29 @@ def root(make_folder: MakeFolder) -> Path:
 
 
 def test_training_batches_hold_saliency(root: Path) -> None:
-    module = FolderDataModule(root, saliency_dir=root / "saliency", crop_size=16, batch_size=4)
+    module = FolderDataModule(
+        root, saliency_dir=root / "saliency", augmentation=Augmentation(16), loading=Loading(4)
+    )
     batch = next(iter(module.train_dataloader()))
     assert batch["saliency"].shape == (4, 16, 16)
     assert batch["saliency"].dtype == torch.float32
     assert 0 <= batch["saliency"].min() < batch["saliency"].max() <= 1
     assert "saliency" not in next(iter(module.val_dataloader()))
-    assert "saliency" not in next(iter(FolderDataModule(root, crop_size=16, batch_size=4).train_dataloader()))
+    assert "saliency" not in next(
+        iter(FolderDataModule(root, augmentation=Augmentation(16), loading=Loading(4)).train_dataloader())
+    )
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"long_side": (30, 80)}, {"rescale": (0.5, 1.5)}, {"colour_jitter": 0.4}, {"square": 64}],
+    [{"long_side": (30, 80)}, {"rescale": (0.5, 1.5)}, {"colour_jitter": 0.4}, {"resize": 64}],
     ids=str,
 )
-def test_maps_follow_their_image(options: dict[str, tuple[int, int]]) -> None:
+def test_maps_follow_their_image(options: dict[str, Any]) -> None:
     """The red channel carries the same ramp as the map, so both must stay equal wherever the crop falls."""
     ramp = np.broadcast_to(np.linspace(0, 255, 60).astype(np.uint8), (40, 60))
     image = np.stack([ramp, ramp, ramp], -1)
-    transform = train_transform(48, **options)
+    transform = train_transform(Augmentation(48, **options))
     for seed in range(6):
         item = {"image": image, "mask": np.ones_like(ramp), "saliency": ramp / np.float32(255)}
         result = apply_transform(transform, item, seed)
@@ -68,7 +80,7 @@ def test_maps_follow_their_image(options: dict[str, tuple[int, int]]) -> None:
 
 def test_masks_keep_their_classes_beside_saliency() -> None:
     """The interpolation of one pass must not leak into the next."""
-    rng, transform = np.random.default_rng(0), train_transform(32, rescale=(0.7, 1.3))
+    rng, transform = np.random.default_rng(0), train_transform(Augmentation(32, rescale=(0.7, 1.3)))
     mask = rng.choice([0, 5], (40, 40)).astype(np.uint8)
     image = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
     for seed in range(3):
@@ -79,7 +91,9 @@ def test_masks_keep_their_classes_beside_saliency() -> None:
 def test_maps_of_another_size_are_resized_with_one_warning(root: Path) -> None:
     for i in (0, 3):
         write_map(root / f"saliency/img_{i}.png", 50, 11)
-    dataset = FolderDataModule(root, saliency_dir=root / "saliency", crop_size=16).dataset("fit")
+    dataset = FolderDataModule(root, saliency_dir=root / "saliency", augmentation=Augmentation(16)).dataset(
+        "fit"
+    )
     with pytest.warns(
         UserWarning, match=r"img_0.png is 50x11 pixels, but its image 24x20: .*resized"
     ) as record:
@@ -114,7 +128,7 @@ def test_maps_of_16_bits(root: Path) -> None:
 
 
 def test_scenes_bring_their_foreground() -> None:
-    module = SyntheticDataModule(num_images=4, size=32, batch_size=2, eval_batch_size=4, saliency=True)
+    module = SyntheticDataModule(num_images=4, size=32, loading=Loading(2, eval_batch_size=4), saliency=True)
     batch = next(iter(module.val_dataloader()))
     assert torch.equal(batch["saliency"], (batch["mask"] > 0).float())
     batch = next(iter(module.train_dataloader()))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fbr_plugin.data import PRESETS, SyntheticDataModule, SyntheticScenes, denormalise
+from fbr_plugin.data import PRESETS, Loading, SyntheticDataModule, SyntheticScenes, denormalise
 from fbr_plugin.data.scenes.scene import draw_scene
 from fbr_plugin.data.scenes.shapes import CLASS_NAMES, paint_object
 from fbr_plugin.data.scenes.textures import canvas_of
@@ -97,7 +97,7 @@ def test_unknown_preset() -> None:
 
 
 def test_data_module_evaluates_on_its_training_scenes() -> None:
-    module = SyntheticDataModule(num_images=6, size=32, batch_size=4, eval_batch_size=3, seed=2)
+    module = SyntheticDataModule(num_images=6, size=32, loading=Loading(4, eval_batch_size=3, seed=2))
     assert (module.num_classes, module.class_names[0]) == (5, "boat")
     for loader in (module.val_dataloader(), module.test_dataloader(), module.predict_dataloader()):
         batches = list(loader)

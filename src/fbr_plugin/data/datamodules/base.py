@@ -12,39 +12,33 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.sampling import EpochSampler, run_position
+from fbr_plugin.data.settings import Loading
+
+# What differs in shape from image to image, and so stays in lists.
+LISTED = ("boxes", "photo")
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Items of one size as a batch: tensors stacked, ids and each image's boxes in lists."""
+    """Items of one size as a batch: tensors stacked; ids, boxes and photos in lists."""
     shapes = {tuple(item["image"].shape[-2:]) for item in items}
     if len(shapes) > 1:
         raise ValueError(f"images of the sizes {sorted(shapes)} in one batch: set eval_batch_size to 1")
-    batch = default_collate([{key: item[key] for key in item if key != "boxes"} for item in items])
-    if "boxes" in items[0]:
-        batch["boxes"] = [item["boxes"] for item in items]
-    return batch
+    batch = default_collate([{key: item[key] for key in item if key not in LISTED} for item in items])
+    return batch | {key: [item[key] for item in items] for key in LISTED if key in items[0]}
 
 
 class WSSSDataModule(LightningDataModule):
     """Loaders over the datasets of a subclass, which defines `dataset(stage)` and `class_names`.
 
     Args:
-        batch_size: images a training batch, on each process.
-        eval_batch_size: images a batch elsewhere; more than 1 asks for images of one size.
-        num_workers: processes that load data; 0 loads in the main one.
-        seed: decides the order and the augmentation of training.
+        loading: batches, processes and seed.
     """
 
     class_names: tuple[str, ...]
 
-    def __init__(
-        self, batch_size: int = 16, eval_batch_size: int = 1, num_workers: int = 0, seed: int = 0
-    ) -> None:
+    def __init__(self, loading: Loading = Loading()) -> None:
         super().__init__()
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
-        self.seed = seed
+        self.loading = loading
 
     @property
     def num_classes(self) -> int:
@@ -60,20 +54,20 @@ class WSSSDataModule(LightningDataModule):
         return True
 
     def train_dataloader(self) -> DataLoader:
-        dataset = self.dataset("fit")
+        dataset, batch_size = self.dataset("fit"), self.loading.batch_size
         world_size = self.trainer.world_size if self.trainer else 1
-        if len(dataset) < self.batch_size * world_size:
+        if len(dataset) < batch_size * world_size:
             raise ValueError(
-                f"{len(dataset)} training images do not fill a batch of {self.batch_size} on {world_size} "
+                f"{len(dataset)} training images do not fill a batch of {batch_size} on {world_size} "
                 "process(es): lower batch_size"
             )
         rank = self.trainer.global_rank if self.trainer else 0
-        sampler = EpochSampler(dataset, self.seed, world_size, rank)
-        loader = self.loader(dataset, self.batch_size, sampler=sampler, drop_last=True)
+        sampler = EpochSampler(dataset, self.loading.seed, world_size, rank)
+        loader = self.loader(dataset, batch_size, sampler=sampler, drop_last=True)
         if self.trainer:
             # Lightning warns of any loader that keeps no state of its own; the sampler keeps none, it counts.
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
-            sampler.position = partial(run_position, self.trainer, len(loader), self.batch_size)
+            sampler.position = partial(run_position, self.trainer, len(loader), batch_size)
         return loader
 
     def val_dataloader(self) -> DataLoader:
@@ -83,7 +77,7 @@ class WSSSDataModule(LightningDataModule):
         return self._scored("test")
 
     def predict_dataloader(self) -> DataLoader:
-        return self.loader(self.dataset("predict"), self.eval_batch_size)
+        return self.loader(self.dataset("predict"), self.loading.eval_batch_size)
 
     def _scored(self, stage: Stage) -> DataLoader:
         """Images to score: each on one process alone, but for validation within `fit`.
@@ -94,15 +88,15 @@ class WSSSDataModule(LightningDataModule):
         if trainer and trainer.world_size > 1 and trainer.state.fn != TrainerFn.FITTING:
             shares = {"num_replicas": trainer.world_size, "rank": trainer.global_rank}
             sampler = UnrepeatedDistributedSampler(dataset, shuffle=False, **shares)
-        return self.loader(dataset, self.eval_batch_size, sampler=sampler)
+        return self.loader(dataset, self.loading.eval_batch_size, sampler=sampler)
 
     def loader(self, dataset: Dataset, batch_size: int, **kwargs: Any) -> DataLoader:
         """A loader that draws its workers' seed from a stream of its own, not from the global one."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.loading.seed)
         return DataLoader(
             dataset,
             batch_size=batch_size,  # by name: Lightning replaces it when it rebuilds the loader
-            num_workers=self.num_workers,
+            num_workers=self.loading.num_workers,
             collate_fn=collate,
             generator=generator,
             pin_memory=torch.cuda.is_available(),

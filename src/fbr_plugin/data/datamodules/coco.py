@@ -12,6 +12,7 @@ from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
 from fbr_plugin.data.readers.files import coco_number, find_file
 from fbr_plugin.data.readers.instances import labels_from_instances, rasterise_instances
 from fbr_plugin.data.readers.labels import ImageLabels, labels_from_pickle, read_ids
+from fbr_plugin.data.settings import Lists
 from fbr_plugin.data.sources import LayoutSource
 
 FOLDERS = ("train2014", "val2014")
@@ -38,10 +39,8 @@ class COCODataModule(LayoutDataModule):
 
     Args:
         root: folder that holds `train2014`, `val2014` and `annotations/instances_{train,val}2014.json`.
-        train_list: list of training ids, a file relative to `root` or absolute; `train2014` and `val2014`
-            are all images of those folders.
-        val_list: list of the ids of validation and test.
-        predict_list: list of the ids of prediction; None takes the training list.
+        lists: which images each stage takes, by files relative to `root` or absolute; `train2014` and
+            `val2014` are all images of those folders.
         mask_dir: folder of masks, relative to `root` or absolute.
         label_source: `json` for the instances, `npy` for the file known as `cls_labels_coco.npy`, `masks`,
             or `none` for images without labels.
@@ -50,28 +49,19 @@ class COCODataModule(LayoutDataModule):
     """
 
     source_class = COCOSource
+    class_names = tuple(COCO_CATEGORIES.values())
 
     def __init__(
         self,
         root: str | Path,
-        train_list: str = "train2014",
-        val_list: str = "val2014",
-        predict_list: str | None = None,
+        lists: Lists = Lists("train2014", "val2014"),
         mask_dir: str = "SegmentationClass",
         label_source: Literal["json", "npy", "masks", "none"] = "json",
         label_file: str | Path = "cls_labels_coco.npy",
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            root,
-            tuple(COCO_CATEGORIES.values()),
-            train_list,
-            val_list,
-            predict_list,
-            mask_dir,
-            label_source,
-            **kwargs,
-        )
+        super().__init__(root, lists, mask_dir, **kwargs)
+        self.label_source = label_source
         self.image_dir = self.root
         self.label_file = self.root / label_file
         self._labels: dict[str, ImageLabels] = {}  # by folder: the annotation files are of hundreds of MB

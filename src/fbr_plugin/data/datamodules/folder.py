@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.readers.labels import ImageLabels, labels_from_csv, read_lines
+from fbr_plugin.data.settings import Lists
 
 
 class FolderDataModule(LayoutDataModule):
@@ -15,9 +16,7 @@ class FolderDataModule(LayoutDataModule):
 
     Args:
         root: folder that holds `classes.txt`, `JPEGImages`, `ImageSets/Segmentation` and what else there is.
-        train_list: list of training ids, a file name in `ImageSets/Segmentation`.
-        val_list: list of the ids of validation and test.
-        predict_list: list of the ids of prediction; None takes the training list.
+        lists: which images each stage takes, by file names in `ImageSets/Segmentation`.
         mask_dir: folder of masks in `root`, 0 = background, 1..C, 255 = ignore.
         label_source: `csv` or `masks`, or `none` for images without labels; None takes `csv` where
             `labels.csv` exists, else `masks`.
@@ -27,20 +26,17 @@ class FolderDataModule(LayoutDataModule):
     def __init__(
         self,
         root: str | Path,
-        train_list: str = "train",
-        val_list: str = "val",
-        predict_list: str | None = None,
+        lists: Lists = Lists(),
         mask_dir: str = "SegmentationClass",
         label_source: Literal["csv", "masks", "none"] | None = None,
         **kwargs: Any,
     ) -> None:
         root = Path(root)
-        class_names = read_lines(root / "classes.txt", "class name")
+        self.class_names = tuple(read_lines(root / "classes.txt", "class name"))
         self.label_file = root / "labels.csv"
         found = "csv" if self.label_file.exists() else "masks"
-        super().__init__(
-            root, class_names, train_list, val_list, predict_list, mask_dir, label_source or found, **kwargs
-        )
+        super().__init__(root, lists, mask_dir, **kwargs)
+        self.label_source = label_source or found
 
     def image_labels(self, ids: list[str]) -> ImageLabels:
         return labels_from_csv(self.label_file, self.class_names)

@@ -9,6 +9,7 @@ from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.scenes.shapes import CLASS_NAMES
 from fbr_plugin.data.scenes.source import SyntheticScenes
 from fbr_plugin.data.scenes.textures import DESIGN_SIZE
+from fbr_plugin.data.settings import Loading
 from fbr_plugin.data.transforms import eval_transform, shift_transform
 
 SHIFT = 4  # pixels of augmentation at the design size
@@ -29,10 +30,7 @@ class SyntheticDataModule(WSSSDataModule):
         val_images: fresh scenes for validation and test; 0 takes the training scenes.
         pseudo_label_dir: folder of pseudo labels `ID.png`, for a baseline that trains on them.
         saliency: whether the true foreground comes along as a saliency map, for a baseline that asks for one.
-        batch_size: images a training batch, on each process.
-        eval_batch_size: images a batch in validation, test and prediction.
-        num_workers: processes that load data; 0 loads in the main one, which is fast here.
-        seed: decides the scenes, their order and their augmentation.
+        loading: batches, processes and seed, which decides the scenes, too.
     """
 
     class_names = CLASS_NAMES
@@ -45,12 +43,9 @@ class SyntheticDataModule(WSSSDataModule):
         val_images: int = 0,
         pseudo_label_dir: str | Path | None = None,
         saliency: bool = False,
-        batch_size: int = 16,
-        eval_batch_size: int = 50,
-        num_workers: int = 0,
-        seed: int = 0,
+        loading: Loading = Loading(eval_batch_size=50),
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, seed)
+        super().__init__(loading)
         self.preset = preset
         self.num_images = num_images
         self.size = size
@@ -61,20 +56,19 @@ class SyntheticDataModule(WSSSDataModule):
     @cached_property
     def train_scenes(self) -> SyntheticScenes:
         """The training scenes, drawn once."""
-        return SyntheticScenes(self.preset, self.num_images, self.size, self.seed, 0, self.saliency)
+        return SyntheticScenes(self.preset, self.num_images, self.size, self.loading.seed, 0, self.saliency)
 
     @cached_property
     def val_scenes(self) -> SyntheticScenes:
         """The scenes of validation and test, drawn once."""
         if self.val_images == 0:
             return self.train_scenes
-        return SyntheticScenes(
-            self.preset, self.val_images, self.size, self.seed, self.num_images, self.saliency
-        )
+        seed, first = self.loading.seed, self.num_images
+        return SyntheticScenes(self.preset, self.val_images, self.size, seed, first, self.saliency)
 
     def dataset(self, stage: Stage) -> SegmentationDataset:
         if stage == "fit":
             transform = shift_transform(self.size, round(SHIFT * self.size / DESIGN_SIZE))
-            return SegmentationDataset(self.train_scenes, transform, self.pseudo_label_dir, True)
+            return SegmentationDataset(self.train_scenes, transform, True, self.pseudo_label_dir)
         scenes = self.train_scenes if stage == "predict" else self.val_scenes
-        return SegmentationDataset(scenes, eval_transform(), self.pseudo_label_dir)
+        return SegmentationDataset(scenes, eval_transform(), False, self.pseudo_label_dir)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.readers.labels import ImageLabels, labels_from_pickle, labels_from_xml
+from fbr_plugin.data.settings import Lists
 
 VOC_CLASS_NAMES = (
     "aeroplane",
@@ -35,9 +36,7 @@ class VOCDataModule(LayoutDataModule):
 
     Args:
         root: folder `VOC2012`, which holds `JPEGImages`, `ImageSets/Segmentation` and the masks.
-        train_list: list of training ids, a file name in `ImageSets/Segmentation`.
-        val_list: list of the ids of validation and test.
-        predict_list: list of the ids of prediction; None takes the training list.
+        lists: which images each stage takes, by file names in `ImageSets/Segmentation`.
         mask_dir: folder of masks in `root`: `SegmentationClassAug` or `SegmentationClass`.
         label_source: `npy` for the file known as `cls_labels.npy`, `xml` for `Annotations`, `masks`,
             or `none` for images without labels, as those of the test list.
@@ -45,20 +44,19 @@ class VOCDataModule(LayoutDataModule):
         kwargs: pseudo labels, saliency maps, augmentation and loading.
     """
 
+    class_names = VOC_CLASS_NAMES
+
     def __init__(
         self,
         root: str | Path,
-        train_list: str = "train_aug",
-        val_list: str = "val",
-        predict_list: str | None = None,
+        lists: Lists = Lists("train_aug", "val"),
         mask_dir: str = "SegmentationClassAug",
         label_source: Literal["npy", "xml", "masks", "none"] = "npy",
         label_file: str | Path = "cls_labels.npy",
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            root, VOC_CLASS_NAMES, train_list, val_list, predict_list, mask_dir, label_source, **kwargs
-        )
+        super().__init__(root, lists, mask_dir, **kwargs)
+        self.label_source = label_source
         self.label_file = self.root / label_file
 
     def image_labels(self, ids: list[str]) -> ImageLabels:

@@ -7,6 +7,7 @@ from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.data.readers.wsol_layouts import CUBLayout, FolderLayout, ILSVRCLayout, Layout, OneClass
+from fbr_plugin.data.settings import Augmentation, Loading
 from fbr_plugin.data.sources import LayoutSource
 from fbr_plugin.data.transforms import eval_transform, train_transform
 from fbr_plugin.errors import check_choice
@@ -30,14 +31,9 @@ class WSOLDataModule(WSSSDataModule):
         test_list: list of the ids of validation, test and prediction of `folder`.
         box_origin: number of an image's first pixel in the XML of `folder`: 1 as in VOC, or 0.
         saliency_dir: folder of grey saliency maps `ID.png` or `ID.jpg`, for a baseline that trains on them.
-        resize: side of the square to which training images are resized.
-        crop_size: side of the random crop of it.
-        colour_jitter: largest relative change of brightness, contrast and saturation in training.
+        augmentation: size, colour and crop in training.
         eval_size: side of the square to which images are resized outside training; None keeps their size.
-        batch_size: images a training batch, on each process.
-        eval_batch_size: images a batch elsewhere.
-        num_workers: processes that load data; 0 loads in the main one.
-        seed: decides the order and the augmentation of training.
+        loading: batches, processes and seed.
     """
 
     def __init__(
@@ -48,16 +44,11 @@ class WSOLDataModule(WSSSDataModule):
         test_list: str = "test",
         box_origin: Literal[0, 1] = 1,
         saliency_dir: str | Path | None = None,
-        resize: int = 256,
-        crop_size: int = 224,
-        colour_jitter: float = 0.0,
+        augmentation: Augmentation = Augmentation(resize=256, crop_size=224),
         eval_size: int | None = 224,
-        batch_size: int = 16,
-        eval_batch_size: int = 1,
-        num_workers: int = 0,
-        seed: int = 0,
+        loading: Loading = Loading(),
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, seed)
+        super().__init__(loading)
         check_choice("layout", layout, ("folder", "cub", "ilsvrc"))
         self.root = Path(root)
         self.layout: Layout
@@ -67,7 +58,7 @@ class WSOLDataModule(WSSSDataModule):
             self.layout = CUBLayout(self.root) if layout == "cub" else ILSVRCLayout(self.root)
         self.class_names = self.layout.class_names
         self.saliency_dir = saliency_dir
-        self.train_transform = train_transform(crop_size, colour_jitter=colour_jitter, square=resize)
+        self.train_transform = train_transform(augmentation)
         self.eval_transform = eval_transform(square=eval_size)
 
     def dataset(self, stage: Stage) -> SegmentationDataset:
@@ -77,4 +68,4 @@ class WSOLDataModule(WSSSDataModule):
         source = LayoutSource(list(classes), images, None, self.num_classes, labels, boxes)
         maps = find_saliency(self.saliency_dir, source.ids) if training and self.saliency_dir else None
         transform = self.train_transform if training else self.eval_transform
-        return SegmentationDataset(source, transform, saliency=maps)
+        return SegmentationDataset(source, transform, training, saliency=maps)

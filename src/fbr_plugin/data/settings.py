@@ -1,0 +1,89 @@
+"""The settings that the data modules share, each documented once."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Which images each stage takes.
+
+    Args:
+        train: list of the ids of training.
+        val: list of the ids of validation and test.
+        predict: list of the ids of prediction; None takes the training list.
+
+    Raises:
+        ValueError: a list without a name.
+    """
+
+    train: str = "train"
+    val: str = "val"
+    predict: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("train", "val", "predict"):
+            if getattr(self, name) == "":
+                raise ValueError(f"{name}='' names no list: give the name of its file, such as 'train'")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How images are loaded.
+
+    Args:
+        batch_size: images in a training batch, on each process.
+        eval_batch_size: images in a batch elsewhere; more than 1 requires images of one size.
+        num_workers: processes that load data; 0 loads in the main one.
+        seed: decides the order and the augmentation of training, and which scenes are drawn.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    batch_size: int = 16
+    eval_batch_size: int = 1
+    num_workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("eval_batch_size", 1), ("num_workers", 0), ("seed", 0)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random size, flip, colour and crop of training images. At most one setting decides the size.
+
+    Args:
+        crop_size: side of the square crop; smaller images are padded at random sides, with the mean colour
+            and with 255 in masks.
+        long_side: range in pixels from which the longer side is drawn, e.g. (320, 640) for a CAM.
+        rescale: range from which a factor of the image's own size is drawn, e.g. (0.5, 1.5) for AMN.
+        resize: side of a square to which images of any shape are resized, e.g. 256 for localization.
+        colour_jitter: largest relative change of brightness, contrast and saturation; 0 is none.
+
+    Raises:
+        ValueError: a value out of its range, or two settings of the size.
+    """
+
+    crop_size: int = 512
+    long_side: tuple[int, int] | None = None
+    rescale: tuple[float, float] | None = None
+    resize: int | None = None
+    colour_jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        sizes = {name: getattr(self, name) for name in ("long_side", "rescale", "resize")}
+        given = {name: value for name, value in sizes.items() if value is not None}
+        if len(given) > 1:
+            named = " and ".join(f"{name}={value}" for name, value in given.items())
+            raise ValueError(f"{named} exclude each other: give one of them")
+        for name in ("long_side", "rescale"):
+            if name in given and not 0 < given[name][0] <= given[name][1] < float("inf"):
+                raise ValueError(f"{name}={given[name]} must be a range (low, high) with 0 < low <= high")
+        for name, side in (("crop_size", self.crop_size), ("resize", self.resize)):
+            if side is not None and side < 1:
+                raise ValueError(f"{name} must be at least 1, got {side}")
+        if not 0 <= self.colour_jitter < float("inf"):
+            raise ValueError(f"colour_jitter must be a finite number of at least 0, got {self.colour_jitter}")
