@@ -15,6 +15,7 @@ from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.contract import DenseView, StepOutput
+from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.seeds import logits_to_seeds
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -49,7 +50,7 @@ class AMN(SeedTask):
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The balanced cross-entropy on the pseudo labels, and the logits as a view."""
         if "pseudo_label" not in batch:
-            raise ValueError(
+            raise InputError(
                 "AMN trains on pseudo labels, and the batch has no 'pseudo_label': make them with a trained "
                 "CAM by `fbr-plugin predict ... --thresholds FG BG`, and give the data module their folder "
                 "as pseudo_label_dir"

@@ -17,7 +17,7 @@ from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.contract import MaskPrediction
 from fbr_plugin.data.dataset import photos
 from fbr_plugin.data.readers.images import IGNORE
-from fbr_plugin.errors import check_choice
+from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.functional import resize
 from fbr_plugin.metrics import SegmentationScore
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores, upsample_scores
@@ -89,7 +89,7 @@ class DeepLabV2(EncoderTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy on the pseudo labels."""
         if "pseudo_label" not in batch:
-            raise ValueError(
+            raise InputError(
                 "DeepLabV2 trains on pseudo labels, and the batch has no 'pseudo_label': give the data "
                 "module the folder of pseudo masks ID.png as pseudo_label_dir"
             )

@@ -7,6 +7,7 @@ from fbr_plugin.baselines.encoders.resnet38 import ResNet38d
 from fbr_plugin.baselines.encoders.small import SMALL, SmallEncoder
 from fbr_plugin.baselines.encoders.timm_encoder import TimmEncoder
 from fbr_plugin.baselines.encoders.weights import load_weights
+from fbr_plugin.errors import InputError
 
 RESNET38 = "resnet38d"
 
@@ -34,10 +35,10 @@ def build_encoder(
     if name in (SMALL, RESNET38):
         stride = SmallEncoder.stride if name == SMALL else ResNet38d.stride
         if output_stride not in (None, stride):
-            raise ValueError(f"encoder {name!r} has no output stride {output_stride}; it supports {stride}")
+            raise InputError(f"encoder {name!r} has no output stride {output_stride}; it supports {stride}")
         if pretrained:
             remedy = "" if name == SMALL else ", and name a local file of weights with weights=FILE"
-            raise ValueError(
+            raise InputError(
                 f"encoder {name!r} has no pretrained weights to download; set pretrained=False{remedy}"
             )
         encoder: SmallEncoder | ResNet38d | TimmEncoder
@@ -48,7 +49,7 @@ def build_encoder(
         architecture = name.split(".")[0]
         if not timm.is_model(architecture):
             close = difflib.get_close_matches(architecture, [SMALL, RESNET38, *timm.list_models()], n=5)
-            raise ValueError(
+            raise InputError(
                 f"unknown encoder {name!r}; {'did you mean ' + ', '.join(close) + '? ' if close else ''}"
                 "It may be 'small', 'resnet38d' or any model that timm.list_models() names"
             )

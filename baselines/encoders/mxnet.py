@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
+
 LIST_MAGIC = 0x112
 ARRAY_V1, ARRAY_V2 = 0xF993FAC8, 0xF993FAC9
 TYPES = ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")
@@ -29,12 +31,12 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     try:
         magic, _, count = stream.numbers("QQQ")
         if magic != LIST_MAGIC:
-            raise ValueError(f"it begins with {magic:#x}, not {LIST_MAGIC:#x}")
+            raise InputError(f"it begins with {magic:#x}, not {LIST_MAGIC:#x}")
         arrays = [_read_array(stream) for _ in range(count)]
         names = [stream.take(stream.number("Q")).decode() for _ in range(stream.number("Q"))]
         return dict(zip(names, arrays, strict=True))
     except (ValueError, struct.error) as error:
-        raise ValueError(f"{path} cannot be read as MXNet's arrays: {error}") from error
+        raise InputError(f"{path} cannot be read as MXNet's arrays: {error}") from error
 
 
 class _Stream:
@@ -47,7 +49,7 @@ class _Stream:
     def take(self, length: int) -> bytes:
         """The next bytes."""
         if length > len(self.content) - self.position:
-            raise ValueError(f"it ends {length - len(self.content) + self.position} bytes too early")
+            raise InputError(f"it ends {length - len(self.content) + self.position} bytes too early")
         self.position += length
         return self.content[self.position - length : self.position]
 
@@ -65,14 +67,14 @@ def _read_array(stream: _Stream) -> Tensor:
     dimensions, size = stream.number("I"), "I"
     if dimensions in (ARRAY_V1, ARRAY_V2):
         if dimensions == ARRAY_V2 and (storage := stream.number("i")) != 0:
-            raise ValueError(f"an array has the storage type {storage}, only dense ones (0) can be read")
+            raise InputError(f"an array has the storage type {storage}, only dense ones (0) can be read")
         dimensions, size = stream.number("I"), "q"
     shape = stream.numbers(size * dimensions)
     if not shape:
         return torch.zeros(0)
     _, _, type_number = stream.numbers("iii")
     if not 0 <= type_number < len(TYPES):
-        raise ValueError(f"an array has the unknown element type {type_number}")
+        raise InputError(f"an array has the unknown element type {type_number}")
     type_ = np.dtype(TYPES[type_number])
     content = stream.take(type_.itemsize * math.prod(shape))
     return torch.from_numpy(np.frombuffer(content, type_).reshape(shape).copy())

@@ -5,6 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from fbr_plugin.errors import InputError, MissingFileError
+
 STRIDES = (4, 8, 14, 16, 32)
 
 
@@ -27,7 +29,7 @@ class TimmEncoder(nn.Module):
         model = create_model(name, output_stride, pretrained)
         if model is None:
             known = [str(stride) for stride in STRIDES if create_model(name, stride) is not None]
-            raise ValueError(
+            raise InputError(
                 f"encoder {name!r} has no output stride {output_stride}; it supports "
                 f"{', '.join(known) if known else 'none (it has no dense features at every image size)'}"
             )
@@ -58,7 +60,7 @@ class TimmEncoder(nn.Module):
             modules = {f"blocks_{name}": block for name, block in blocks.named_children()}
         before = self.model.feature_info.module_name()[-2].replace(".", "_")
         if before not in modules:
-            raise ValueError(
+            raise InputError(
                 f"encoder {self.name!r} cannot be split before its last stage, as its levels come from "
                 f"{type(self.model).__name__}; take one with stages in a row, such as resnet50, "
                 "convnext_tiny or efficientnet_b0"
@@ -79,8 +81,8 @@ def create_model(name: str, output_stride: int, pretrained: bool = False) -> Any
             continue
         except Exception as error:
             if not pretrained:
-                raise ValueError(f"encoder {name!r} cannot be built: {error}") from error
-            raise FileNotFoundError(
+                raise InputError(f"encoder {name!r} cannot be built: {error}") from error
+            raise MissingFileError(
                 f"the pretrained weights of encoder {name!r} cannot be had: {error}; "
                 "set pretrained=False, or name a local file of weights with weights=FILE"
             ) from error

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fbr_plugin.baselines.encoders.mxnet import read_arrays
 from fbr_plugin.baselines.encoders.resnet38 import ResNet38d, rename_released
+from fbr_plugin.errors import InputError, MissingFileError
 
 
 def load_weights(encoder: nn.Module, path: Path) -> None:
@@ -25,7 +26,7 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
     }
     missing = [key for key in expected if key not in matched and not key.endswith("num_batches_tracked")]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{path}: {len(matched)} of the encoder's {len(expected)} keys matched, the first without a "
             f"match is {missing[0]!r}; name the encoder that these weights were made with"
         )
@@ -35,7 +36,7 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
 def _read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors or MXNet file, a torch state dict or a Lightning checkpoint."""
     if not path.is_file():
-        raise FileNotFoundError(f"no file of weights {path}; check the argument weights")
+        raise MissingFileError(f"no file of weights {path}; check the argument weights")
     if path.suffix == ".safetensors":
         return load_file(path)
     if path.suffix == ".params":
@@ -43,7 +44,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(
+        raise InputError(
             f"{path} cannot be read as a file of weights; save the model's state_dict() with torch.save"
         ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}

@@ -14,6 +14,7 @@ from fbr_plugin.baselines.irn.losses import irn_losses
 from fbr_plugin.baselines.irn.network import BoundaryBranch, DisplacementBranch, Grid
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
+from fbr_plugin.errors import InputError
 from fbr_plugin.functional import random_walk, resize
 
 
@@ -51,10 +52,10 @@ class IRN(EncoderTask):
     ) -> None:
         super().__init__(num_classes, optimizer=optimizer, **kwargs)
         if radius < 2:
-            raise ValueError(f"radius must be at least 2 for pixels to have neighbours, got {radius}")
+            raise InputError(f"radius must be at least 2 for pixels to have neighbours, got {radius}")
         random_walk.check_settings(walk_radius, walk_beta, walk_steps)  # now, not after the training
         if finest_stride > max(self.encoder.strides):
-            raise ValueError(
+            raise InputError(
                 f"finest_stride={finest_stride} is coarser than all levels of the encoder, whose strides are "
                 f"{', '.join(map(str, self.encoder.strides))}"
             )
@@ -85,7 +86,7 @@ class IRN(EncoderTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The losses of the pairs of pixels whose labels are known."""
         if "pseudo_label" not in batch:
-            raise ValueError(
+            raise InputError(
                 "IRN trains on affinity labels, and the batch has no 'pseudo_label': make them of seeds by "
                 "`fbr-plugin predict ... --thresholds FG BG`, and give the data module their folder as "
                 "pseudo_label_dir"
@@ -133,7 +134,7 @@ class IRN(EncoderTask):
             [K, H', W'] at the scores' size, divided by the maximum over all classes.
         """
         if len(image) != 1 or image.ndim != 4 or scores.ndim != 3:
-            raise ValueError(
+            raise InputError(
                 "a walk is over one image [1, 3, H, W] with scores [K, H', W'], got "
                 f"{tuple(image.shape)} and {tuple(scores.shape)}"
             )

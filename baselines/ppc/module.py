@@ -21,7 +21,7 @@ from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.config import FBRConfig, GateConfig, merged
 from fbr_plugin.contract import DenseView, StepOutput
-from fbr_plugin.errors import check_choice
+from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.functional import min_max
 from fbr_plugin.modules import StepRandom
 from fbr_plugin.training.mixin import FBRMixin
@@ -79,10 +79,10 @@ class PPC(SeedTask):
         check_choice("pooling", pooling, Pooling)
         for name, value in (("view_size", view_size), ("contrast_grid", contrast_grid)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}; None derives it from the crop")
+                raise InputError(f"{name} must be at least 1, got {value}; None derives it from the crop")
         channels = self.encoder.channels
         if len(channels) < 3:
-            raise ValueError(
+            raise InputError(
                 f"PPC needs an encoder with two levels before its last, {encoder!r} has {len(channels) - 1}; "
                 "resnet38d, small and timm's convolutional models have them"
             )
@@ -98,7 +98,7 @@ class PPC(SeedTask):
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The sum of all losses, and both views on the grid of the contrasts."""
         if self.hparams["saliency"] and "saliency" not in batch:
-            raise ValueError(
+            raise InputError(
                 "PPC with saliency=True trains on saliency maps, and the batch has no 'saliency': give the "
                 "data module their folder as saliency_dir, or set saliency=False"
             )

@@ -11,6 +11,7 @@ from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.config import merged, preset
 from fbr_plugin.contract import PipelineNetwork
+from fbr_plugin.errors import InputError
 from fbr_plugin.functional import resize
 
 Batch = dict[str, Any]
@@ -64,7 +65,7 @@ class EncoderTask(PipelineNetwork, LightningModule):
         super().setup(stage)
         found = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.num_classes)
         if found != self.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"the model has num_classes={self.num_classes}, the data has {found} foreground classes; "
                 f"build the model with num_classes={found}"
             )
@@ -113,7 +114,7 @@ class EncoderTask(PipelineNetwork, LightningModule):
 def check_masks(batch: Batch) -> None:
     """Raise unless the images of a batch come with their masks."""
     if "mask" not in batch:
-        raise ValueError(
+        raise InputError(
             f"there is no mask to score {batch['id'][0]!r} with: give the data module the folder of masks, "
             "use predict in place of test, or fit with limit_val_batches=0"
         )

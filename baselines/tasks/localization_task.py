@@ -10,6 +10,7 @@ from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_scores import LocalizationScores
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.contract import BoxPrediction
+from fbr_plugin.errors import InputError
 from fbr_plugin.metrics.boxes import SIZE
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 
@@ -38,7 +39,7 @@ class LocalizationTask(SeedTask):
     ) -> None:
         super().__init__(num_classes, **kwargs)
         if top_n is not None and not 1 <= top_n <= self.num_classes:
-            raise ValueError(f"top_n must be 1 to num_classes={self.num_classes}, or None, got {top_n}")
+            raise InputError(f"top_n must be 1 to num_classes={self.num_classes}, or None, got {top_n}")
         self.scores = LocalizationScores(self.num_classes, box_threshold)
 
     def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:

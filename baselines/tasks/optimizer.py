@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from fbr_plugin.errors import InputError
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -39,10 +41,10 @@ class OptimizerConfig:
         known = [key for key in classes if key != "Optimizer"]
         if self.name not in known:
             close = difflib.get_close_matches(self.name, known) or known
-            raise ValueError(f"torch.optim has no optimizer {self.name!r}; did you mean {', '.join(close)}?")
+            raise InputError(f"torch.optim has no optimizer {self.name!r}; did you mean {', '.join(close)}?")
         for field in fields(self)[1:]:
             if not 0 <= (value := getattr(self, field.name)) < float("inf"):
-                raise ValueError(f"{field.name} must be a finite number of at least 0, got {value}")
+                raise InputError(f"{field.name} must be a finite number of at least 0, got {value}")
 
     def build(self, groups: list[dict[str, Any]], total: float) -> Any:
         """An optimizer and its schedule, set at every step, in the form that `configure_optimizers` returns.

@@ -8,6 +8,7 @@ from torch import Tensor
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from fbr_plugin.baselines.tasks.seed_scores import SeedScores
 from fbr_plugin.contract import Baseline, SeedPrediction, SeedStyle, ViewShape
+from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 
 SHALLOW_STRIDE = 8  # of the last level that sees little more of an image than a pixel's surroundings
@@ -46,7 +47,7 @@ class SeedTask(Baseline, EncoderTask):
         """Check that the images have labels, which all of these baselines need."""
         super().setup(stage)
         if getattr(getattr(self.trainer, "datamodule", None), "label_source", None) == "none":
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} needs image labels, but the data module's label_source is none: set "
                 "it to where they are"
             )

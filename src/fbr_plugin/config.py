@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from inspect import signature
 from typing import Any, TypedDict, TypeVar
 
+from fbr_plugin.errors import InputError, InputTypeError
+
 T = TypeVar("T")
 
 
@@ -65,7 +67,7 @@ class FBRConfig:
             value = getattr(self, field.name)
             _check(field.name, field.type, value)
         if self.min_bank > self.bank_size:
-            raise ValueError(f"min_bank ({self.min_bank}) must not exceed bank_size ({self.bank_size})")
+            raise InputError(f"min_bank ({self.min_bank}) must not exceed bank_size ({self.bank_size})")
 
     @classmethod
     def amn(cls) -> "FBRConfig":
@@ -150,7 +152,7 @@ def preset(owner: type, name: str) -> Any:
     for base in owner.__mro__:
         if "__init__" in vars(base) and name in (known := signature(vars(base)["__init__"]).parameters):
             return known[name].default
-    raise ValueError(f"{owner.__name__} has no argument {name!r}")
+    raise InputError(f"{owner.__name__} has no argument {name!r}")
 
 
 def merged(default: T, given: T | Mapping[str, Any]) -> T:
@@ -169,23 +171,25 @@ def merged(default: T, given: T | Mapping[str, Any]) -> T:
     if isinstance(given, type(default)):
         return given
     if not isinstance(given, Mapping):
-        raise TypeError(f"expected {kind}(...) or a mapping of its fields {', '.join(known)}; got {given!r}")
+        raise InputTypeError(
+            f"expected {kind}(...) or a mapping of its fields {', '.join(known)}; got {given!r}"
+        )
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known) or known
-            raise ValueError(f"{kind} has no field {name!r}; did you mean {', '.join(close)}?")
+            raise InputError(f"{kind} has no field {name!r}; did you mean {', '.join(close)}?")
     return replace(default, **given)  # type: ignore[type-var]
 
 
 def _check(name: str, kind: object, value: Any) -> None:
     """Raise unless a setting is in the range that its name stands for."""
     if kind is int and name != "warmup_steps" and value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+        raise InputError(f"{name} must be at least 1, got {value}")
     if name.startswith(("weight_", "warmup_")) and not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+        raise InputError(f"{name} must be a finite number of at least 0, got {value}")
     if name.endswith(("_quantile", "_decay")) and not 0 <= value < 1:
-        raise ValueError(f"{name} must lie in [0, 1), got {value}")
+        raise InputError(f"{name} must lie in [0, 1), got {value}")
     if name in ("background_score", "score_floor", "seg_threshold") and not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        raise InputError(f"{name} must lie in [0, 1], got {value}")
     if name.endswith("temperature") and not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be positive, got {value}")
+        raise InputError(f"{name} must be positive, got {value}")

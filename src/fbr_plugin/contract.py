@@ -6,6 +6,8 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, TypedDict, runtime_c
 
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
+
 SeedStyle = Literal["irn", "amn", "seam", "compact"]
 """The layouts of seed files."""
 
@@ -32,7 +34,7 @@ class ViewShape:
     def __post_init__(self) -> None:
         sizes = (self.channels, self.num_classes, self.num_views, self.hypercolumn_channels)
         if min(sizes) < 1:
-            raise ValueError(f"all sizes of a view must be at least 1, got {self}")
+            raise InputError(f"all sizes of a view must be at least 1, got {self}")
 
     @property
     def hypercolumn_channels(self) -> int:

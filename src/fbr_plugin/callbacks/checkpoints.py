@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
+from fbr_plugin.errors import DiskFullError, InputError
 from fbr_plugin.files import replacing
 
 
@@ -34,7 +35,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             except RuntimeError as error:  # torch's own, in place of the system's, say of a full disk
                 if not isinstance(error.__context__, OSError):
                     raise
-                raise OSError(*error.__context__.args, str(path)) from error
+                raise DiskFullError(*error.__context__.args, str(path)) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read a checkpoint as Lightning does."""
@@ -63,9 +64,9 @@ def read_checkpoint(
             raise
         if isinstance(error, UnpicklingError) and is_zipfile(path):
             raise  # a whole file with objects that torch refuses; it says which
-        raise ValueError(_unreadable(path)) from error
+        raise InputError(_unreadable(path)) from error
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise ValueError(_unreadable(path))
+        raise InputError(_unreadable(path))
     return content
 
 

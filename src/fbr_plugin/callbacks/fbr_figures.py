@@ -14,7 +14,7 @@ from torch import Tensor
 from fbr_plugin import figures
 from fbr_plugin.contract import FBRTerms, GateTerms, WithFBR
 from fbr_plugin.data.transforms import denormalise, to_photo
-from fbr_plugin.errors import WarnOnce
+from fbr_plugin.errors import InputError, WarnOnce
 
 
 class FBRFigures(Callback):
@@ -32,7 +32,7 @@ class FBRFigures(Callback):
     def __init__(self, every_n_steps: int = 500, num_images: int = 4) -> None:
         for name, value, least in (("every_n_steps", every_n_steps, 0), ("num_images", num_images, 1)):
             if value < least:
-                raise ValueError(f"{name}={value} must be at least {least}")
+                raise InputError(f"{name}={value} must be at least {least}")
         self.every_n_steps = every_n_steps
         self.num_images = num_images
         self._folder = Path()

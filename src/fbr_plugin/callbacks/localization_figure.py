@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from fbr_plugin import figures
 from fbr_plugin.contract import BoxPrediction
 from fbr_plugin.data.transforms import to_photo
+from fbr_plugin.errors import InputError
 
 
 class LocalizationFigure(Callback):
@@ -23,7 +24,7 @@ class LocalizationFigure(Callback):
 
     def __init__(self, num_images: int = 10) -> None:
         if num_images < 1:
-            raise ValueError(f"num_images={num_images} must be at least 1")
+            raise InputError(f"num_images={num_images} must be at least 1")
         self.num_images = num_images
         self._examples: list[tuple[Any, ...]] = []
 

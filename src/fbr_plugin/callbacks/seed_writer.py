@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 
 from fbr_plugin.contract import MaskPrediction, SeedPrediction, SeedStyle
 from fbr_plugin.data.readers.images import write_mask
+from fbr_plugin.errors import InputError, InputTypeError
 from fbr_plugin.postprocess.seed_files import check_names, seed_path, write_seed
 from fbr_plugin.postprocess.seeds import Seed, threshold_labels
 
@@ -59,14 +60,14 @@ class SeedWriter(BasePredictionWriter):
                 check_names(prediction.ids)
                 self._write_masks(prediction, type(pl_module).__name__)
             case _:
-                raise TypeError(
+                raise InputTypeError(
                     f"{type(pl_module).__name__}.predict_step returned {type(prediction).__name__}: to have "
                     "files written it must return a fbr_plugin.SeedPrediction or a fbr_plugin.MaskPrediction"
                 )
 
     def _write_masks(self, prediction: MaskPrediction, model: str) -> None:
         if self.format is not None or self.thresholds is not None:
-            raise ValueError(f"{model} predicts masks, not seeds: leave out format and thresholds")
+            raise InputError(f"{model} predicts masks, not seeds: leave out format and thresholds")
         for name, mask in zip(prediction.ids, prediction.masks, strict=True):
             write_mask(self.output_dir / f"{name}.png", mask.cpu().numpy())
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from jsonargparse import auto_cli
 
+from fbr_plugin.errors import InputError
 from fbr_plugin.experiments.paired import cached_pair, check_settings
 from fbr_plugin.experiments.report import paired_table, write_results
 
@@ -62,7 +63,7 @@ def _parse_seeds(seeds: str) -> list[int]:
     try:
         return [int(seed) for seed in str(seeds).split(",")]
     except ValueError:
-        raise ValueError(f"--seeds takes whole numbers separated by commas, got {seeds!r}") from None
+        raise InputError(f"--seeds takes whole numbers separated by commas, got {seeds!r}") from None
 
 
 def run(words: list[str]) -> None:

@@ -22,6 +22,7 @@ from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.errors import InputError
 from fbr_plugin.training.mixin import FBRMixin
 
 CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
@@ -65,7 +66,7 @@ class CommandLine(LightningCLI):
         model, path = self.config[subcommand].model, self.config[subcommand].ckpt_path
         ours = isinstance(found := locate(model.class_path), type) and issubclass(found, EncoderTask)
         if path is None and subcommand != "fit" and ours:
-            raise ValueError(
+            raise InputError(
                 f"{subcommand} needs a trained network: give its checkpoint, --ckpt_path runs/.../FILE.ckpt"
             )
         if not path or not Path(path).is_file():
@@ -74,7 +75,7 @@ class CommandLine(LightningCLI):
         known = checkpoint.get("hyper_parameters", {})
         saved = known.get("_class_path", model.class_path)
         if locate(saved) is not locate(model.class_path):
-            raise ValueError(
+            raise InputError(
                 f"{path} was saved by {saved}, but the model is {model.class_path}: name that class as "
                 "--model; to begin another model with its encoder's weights, give --model.weights instead"
             )

@@ -7,6 +7,7 @@ import warnings
 from jsonargparse import Namespace
 
 from fbr_plugin.distributed import is_rank_zero
+from fbr_plugin.errors import InputError
 from fbr_plugin.files import write_text
 from fbr_plugin.pipeline import cache
 from fbr_plugin.pipeline.build import build_stages
@@ -51,10 +52,10 @@ def _chosen(stages: list[cache.PipelineStage], config: Namespace) -> list[cache.
     names = [stage.name for stage in stages]
     for option in ("from", "until"):
         if config[option] not in (None, *names):
-            raise ValueError(f"--{option} {config[option]}: this pipeline has the stages {', '.join(names)}")
+            raise InputError(f"--{option} {config[option]}: this pipeline has the stages {', '.join(names)}")
     until = config.until or names[-1]
     if config["from"] and names.index(config["from"]) > names.index(until):
-        raise ValueError(f"--from {config['from']} comes after --until {until}: swap them")
+        raise InputError(f"--from {config['from']} comes after --until {until}: swap them")
     return stages[: names.index(until) + 1]
 
 

@@ -14,7 +14,7 @@ from fbr_plugin.data.readers.images import check_same_size, read_mask
 from fbr_plugin.data.readers.saliency import read_saliency, resize_saliency
 from fbr_plugin.data.sources import Source
 from fbr_plugin.data.transforms import Transform, apply_transform
-from fbr_plugin.errors import WarnOnce
+from fbr_plugin.errors import InputError, WarnOnce
 
 Stage = Literal["fit", "validate", "test", "predict"]
 
@@ -90,7 +90,7 @@ def photos(batch: dict[str, Any]) -> list[NDArray[np.uint8]]:
         ValueError: a batch without.
     """
     if "photo" not in batch:
-        raise ValueError(
+        raise InputError(
             f"the batch of {batch['id'][0]!r} has no 'photo', along whose edges masks are refined: let the "
             "data module add a list of its images as they were read, uint8 [H, W, 3]"
         )

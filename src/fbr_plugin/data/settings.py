@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fbr_plugin.errors import InputError
+
 
 @dataclass(frozen=True)
 class Lists:
@@ -23,7 +25,7 @@ class Lists:
     def __post_init__(self) -> None:
         for name in ("train", "val", "predict"):
             if getattr(self, name) == "":
-                raise ValueError(f"{name}='' names no list: give the name of its file, such as 'train'")
+                raise InputError(f"{name}='' names no list: give the name of its file, such as 'train'")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Loading:
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("eval_batch_size", 1), ("num_workers", 0), ("seed", 0)):
             if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+                raise InputError(f"{name} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,12 @@ class Augmentation:
         given = {name: value for name, value in sizes.items() if value is not None}
         if len(given) > 1:
             named = " and ".join(f"{name}={value}" for name, value in given.items())
-            raise ValueError(f"{named} exclude each other: give one of them")
+            raise InputError(f"{named} exclude each other: give one of them")
         for name in ("long_side", "rescale"):
             if name in given and not 0 < given[name][0] <= given[name][1] < float("inf"):
-                raise ValueError(f"{name}={given[name]} must be a range (low, high) with 0 < low <= high")
+                raise InputError(f"{name}={given[name]} must be a range (low, high) with 0 < low <= high")
         for name, side in (("crop_size", self.crop_size), ("resize", self.resize)):
             if side is not None and side < 1:
-                raise ValueError(f"{name} must be at least 1, got {side}")
+                raise InputError(f"{name} must be at least 1, got {side}")
         if not 0 <= self.colour_jitter < float("inf"):
-            raise ValueError(f"colour_jitter must be a finite number of at least 0, got {self.colour_jitter}")
+            raise InputError(f"colour_jitter must be a finite number of at least 0, got {self.colour_jitter}")

@@ -12,6 +12,7 @@ from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.config import FBRConfig, recommended
 from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading, SyntheticDataModule
 from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.errors import InputError
 from fbr_plugin.experiments.pictures import draw_pair
 from fbr_plugin.experiments.recorder import Recorder
 from fbr_plugin.experiments.results import cached, known
@@ -39,9 +40,9 @@ def check_settings(settings: dict[str, Any]) -> None:
     """Raise before any training if there is nothing to train or to score with."""
     for name in ("cam_steps", "steps"):
         if settings[name] < 1:
-            raise ValueError(f"--{name} must be at least 1, got {settings[name]}")
+            raise InputError(f"--{name} must be at least 1, got {settings[name]}")
     if "mask" not in data_module(0, settings).dataset("test")[0]:
-        raise ValueError(
+        raise InputError(
             f"the demo scores seeds, and {settings['data']} has no masks in SegmentationClass: add some, or "
             "see `fbr-plugin pipeline`, which needs none"
         )

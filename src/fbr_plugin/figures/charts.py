@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
 from fbr_plugin.figures.canvas import INK, style
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -32,7 +33,7 @@ def semantic_graph(graph: Tensor, class_names: Sequence[str]) -> Figure:
     """
     count = len(class_names)
     if graph.shape != (count, count):
-        raise ValueError(f"the graph is {list(graph.shape)}, but {count} foreground classes are named")
+        raise InputError(f"the graph is {list(graph.shape)}, but {count} foreground classes are named")
     values = graph.detach().float().cpu().numpy()
     roomy = count <= _MAX_NUMBERED
     side = 1.4 + 0.42 * min(count, _MAX_NUMBERED)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fbr_plugin.data.readers.images import IGNORE, voc_palette
+from fbr_plugin.errors import InputError
 from fbr_plugin.figures.canvas import INK, style
 from fbr_plugin.functional import resize
 
@@ -106,7 +107,7 @@ def nroi_clusters(images: Maps, assignments: Maps) -> Figure:
 def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray, NDArray[np.int64]]]:
     """Each image [H, W, 3] with its map of integers, brought to its [H, W]."""
     if len(images) != len(maps):
-        raise ValueError(f"there are {len(images)} images but {len(maps)} maps; draw one map for each image")
+        raise InputError(f"there are {len(images)} images but {len(maps)} maps; draw one map for each image")
     for photo, integers in zip(_photos(images), maps, strict=True):
         resized = F.interpolate(integers[None, None].double(), photo.shape[:2], mode="nearest-exact")
         yield photo, resized[0, 0].long().cpu().numpy()
@@ -134,7 +135,7 @@ def _colours(label: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np
     """A label map [H, W] in colours [H, W, 3]."""
     wrong = label[(label > len(class_names)) & (label != IGNORE) | (label < 0)]
     if wrong.size:
-        raise ValueError(f"the label {wrong[0]} has no name: {len(class_names)} foreground classes are named")
+        raise InputError(f"the label {wrong[0]} has no name: {len(class_names)} foreground classes are named")
     return voc_palette()[label] / 255
 
 

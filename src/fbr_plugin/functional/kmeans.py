@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
+
 
 class KMeans(NamedTuple):
     """The result of `kmeans`.
@@ -48,11 +50,11 @@ def kmeans(
         ValueError: shapes that disagree, or K or the number of iterations below 1.
     """
     if points.dim() != 3 or mask.shape != points.shape[:2]:
-        raise ValueError(
+        raise InputError(
             f"points must be [B, N, D] and mask [B, N], got {tuple(points.shape)} and {tuple(mask.shape)}"
         )
     if num_clusters < 1 or iterations < 1:
-        raise ValueError(f"num_clusters and iterations must be at least 1, got {num_clusters}, {iterations}")
+        raise InputError(f"num_clusters and iterations must be at least 1, got {num_clusters}, {iterations}")
     with torch.autocast(points.device.type, enabled=False):
         points = points.to(torch.promote_types(points.dtype, torch.float32)).contiguous()
         mass = mask.to(points.dtype)

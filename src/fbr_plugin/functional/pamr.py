@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
+
 SHARPNESS = 0.1  # share of the local standard deviation that counts as one unit of difference
 EPSILON = 1e-8  # keeps flat surroundings finite: all neighbours then weigh the same
 
@@ -39,14 +41,14 @@ def pamr(
         ValueError: shapes or types that do not fit, negative iterations, or dilations that are not positive.
     """
     if image.ndim != 4 or masks.ndim != 4 or (len(image), *image.shape[2:]) != (len(masks), *masks.shape[2:]):
-        raise ValueError(
+        raise InputError(
             "image must be [B, 3, H, W] and masks [B, K, H, W] on the same grid, got "
             f"{tuple(image.shape)} and {tuple(masks.shape)}: resize the masks first"
         )
     if not image.is_floating_point() or not masks.is_floating_point():
-        raise ValueError(f"image and masks must be of a floating type, got {image.dtype} and {masks.dtype}")
+        raise InputError(f"image and masks must be of a floating type, got {image.dtype} and {masks.dtype}")
     if iterations < 0 or not dilations or min(dilations) < 1:
-        raise ValueError(
+        raise InputError(
             "iterations must be at least 0 and dilations one or more distances of at least 1, "
             f"got {iterations} and {tuple(dilations)}"
         )

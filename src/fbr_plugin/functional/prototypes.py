@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
+
 
 class Prototypes(NamedTuple):
     """Prototypes of the foreground classes.
@@ -32,7 +34,7 @@ def class_prototypes(features: Tensor, normalised: Tensor, pseudo_labels: Tensor
         ValueError: `topk` below 1.
     """
     if topk < 1:
-        raise ValueError(f"topk must be at least 1, got {topk}")
+        raise InputError(f"topk must be at least 1, got {topk}")
     rows = features.permute(0, 2, 3, 1).flatten(0, 2)
     scores = normalised[:, 1:].transpose(0, 1).flatten(1).to(rows.dtype)
     weight, index = scores.topk(min(topk, scores.shape[1]), dim=1)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
+
 
 class ScoreMaps(NamedTuple):
     """What `normalise_scores` makes of the score maps of a view.
@@ -22,7 +24,7 @@ def check_scores(scores: Tensor, labels: Tensor) -> None:
     """Raise `ValueError` unless `scores` is [B, C or 1+C, h, w] for `labels` [B, C]."""
     batch, classes = labels.shape
     if scores.dim() != 4 or len(scores) != batch or scores.shape[1] not in (classes, classes + 1):
-        raise ValueError(
+        raise InputError(
             f"scores must be logits [{batch}, {classes + 1}, h, w] with the background first, or class "
             f"activation maps [{batch}, {classes}, h, w], for labels [{batch}, {classes}]; "
             f"got {tuple(scores.shape)}"

@@ -10,6 +10,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
+
 PAIR_BYTES = 30  # of a pair of pixels, while the matrix is built: weight, flag, column, copies of two of them
 CLASS_BYTES = 32  # of a pixel of a class: score before and after a step, copies at start and end
 
@@ -149,7 +151,7 @@ def propagate(
     matrix, one_class = PAIR_BYTES * pixels * (2 * len(paths(radius)) + 1), CLASS_BYTES * pixels
     at_once = (max_memory - matrix) // one_class
     if at_once < 1:
-        raise ValueError(
+        raise InputError(
             f"the walk over {boundary.shape[0]}x{boundary.shape[1]} pixels with radius={radius} takes "
             f"{matrix + one_class} bytes, more than max_memory={max_memory}: raise it, or bring scores and "
             "boundary to a coarser grid"
@@ -176,7 +178,7 @@ def _walk(scores: Tensor, transition: Tensor, steps: int) -> Tensor:
 def check_settings(radius: int, beta: float, steps: int) -> None:
     """Refuse settings that no walk can have, with a `ValueError`."""
     if radius < 1 or beta <= 0 or steps < 0:
-        raise ValueError(
+        raise InputError(
             "a walk has a radius of at least 1 pixel, a beta above 0 and at least 0 steps, got "
             f"radius={radius}, beta={beta} and steps={steps}"
         )
@@ -185,14 +187,14 @@ def check_settings(radius: int, beta: float, steps: int) -> None:
 def _check_maps(scores: Tensor, boundary: Tensor) -> None:
     """Refuse maps that no walk can be over."""
     if boundary.ndim != 2 or scores.ndim != 3 or scores.shape[1:] != boundary.shape:
-        raise ValueError(
+        raise InputError(
             "scores must be [K, h, w] and boundary [h, w] of the same grid, got "
             f"{tuple(scores.shape)} and {tuple(boundary.shape)}"
         )
     if not ((boundary >= 0) & (boundary <= 1)).all():
         low, high = boundary.min().item(), boundary.max().item()
-        raise ValueError(
+        raise InputError(
             f"boundary must be in [0, 1] without NaN, got [{low:g}, {high:g}]: take the sigmoid of logits"
         )
     if not scores.isfinite().all():
-        raise ValueError("scores must be finite, got NaN or infinite ones")
+        raise InputError("scores must be finite, got NaN or infinite ones")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from fbr_plugin.errors import InputError
 from fbr_plugin.metrics.sweep import (
     BACKGROUND_THRESHOLDS,
     check_num_classes,
@@ -78,13 +79,13 @@ class ViewAgreement(Metric):
             second: seed of the other view, of the same shape.
         """
         if first.shape != second.shape:
-            raise ValueError(
+            raise InputError(
                 f"views are {tuple(first.shape)} and {tuple(second.shape)}: bring them to one size"
             )
         for name, seed in (("first view", first), ("second view", second)):
             check_seed(seed, self.num_classes, name)
             if seed.numel() and (seed.min() < -TOLERANCE or seed.max() > 1 + TOLERANCE):
-                raise ValueError(
+                raise InputError(
                     f"{name} must have scores in [0, 1], got {seed.min():.4g} to {seed.max():.4g}"
                 )
         for mask_view, score_view in ((first, second), (second, first)):

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
+
 SIZE = 224
 """Side in pixels to which score maps, boxes and masks are resized before they are compared."""
 
@@ -29,13 +31,13 @@ def check_batch(maps: Tensor, truths: Sequence[Tensor] | Tensor, sizes: Tensor |
         sizes: [B, 2] heights and widths, or None.
     """
     if maps.ndim != 3 or len(truths) != len(maps):
-        raise ValueError(
+        raise InputError(
             f"maps must be [B, h, w] with a truth for each, got {tuple(maps.shape)} and {len(truths)} truths"
         )
     if sizes is not None and sizes.shape != (len(maps), 2):
-        raise ValueError(f"sizes must be [B, 2], got {tuple(sizes.shape)} for {len(maps)} maps")
+        raise InputError(f"sizes must be [B, 2], got {tuple(sizes.shape)} for {len(maps)} maps")
     if not maps.isfinite().all():
-        raise ValueError("maps hold NaN or infinite scores")
+        raise InputError("maps hold NaN or infinite scores")
 
 
 def box_iou(first: NDArray, second: NDArray) -> NDArray[np.float64]:
@@ -71,14 +73,14 @@ def clip_boxes(boxes: NDArray, height: int, width: int) -> tuple[NDArray[np.floa
         cut: whether any reached beyond it.
     """
     if boxes.ndim != 2 or boxes.shape[-1] != 4 or not len(boxes):
-        raise ValueError(
+        raise InputError(
             f"an image needs one or more boxes [n, 4] of x0, y0, x1, y1, got {tuple(boxes.shape)}: leave out "
             "images without boxes"
         )
     edge = np.array([width, height, width, height]) - 1.0
     wrong = (boxes[:, 2:] < boxes[:, :2]) | (boxes[:, :2] > edge[:2]) | (boxes[:, 2:] < 0)
     if wrong.any():
-        raise ValueError(
+        raise InputError(
             f"the box {boxes[wrong.any(1)][0].tolist()} has no pixel in its image of {width}x{height}: boxes "
             "are x0, y0, x1, y1 with x0 <= x1 and y0 <= y1, in pixels of the image whose size is given"
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from fbr_plugin.errors import InputError
 from fbr_plugin.metrics.boxes import IOUS, SIZE, box_iou, centred_boxes, clip_boxes, scale_boxes
 
 _SIDES = np.arange(4, SIZE + 1, 4)
@@ -54,7 +55,7 @@ class CentreBox(Metric):
             sizes: [B, 2] heights and widths of the images.
         """
         if sizes.shape != (len(boxes), 2):
-            raise ValueError(f"sizes must be [B, 2] for {len(boxes)} images; got {tuple(sizes.shape)}")
+            raise InputError(f"sizes must be [B, 2] for {len(boxes)} images; got {tuple(sizes.shape)}")
         candidates = centred_boxes(_SIDES)
         for given, (height, width) in zip(boxes, sizes.tolist(), strict=True):
             inside, _ = clip_boxes(given.cpu().double().numpy(), height, width)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from fbr_plugin.errors import InputError
 from fbr_plugin.metrics.sweep import (
     BACKGROUND_THRESHOLDS,
     check_num_classes,
@@ -67,7 +68,7 @@ class CooccurrenceSweep(Metric):
         expected = {"target": (target, plane), "texture": (texture, plane), "label": (label, seed.shape[:-2])}
         for name, (value, shape) in expected.items():
             if seed.ndim != 4 or value.shape != shape:
-                raise ValueError(
+                raise InputError(
                     f"seed must be [B, C, H, W], target and texture [B, H, W], label [B, C]: got a seed of "
                     f"{tuple(seed.shape)} and a {name} of {tuple(value.shape)}"
                 )

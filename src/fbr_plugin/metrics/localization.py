@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from fbr_plugin.errors import WarnOnce
+from fbr_plugin.errors import InputError, WarnOnce
 from fbr_plugin.metrics.boxes import (
     BOX_THRESHOLDS,
     IOUS,
@@ -112,7 +112,7 @@ class _BoxMetric(Metric):
         """
         check_batch(maps, boxes, sizes)
         if ranks is not None and ranks.shape != maps.shape[:1]:
-            raise ValueError(
+            raise InputError(
                 f"ranks must be [B], one an image, got {tuple(ranks.shape)} for {len(maps)} maps"
             )
         frames = [maps.shape[1:]] * len(maps) if sizes is None else sizes.tolist()
@@ -194,7 +194,7 @@ class BoxAccuracy(_BoxMetric):
     def __init__(self, threshold: float) -> None:
         super().__init__(1, 1)
         if not 0 <= threshold < 1:
-            raise ValueError(f"threshold must be 0 or more and below 1, got {threshold}")
+            raise InputError(f"threshold must be 0 or more and below 1, got {threshold}")
         self.threshold = threshold
 
     def find(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -220,7 +220,7 @@ def true_class_ranks(scores: Tensor, label: Tensor) -> Tensor:
         [B] int64 number of other classes that score as high as the true one, or higher.
     """
     if not (label.sum(1) == 1).all():
-        raise ValueError(f"label must hold one class an image, got {label.sum(1).tolist()} classes")
+        raise InputError(f"label must hold one class an image, got {label.sum(1).tolist()} classes")
     true_score = scores.gather(1, label.argmax(1, keepdim=True))
     place = (~(scores < true_score)).sum(1) - 1
     return torch.where(true_score[:, 0].isnan(), scores.shape[1], place)

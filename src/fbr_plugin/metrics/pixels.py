@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from fbr_plugin.errors import InputError
 from fbr_plugin.metrics.boxes import BOX_THRESHOLDS, SIZE, check_batch, normalise_map, resize_map
 from fbr_plugin.metrics.sweep import IGNORE, check_labels, histogram
 
@@ -50,7 +51,7 @@ class PixelSweep(Metric):
         """
         check_batch(maps, masks, None)
         if masks.ndim != 3:
-            raise ValueError(f"masks must be [B, H, W], got {tuple(masks.shape)}")
+            raise InputError(f"masks must be [B, H, W], got {tuple(masks.shape)}")
         check_labels(masks, IGNORE, "masks")
         edges = np.append(BOX_THRESHOLDS, 1.0)
         for score, mask in zip(maps.detach().cpu().double().numpy(), masks.cpu().numpy(), strict=True):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from fbr_plugin.errors import InputError
 from fbr_plugin.metrics.sweep import (
     BACKGROUND_THRESHOLDS,
     IGNORE,
@@ -77,7 +78,7 @@ class SweepResult(NamedTuple):
     def at(self, threshold: float) -> SegmentationResult:
         """Return the result at one of the thresholds."""
         if threshold not in self.thresholds:
-            raise ValueError(f"threshold {threshold} is none of the sweep's {self.thresholds}")
+            raise InputError(f"threshold {threshold} is none of the sweep's {self.thresholds}")
         return self.results[self.thresholds.index(threshold)]
 
 
@@ -128,7 +129,7 @@ class SegmentationScore(Metric):
             target: true classes of the same shape, 255 where ignored.
         """
         if prediction.shape != target.shape:
-            raise ValueError(
+            raise InputError(
                 f"prediction is {tuple(prediction.shape)}, target {tuple(target.shape)}: sizes must be equal"
             )
         check_labels(prediction, self.num_classes, "prediction")
@@ -181,9 +182,9 @@ class SeedSweep(Metric):
         else:
             check_seed(seed, len(keys))
             if len(keys) and not 0 <= keys.min() <= keys.max() < self.num_classes:
-                raise ValueError(f"keys must be 0 to {self.num_classes - 1}, got {keys.tolist()}")
+                raise InputError(f"keys must be 0 to {self.num_classes - 1}, got {keys.tolist()}")
         if target.shape != seed.shape[:-3] + seed.shape[-2:]:
-            raise ValueError(
+            raise InputError(
                 f"seed is {tuple(seed.shape)}, target {tuple(target.shape)}: sizes must be equal"
             )
         check_labels(target, self.num_classes, "target")

@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from fbr_plugin.errors import InputError, InputTypeError
+
 IGNORE = 255
 BACKGROUND_THRESHOLDS = tuple(step / 100 for step in range(100))
 """The background thresholds: 0 to .99 in steps of .01.
@@ -17,7 +19,7 @@ The field's sweep ends at .59, which cuts off the best of AMN's seeds."""
 def check_num_classes(num_classes: int) -> int:
     """Return the number of foreground classes if label images of 8 bits can hold it beside 0 and 255."""
     if not 1 <= num_classes < IGNORE:
-        raise ValueError(f"num_classes must be 1 to {IGNORE - 1} foreground classes, got {num_classes}")
+        raise InputError(f"num_classes must be 1 to {IGNORE - 1} foreground classes, got {num_classes}")
     return num_classes
 
 
@@ -26,7 +28,7 @@ def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
     values = tuple(float(threshold) for threshold in thresholds)
     ascending = all(low < high for low, high in pairwise(values))
     if not values or not ascending or values[0] < 0 or not all(map(math.isfinite, values)):
-        raise ValueError(f"thresholds must be one or more numbers from 0 on in ascending order, got {values}")
+        raise InputError(f"thresholds must be one or more numbers from 0 on in ascending order, got {values}")
     return values
 
 
@@ -39,10 +41,10 @@ def check_labels(labels: Tensor, num_classes: int, name: str) -> None:
         name: what the error calls the label image.
     """
     if labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"{name} must hold integer class numbers, got {labels.dtype}")
+        raise InputTypeError(f"{name} must hold integer class numbers, got {labels.dtype}")
     wrong = (labels > num_classes) & (labels != IGNORE) | (labels < 0)
     if wrong.any():
-        raise ValueError(
+        raise InputError(
             f"{name} holds the value {int(labels[wrong][0])}: classes are 0 (background) to {num_classes}, "
             f"{IGNORE} is ignored; is num_classes={num_classes} right?"
         )
@@ -57,12 +59,12 @@ def check_seed(seed: Tensor, num_classes: int, name: str = "seed") -> None:
         name: what the error calls the seed.
     """
     if seed.ndim < 3 or seed.shape[-3] != num_classes:
-        raise ValueError(
+        raise InputError(
             f"{name} must be [C, H, W] or [B, C, H, W] with C={num_classes} foreground channels (leave out "
             f"a background channel), got {tuple(seed.shape)}"
         )
     if not seed.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinite scores")
+        raise InputError(f"{name} holds NaN or infinite scores")
 
 
 def threshold_bins(scores: Tensor, thresholds: Sequence[float]) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fbr_plugin.contract import DenseView, ViewShape
+from fbr_plugin.errors import InputError
 
 
 def check_view(view: DenseView, shape: ViewShape, index: int) -> None:
@@ -17,27 +18,27 @@ def check_view(view: DenseView, shape: ViewShape, index: int) -> None:
     """
     batch, classes = view.features.shape[0], shape.num_classes
     if tuple(view.labels.shape) != (batch, classes):
-        raise ValueError(
+        raise InputError(
             f"labels must be [{batch}, {classes}] for these features and num_classes={classes}, "
             f"got {tuple(view.labels.shape)}"
         )
     if view.scores.shape[-2:] != view.features.shape[-2:]:
-        raise ValueError(
+        raise InputError(
             f"scores {tuple(view.scores.shape)} and features {tuple(view.features.shape)} must share "
             "their grid: resize one of them"
         )
     if not 0 <= index < shape.num_views:
-        raise ValueError(f"view {index} is out of range: the view shape has num_views={shape.num_views}")
+        raise InputError(f"view {index} is out of range: the view shape has num_views={shape.num_views}")
 
 
 def check_levels(levels: Sequence[Tensor], channels: int) -> None:
     """Raise `ValueError` unless feature levels [B, L_j, h_j, w_j] have so many channels together."""
     if not levels or any(level.dim() != 4 or len(level) != len(levels[0]) for level in levels):
         shapes = [tuple(level.shape) for level in levels]
-        raise ValueError(f"levels must be one or more [B, L, h, w] of the same images, got {shapes}")
+        raise InputError(f"levels must be one or more [B, L, h, w] of the same images, got {shapes}")
     widths = [level.shape[1] for level in levels]
     if sum(widths) != channels:
-        raise ValueError(
+        raise InputError(
             f"the gate was made for {channels} channels, but the levels have {', '.join(map(str, widths))}: "
             f"give ViewShape their sum, level_channels={sum(widths)}"
         )

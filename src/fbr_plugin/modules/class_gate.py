@@ -10,6 +10,7 @@ from fbr_plugin import functional as fbr
 from fbr_plugin.config import GateConfig
 from fbr_plugin.contract import DenseView, GateTerms, ViewShape
 from fbr_plugin.distributed import all_reduce_and, all_reduce_sum, broadcast_from_rank_zero
+from fbr_plugin.errors import InputError, InputTypeError
 from fbr_plugin.modules.checks import check_levels, check_view
 from fbr_plugin.modules.class_bank import ClassBank
 from fbr_plugin.modules.memory_bank import MemoryBank
@@ -202,7 +203,7 @@ def gate_scores(
         ValueError: shapes that disagree.
     """
     if not isinstance(gate, ClassAwareGate):
-        raise TypeError(
+        raise InputTypeError(
             f"gate_scores takes a ClassAwareGate, got {type(gate).__name__}; a baseline calls its own "
             "method, self.gate_scores(scores, levels)"
         )
@@ -211,7 +212,7 @@ def gate_scores(
     fits = channels == 1 + classes if logits else channels > 0 and channels % classes == 0
     if not fits or len(scores) != len(levels[0]):
         wanted = f"logits [B, {1 + classes}, h, w]" if logits else f"maps [B, {classes}, h, w]"
-        raise ValueError(
+        raise InputError(
             f"scores must be {wanted} of the same images as the levels [{len(levels[0])}, ...], got "
             f"{tuple(scores.shape)} with logits={logits}"
         )

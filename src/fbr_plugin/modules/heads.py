@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbr_plugin.distributed import all_reduce_and
+from fbr_plugin.errors import InputError
 
 
 class Projections(NamedTuple):
@@ -52,7 +53,7 @@ class ProjectionHeads(nn.Module):
             ValueError: features of another number of channels.
         """
         if features.dim() != 4 or features.shape[1] != self.in_channels:
-            raise ValueError(
+            raise InputError(
                 f"features must be [B, {self.in_channels}, h, w], got {tuple(features.shape)}: give FBR the "
                 "number of channels that the encoder puts out (feature_channels, in_channels)"
             )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fbr_plugin.distributed import all_gather_rows
+from fbr_plugin.errors import InputError
 
 
 class MemoryBank(nn.Module):
@@ -31,7 +32,7 @@ class MemoryBank(nn.Module):
     def __init__(self, size: int, dim: int, num_classes: int) -> None:
         super().__init__()
         if size < 1:
-            raise ValueError(f"a memory bank needs at least 1 row, got {size}")
+            raise InputError(f"a memory bank needs at least 1 row, got {size}")
         self.size = size
         self.register_buffer("nrois", torch.zeros(size + 1, dim))
         self.register_buffer("labels", torch.zeros(size + 1, num_classes, dtype=torch.bool))
@@ -52,7 +53,7 @@ class MemoryBank(nn.Module):
         """
         expected = (len(mask), self.nrois.shape[1]), (len(mask), self.labels.shape[1])
         if (tuple(nrois.shape), tuple(labels.shape)) != expected:
-            raise ValueError(
+            raise InputError(
                 f"nrois, labels and mask must be {list(expected[0])}, {list(expected[1])} and "
                 f"[{len(mask)}], got {list(nrois.shape)}, {list(labels.shape)} and {list(mask.shape)}"
             )

@@ -14,6 +14,7 @@ from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.contract import ScorePropagator, SeedStyle
 from fbr_plugin.data.datamodules.voc import VOCDataModule
 from fbr_plugin.data.readers.files import reading_once
+from fbr_plugin.errors import InputError, InputTypeError
 from fbr_plugin.pipeline import stages
 from fbr_plugin.pipeline.cache import RECORD, PipelineStage, Scores
 from fbr_plugin.pipeline.settings import method
@@ -72,7 +73,7 @@ def _training(
 def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...]) -> PipelineStage:
     """Write labels of two thresholds."""
     if labels.fg < labels.bg:
-        raise ValueError(f"{name}.fg ({labels.fg}) is below {name}.bg ({labels.bg}): swap them")
+        raise InputError(f"{name}.fg ({labels.fg}) is below {name}.bg ({labels.bg}): swap them")
     own = {**labels.as_dict(), "refine": method(labels.refine)}
     options = {"fg": own["fg"], "bg": own["bg"], "method": own["refine"], "scale": own["scale"]}
     to_mask: dict[str, ToMask] = {name: partial(affinity_labels, **options)}
@@ -100,7 +101,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
     settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.model}
     unknown = own["background"] is None and not walk and seeds.module.prepared("test")
     if unknown and not stages.has_masks(seeds.module):
-        raise ValueError(
+        raise InputError(
             "no threshold known, as there are no masks to score seeds with: set masks.background, say .25"
         )
 
@@ -122,7 +123,9 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
             state = torch.load(inputs["irn"] / CHECKPOINT, map_location="cpu", weights_only=True)
             network.load_state_dict(state["state_dict"])
             if not isinstance(network, ScorePropagator):
-                raise TypeError(f"irn.model is a {type(network).__name__}, which has no method propagate")
+                raise InputTypeError(
+                    f"irn.model is a {type(network).__name__}, which has no method propagate"
+                )
             spread = network
         writer = SeedRefiner(folder, to_mask, spread, own["power"], _workers(own))
         _predict(seeds, inputs, writer, folder / "masks")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fbr_plugin.distributed import barrier, is_rank_zero
+from fbr_plugin.errors import DiskFullError, UsageError
 from fbr_plugin.files import write_text
 
 RECORD = "stage.json"
@@ -141,7 +142,7 @@ def _alone(output: Path) -> Iterator[None]:
         except ImportError:  # Windows
             pass
         except BlockingIOError:
-            raise RuntimeError(
+            raise UsageError(
                 f"another run is at work in {output}: wait for its end, or give another output"
             ) from None
         yield
@@ -195,7 +196,7 @@ def _fill(stage: PipelineStage, folder: Path, inputs: dict[str, Path]) -> Scores
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise OSError(
+        raise DiskFullError(
             errno.ENOSPC,
             f"the disk is full in stage {stage.name}: make room and start the same command again",
         ) from error

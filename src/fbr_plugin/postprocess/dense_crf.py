@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fbr_plugin.errors import MissingPackageError
+
 STEPS = 10  # of mean field inference
 LABEL_CERTAINTY = 0.7  # probability that a label is right
 
@@ -34,7 +36,7 @@ def import_pydensecrf() -> None:
         import pydensecrf.densecrf
         import pydensecrf.utils  # noqa: F401
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"a dense CRF needs pydensecrf2 ({error}): pip install 'fbr_plugin[crf]', which takes a C++ "
             'compiler, or take the method "pamr"'
         ) from error

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fbr_plugin.data.readers.images import IGNORE, read_mask
 from fbr_plugin.data.readers.labels import read_ids, read_lines
+from fbr_plugin.errors import InputError
 from fbr_plugin.files import write_text
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
 from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
@@ -79,7 +80,7 @@ def evaluate(
         try:
             metric.update(tensors[0], torch.from_numpy(truth), *tensors[1:])
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise InputError(f"{path}: {error}") from error
     figures = metric.compute()
     evaluation = Evaluation(
         class_names=names,
@@ -148,7 +149,7 @@ def _classes(
             num_classes = max(1, max(int((mask % IGNORE).max()) for mask in map(_any_mask, truths)))
         class_names = [f"class {index + 1}" for index in range(num_classes)]
     elif num_classes not in (None, len(class_names)):
-        raise ValueError(f"num_classes is {num_classes}, but {source} names {len(class_names)} classes")
+        raise InputError(f"num_classes is {num_classes}, but {source} names {len(class_names)} classes")
     return ("background", *class_names), source
 
 

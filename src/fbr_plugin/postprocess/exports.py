@@ -25,6 +25,7 @@ from fbr_plugin.data.readers.images import (
 )
 from fbr_plugin.data.readers.instances import mask_tools
 from fbr_plugin.data.readers.labels import read_ids
+from fbr_plugin.errors import InputError
 from fbr_plugin.files import replacing
 from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, read_seed, seed_path, write_seed
 
@@ -133,9 +134,9 @@ def convert_seeds(seed_dir: Path, ids: Sequence[str], output_dir: Path, style: S
     """
     suffix = common_suffix(seed_dir, ids)
     if suffix == ".png":
-        raise ValueError(f"{seed_dir} holds masks, of which no seeds can be made: name a folder of seeds")
+        raise InputError(f"{seed_dir} holds masks, of which no seeds can be made: name a folder of seeds")
     if Path(seed_dir).resolve() == Path(output_dir).resolve():
-        raise ValueError(f"{output_dir} holds the seeds that are read: write the new ones to another folder")
+        raise InputError(f"{output_dir} holds the seeds that are read: write the new ones to another folder")
     seeds = existing_files(seed_dir, ids, suffix, "seeds")
     for name, path in zip(tqdm(ids, f"{style} seeds", disable=None), seeds, strict=True):
         write_seed(seed_path(output_dir, name, style), read_seed(path), style)
@@ -145,13 +146,13 @@ def _check_submitted(path: Path, image: Path | None) -> None:
     """Raises for a mask that the server would refuse or misread."""
     opened = open_image(path)
     if opened.mode != "P":
-        raise ValueError(
+        raise InputError(
             f"{path} is a {opened.mode} image: the server takes palette PNGs, as `predict` writes"
         )
     mask = np.asarray(opened)
     check_values(path, mask, len(VOC_CLASS_NAMES))
     if (mask == IGNORE).any():
-        raise ValueError(f"{path} holds {IGNORE}: the server wants a class, 0 to 20, at every pixel")
+        raise InputError(f"{path} holds {IGNORE}: the server wants a class, 0 to 20, at every pixel")
     if image is not None:
         check_same_size(path, mask, read_image(image))
 

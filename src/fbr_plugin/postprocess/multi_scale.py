@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fbr_plugin.errors import InputError
 from fbr_plugin.functional import resize
 
 
@@ -31,7 +32,7 @@ def multi_scale_scores(
         [B, K, H, W] mean of whatever `score_fn` returns, such as CAMs after ReLU or logits.
     """
     if not scales or min(scales) <= 0:
-        raise ValueError(f"scales must be one or more positive factors, got {tuple(scales)}")
+        raise InputError(f"scales must be one or more positive factors, got {tuple(scales)}")
     height, width = image.shape[-2:]
     views = []
     for scale in scales:
@@ -58,7 +59,7 @@ def upsample_scores(scores: Tensor, size: Sequence[int], stride: int) -> Tensor:
     grid = tuple(scores.shape[-2:])
     expected = tuple(-(-side // stride) for side in size)
     if grid != expected:
-        raise ValueError(
+        raise InputError(
             f"scores of a {size[0]}x{size[1]} image have the grid {grid}, expected {expected} at stride "
             f"{stride}: is the stride right?"
         )

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from fbr_plugin.data.readers.images import write_mask
+from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.refine import Method, refine
 from fbr_plugin.postprocess.seeds import Seed
 
@@ -71,5 +72,5 @@ def write_masks(
         try:
             mask = function(image, seed, device=device)
         except ValueError as error:
-            raise ValueError(f"the seed of {name} cannot be refined: {error}") from error
+            raise InputError(f"the seed of {name} cannot be refined: {error}") from error
         write_mask(output_dir / folder / f"{name}.png", mask)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fbr_plugin.errors import check_choice
+from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.functional.pamr import pamr
 from fbr_plugin.postprocess.dense_crf import dense_crf, import_pydensecrf
 
@@ -62,7 +62,7 @@ def _checked(method: Method | None, scale: float) -> Method:
     """The method to use."""
     check_choice("method", method, (*get_args(Method), None))
     if not scale > 0:
-        raise ValueError(f"scale must be above 0, got {scale}")
+        raise InputError(f"scale must be above 0, got {scale}")
     method = method or default_method()
     if method == "crf":
         import_pydensecrf()
@@ -74,16 +74,16 @@ def _prepared(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Copies of image and scores, contiguous, with scores that sum to 1."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+        raise InputError(f"image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
     if not np.issubdtype(scores.dtype, np.floating) or scores.ndim != 3 or not len(scores):
-        raise ValueError(f"scores must be floating [K, H, W], got {scores.dtype} {list(scores.shape)}")
+        raise InputError(f"scores must be floating [K, H, W], got {scores.dtype} {list(scores.shape)}")
     if scores.shape[1:] != image.shape[:2]:
-        raise ValueError(
+        raise InputError(
             f"scores have the grid {list(scores.shape[1:])}, but their image {list(image.shape[:2])}: "
             "resize them to it"
         )
     if not (np.isfinite(scores).all() and scores.min() >= 0):
-        raise ValueError(f"scores must be finite and at least 0, got {scores.min()} to {scores.max()}")
+        raise InputError(f"scores must be finite and at least 0, got {scores.min()} to {scores.max()}")
     total = scores.sum(0, dtype=np.float64)
     shares = np.full(scores.shape, 1 / len(scores), np.float32)
     np.divide(scores, total, out=shares, where=total > 0, casting="same_kind")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.readers.files import find_file
 from fbr_plugin.data.readers.pickles import load_restricted
-from fbr_plugin.errors import check_choice
+from fbr_plugin.errors import InputError, InputTypeError, MissingFileError, check_choice
 from fbr_plugin.files import replacing
 from fbr_plugin.functional import resize
 from fbr_plugin.postprocess.seeds import Seed
@@ -23,7 +23,7 @@ def check_names(names: Iterable[str]) -> None:
     """Raises for an id that would name a file in another folder."""
     for name in names:
         if {"/", "\\"} & set(name):
-            raise ValueError(f"the id {name!r} holds a path, but it names a file: rename the image")
+            raise InputError(f"the id {name!r} holds a path, but it names a file: rename the image")
 
 
 def read_seed(path: str | Path, empty_size: tuple[int, int] | None = None) -> Seed:
@@ -43,7 +43,7 @@ def read_seed(path: str | Path, empty_size: tuple[int, int] | None = None) -> Se
     try:
         keys, maps = _unpack(content)
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is no seed: {error}. Known are {{'keys', 'cam', 'high_res'}}, {{'keys', 'scores'}} and "
             "{class: map}"
         ) from error
@@ -54,9 +54,9 @@ def read_seed(path: str | Path, empty_size: tuple[int, int] | None = None) -> Se
 def _unpack(content: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Keys [M] and maps [M, H, W] or [1+M, H, W] of a seed file's content."""
     if not isinstance(content, dict):
-        raise TypeError(f"it holds a {type(content).__name__}")
+        raise InputTypeError(f"it holds a {type(content).__name__}")
     if not content:
-        raise ValueError("it holds an empty dict, which leaves its size open")
+        raise InputError("it holds an empty dict, which leaves its size open")
     if {"keys", "scores"} <= content.keys():
         keys, maps = content["keys"], content["scores"]
         if "background" in content:
@@ -66,14 +66,14 @@ def _unpack(content: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     elif all(isinstance(key, int | np.integer) for key in content):
         keys, maps = list(content), np.stack([np.asarray(plane) for plane in content.values()])
     else:
-        raise ValueError(f"it has the entries {sorted(map(str, content))}")
+        raise InputError(f"it has the entries {sorted(map(str, content))}")
     keys, maps = np.asarray(keys, np.int64), np.asarray(maps, np.float32)
     if maps.ndim != 3 or keys.ndim != 1 or len(maps) - len(keys) not in (0, 1):
-        raise ValueError(f"it has {keys.size} keys for maps of the shape {maps.shape}")
+        raise InputError(f"it has {keys.size} keys for maps of the shape {maps.shape}")
     if len(np.unique(keys)) != len(keys) or (keys < 0).any():
-        raise ValueError(f"its keys {keys.tolist()} are no 0-based classes")
+        raise InputError(f"its keys {keys.tolist()} are no 0-based classes")
     if not np.isfinite(maps).all():
-        raise ValueError("it has NaN or infinite scores")
+        raise InputError("it has NaN or infinite scores")
     return keys, maps
 
 
@@ -93,7 +93,7 @@ def write_seed(path: str | Path, seed: Seed, style: SeedStyle) -> None:
     maps = seed.scores
     if style == "amn":
         if seed.background is None:
-            raise ValueError(f"{path}: the style 'amn' needs a background map; write this seed as 'irn'")
+            raise InputError(f"{path}: the style 'amn' needs a background map; write this seed as 'irn'")
         maps = np.concatenate([seed.background[None], maps])
     content: dict[int, NDArray] | dict[str, object]
     if style == "seam":
@@ -128,7 +128,7 @@ def common_suffix(folder: Path, ids: Sequence[str]) -> str:
     if len(found) != 1:
         several = f"both {' and '.join(kinds[kind] for kind in found)}"
         holds = several if found else "neither a seed (ID.npy, ID.npz) nor a mask (ID.png)"
-        raise ValueError(
+        raise InputError(
             f"{folder} holds {holds} for the {len(ids)} ids of the list, such as {ids[0]}: "
             "name a folder of one kind"
         )
@@ -141,7 +141,7 @@ def existing_files(folder: Path, ids: Sequence[str], suffix: str, what: str) -> 
     missing = [(name, path) for name, path in zip(ids, paths, strict=True) if not path.is_file()]
     if missing:
         name, path = missing[0]
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{len(missing)} of {len(ids)} {what} are missing, the first is that of id {name}: {path}. "
             "Is the list the right one?"
         )

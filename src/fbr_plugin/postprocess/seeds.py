@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fbr_plugin.data.readers.images import IGNORE
+from fbr_plugin.errors import InputError
 from fbr_plugin.functional import min_max
 
 
@@ -34,7 +35,7 @@ class Seed(NamedTuple):
         """
         extra = len(scores) - len(label)
         if scores.ndim != 3 or extra not in (0, 1):
-            raise ValueError(
+            raise InputError(
                 f"scores must be [C, H, W] or [1+C, H, W] with C={len(label)}, got {tuple(scores.shape)}"
             )
         present = label > 0
@@ -52,11 +53,11 @@ def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
         bg: a pixel whose best score is at most this is background; those in between are 255.
     """
     if fg < bg:
-        raise ValueError(f"the foreground threshold {fg} is below the background threshold {bg}: swap them")
+        raise InputError(f"the foreground threshold {fg} is below the background threshold {bg}: swap them")
     if not len(seed.keys):
         return np.zeros(seed.scores.shape[1:], np.uint8)
     if seed.keys.max() + 1 >= IGNORE:
-        raise ValueError(
+        raise InputError(
             f"class {seed.keys.max() + 1} does not fit into a label: these hold the classes 1 to {IGNORE - 1}"
         )
     best, classes = seed.scores.max(0), (seed.keys + 1)[seed.scores.argmax(0)]

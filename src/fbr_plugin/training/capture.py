@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.hooks import RemovableHandle
 
+from fbr_plugin.errors import InputAttributeError, UsageError
+
 
 class capture:
     """Keep what a submodule puts out in a step, for `FBRMixin.dense_views` and for `predict_step`.
@@ -44,16 +46,16 @@ class capture:
         if isinstance(self.call, slice):
             return kept[self.call]
         if not kept:
-            raise RuntimeError(self._complaint(module))
+            raise UsageError(self._complaint(module))
         if self.call is None and len(kept) > 1:
-            raise RuntimeError(
+            raise UsageError(
                 f"{self.path!r} ran {len(kept)} times in this step: say which call to keep, "
                 f"capture({self.path!r}, call=0), or take all, call=slice(None)"
             )
         try:
             return kept[self.call or 0]
         except IndexError:
-            raise RuntimeError(f"{self.path!r} ran {len(kept)} times, there is no call {self.call}") from None
+            raise UsageError(f"{self.path!r} ran {len(kept)} times, there is no call {self.call}") from None
 
     def register(self, module: nn.Module, kept: list[Any]) -> RemovableHandle:
         """Hook the submodule of `module` so that every call adds to `kept`."""
@@ -146,6 +148,6 @@ def _submodule(module: nn.Module, path: str) -> nn.Module:
         return module.get_submodule(path)
     except AttributeError as error:
         names = ", ".join(name for name, _ in module.named_children())
-        raise AttributeError(
+        raise InputAttributeError(
             f"capture({path!r}): {type(module).__name__} has no such submodule; it has {names}"
         ) from error

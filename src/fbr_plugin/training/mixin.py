@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.config import FBRConfig, GateConfig, merged, preset
 from fbr_plugin.contract import DenseView, FBRTerms, GateTerms, ViewShape
+from fbr_plugin.errors import InputAttributeError, InputError, InputTypeError
 from fbr_plugin.modules import ClassAwareGate, FBRLoss, gate_scores
 from fbr_plugin.training.capture import Captures
 from fbr_plugin.training.optimizers import add_parameters, find_optimizers
@@ -50,7 +51,7 @@ class FBRMixin(_Module):
         order = cls.__mro__
         if LightningModule in order and order.index(LightningModule) < order.index(FBRMixin):
             bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not FBRMixin)
-            raise TypeError(f"the mixin comes first: class {cls.__name__}(FBRMixin, {bases})")
+            raise InputTypeError(f"the mixin comes first: class {cls.__name__}(FBRMixin, {bases})")
 
     def __init__(
         self, *args: Any, fbr: FBRConfig = FBRConfig(), gate: GateConfig = GateConfig(), **kwargs: Any
@@ -60,7 +61,7 @@ class FBRMixin(_Module):
         # The one look at a class that may not be ours: a user's module need not inherit from Baseline.
         shape = getattr(self, "view_shape", None)
         if not isinstance(shape, ViewShape):
-            raise AttributeError(
+            raise InputAttributeError(
                 f"{type(self).__name__} needs the sizes of its views: set view_shape = "
                 "ViewShape(channels=..., num_classes=...) in the class, or in the baseline's constructor"
             )
@@ -85,7 +86,7 @@ class FBRMixin(_Module):
             outputs: what the baseline's `training_step` returned.
         """
         if not isinstance(outputs, dict) or "views" not in outputs:
-            raise TypeError(
+            raise InputTypeError(
                 f"{type(self).__name__}: training_step must return {{'loss': ..., 'views': [DenseView, "
                 f"...]}} when self.wants_views is true, got {type(outputs).__name__}; or override "
                 "dense_views(batch, outputs)"
@@ -102,7 +103,7 @@ class FBRMixin(_Module):
             with self.captures.step():
                 outputs = super().training_step(batch, batch_idx, *args, **kwargs)
                 if outputs is None:
-                    raise TypeError(
+                    raise InputTypeError(
                         f"{type(self).__name__}: training_step returned None; FBR adds to the loss that it "
                         "returns, so manual optimization and skipped steps are not supported"
                     )
@@ -139,10 +140,10 @@ class FBRMixin(_Module):
         groups = [group for each in find_optimizers(self.trainer.optimizers) for group in each.param_groups]
         optimized = {id(parameter) for group in groups for parameter in group["params"]}
         if not all(id(parameter) in optimized for parameter in self._trained()):
-            raise ValueError(
-                f"{type(self).__name__}: FBR's parameters are in no optimizer. After the optimizer is built "
-                "in configure_optimizers, write\n"
-                "    optimizer.param_groups[-1]['params'].extend(self.fbr.parameters())"
+            raise InputError(
+                f"{type(self).__name__}: FBR's parameters are in no optimizer. In configure_optimizers, "
+                "after the optimizer is built, write: "
+                "optimizer.param_groups[-1]['params'].extend(self.fbr.parameters())"
             )
 
     def on_train_epoch_end(self) -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.sampling import EpochSampler, run_position
 from fbr_plugin.data.settings import Loading
+from fbr_plugin.errors import InputError
 
 # What differs in shape from image to image, and so stays in lists.
 LISTED = ("boxes", "photo")
@@ -22,7 +23,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Items of one size as a batch: tensors stacked; ids, boxes and photos in lists."""
     shapes = {tuple(item["image"].shape[-2:]) for item in items}
     if len(shapes) > 1:
-        raise ValueError(f"images of the sizes {sorted(shapes)} in one batch: set eval_batch_size to 1")
+        raise InputError(f"images of the sizes {sorted(shapes)} in one batch: set eval_batch_size to 1")
     batch = default_collate([{key: item[key] for key in item if key not in LISTED} for item in items])
     return batch | {key: [item[key] for item in items] for key in LISTED if key in items[0]}
 
@@ -57,7 +58,7 @@ class WSSSDataModule(LightningDataModule):
         dataset, batch_size = self.dataset("fit"), self.loading.batch_size
         world_size = self.trainer.world_size if self.trainer else 1
         if len(dataset) < batch_size * world_size:
-            raise ValueError(
+            raise InputError(
                 f"{len(dataset)} training images do not fill a batch of {batch_size} on {world_size} "
                 "process(es): lower batch_size"
             )

@@ -14,6 +14,7 @@ from fbr_plugin.data.readers.instances import labels_from_instances, rasterise_i
 from fbr_plugin.data.readers.labels import ImageLabels, labels_from_pickle, read_ids
 from fbr_plugin.data.settings import Lists
 from fbr_plugin.data.sources import LayoutSource
+from fbr_plugin.errors import InputError, MissingFileError
 
 FOLDERS = ("train2014", "val2014")
 
@@ -101,18 +102,18 @@ class COCODataModule(LayoutDataModule):
         if chosen in FOLDERS:
             found = sorted(name for name in self._names.values() if _folder(name) == chosen)
             if not found:
-                raise FileNotFoundError(f"{self.image_dir / chosen} holds no image COCO_{chosen}_*.jpg")
+                raise MissingFileError(f"{self.image_dir / chosen} holds no image COCO_{chosen}_*.jpg")
             return found
         path = self.root / f"{chosen.removesuffix('.txt')}.txt"
         listed = read_ids(path)
         if wrong := [name for name in listed if coco_number(name) is None]:
-            raise ValueError(
+            raise InputError(
                 f"{path} holds {wrong[0]!r}: images of COCO 2014 are named by their number, or "
                 "COCO_train2014_000000000009"
             )
         names = [self._names.get(int(name), "") if name.isdigit() else name for name in listed]
         if missing := [number for number, name in zip(listed, names, strict=True) if not name]:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{len(missing)} of the {len(listed)} numbers in {path} are of no image in "
                 f"{' or '.join(FOLDERS)} of {self.image_dir}, the first is {missing[0]}"
             )

@@ -9,6 +9,7 @@ from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.data.settings import Augmentation, Lists, Loading
 from fbr_plugin.data.sources import LayoutSource
 from fbr_plugin.data.transforms import eval_transform, train_transform
+from fbr_plugin.errors import InputError
 
 
 class LayoutDataModule(WSSSDataModule):
@@ -77,7 +78,7 @@ class LayoutDataModule(WSSSDataModule):
         ids = self.ids(stage)
         labels = None if self.label_source in ("masks", "none") else self.image_labels(ids)
         if labels is not None and (missing := [name for name in ids if name not in labels]):
-            raise ValueError(
+            raise InputError(
                 f"{len(missing)} ids of the list {self.lists[stage]!r} have no image labels in "
                 f"{self.label_source}, the first is {missing[0]}: add them; for a network that needs none, "
                 "set label_source to none"

@@ -7,6 +7,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
+from fbr_plugin.errors import InputError
+
 Boxes = Mapping[str, NDArray[np.int64]]
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -24,7 +26,7 @@ def object_boxes(path: Path, objects: list[Element], origin: int) -> NDArray[np.
     try:
         boxes = np.array(corners, np.float64).reshape(-1, 4).round().astype(np.int64) - origin
     except ValueError as error:
-        raise ValueError(
+        raise InputError(
             f"{path} has boxes that are not four numbers each: {corners}; correct them"
         ) from error
     return check_boxes(path, boxes)
@@ -33,9 +35,9 @@ def object_boxes(path: Path, objects: list[Element], origin: int) -> NDArray[np.
 def check_boxes(where: object, boxes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Boxes [n, 4], if there is any and each has a pixel; `where` names them in complaints."""
     if not len(boxes):
-        raise ValueError(f"{where} holds no box: add one, or take the image off the list of evaluation")
+        raise InputError(f"{where} holds no box: add one, or take the image off the list of evaluation")
     if (wrong := (boxes[:, 2:] < boxes[:, :2]).any(1)).any():
-        raise ValueError(
+        raise InputError(
             f"{where}: the box {boxes[wrong][0].tolist()} (x0, y0, x1, y1 counted from 0) ends before it "
             "begins: correct it"
         )
@@ -47,7 +49,7 @@ def clip_boxes(where: object, boxes: NDArray[np.int64], image: NDArray) -> NDArr
     height, width = image.shape[:2]
     last = np.array([width, height]) - 1
     if (wrong := ((boxes[:, :2] > last) | (boxes[:, 2:] < 0)).any(1)).any():
-        raise ValueError(
+        raise InputError(
             f"{where}: the box {boxes[wrong][0].tolist()} (x0, y0, x1, y1 counted from 0) is outside its "
             f"image of {width}x{height} pixels: is it another image's, or has the image been resized?"
         )

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fbr_plugin.errors import InputError, MissingFileError
 from fbr_plugin.files import replacing
 
 IGNORE = 255
@@ -29,7 +30,7 @@ def read_mask(path: str | Path, num_classes: int) -> NDArray[np.uint8]:
     """
     image = open_image(path)
     if image.mode not in ("P", "L", "1"):
-        raise ValueError(
+        raise InputError(
             f"{path} is a {image.mode} image, but a mask holds one class number a pixel: "
             "save it as a palette or grey PNG"
         )
@@ -42,7 +43,7 @@ def check_values(path: str | Path, mask: NDArray[np.uint8], num_classes: int) ->
     """Raises for a class number out of range in a mask [H, W]."""
     wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[num_classes + 1 : IGNORE])
     if len(wrong):
-        raise ValueError(
+        raise InputError(
             f"{path} holds the value {wrong[0] + num_classes + 1}, but a mask of {num_classes} classes holds "
             f"0 (background), 1..{num_classes} and {IGNORE} (ignore): correct the file or the class list"
         )
@@ -51,7 +52,7 @@ def check_values(path: str | Path, mask: NDArray[np.uint8], num_classes: int) ->
 def check_same_size(path: str | Path, mask: NDArray, image: NDArray) -> None:
     """Raises when a mask [H, W] read from `path` and its image [H, W, 3] differ in size."""
     if mask.shape != image.shape[:2]:
-        raise ValueError(
+        raise InputError(
             f"{path} is {_size(mask)} pixels, but its image is {_size(image)}: resize the mask to its image"
         )
 
@@ -76,12 +77,12 @@ def open_image(path: str | Path) -> Image.Image:
     """An image file, loaded."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: check the folder and the id in the list file")
+        raise MissingFileError(f"{path} does not exist: check the folder and the id in the list file")
     try:
         image = Image.open(path)
         image.load()
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} cannot be read ({error}): the file is truncated or no image; "
             "copy it again or take it off the list"
         ) from error

@@ -14,6 +14,7 @@ from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
 from fbr_plugin.data.readers.files import find_file, read_once
 from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.data.readers.labels import ImageLabels
+from fbr_plugin.errors import InputError, MissingFileError, MissingPackageError
 
 _CLASSES = {category: number for number, category in enumerate(COCO_CATEGORIES, start=1)}
 
@@ -37,7 +38,7 @@ def mask_tools() -> ModuleType:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "COCO's polygons and run-length codes need pycocotools: pip install 'fbr_plugin[coco]'"
         ) from error
     return mask
@@ -52,11 +53,11 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: unpack COCO's annotations_trainval2014.zip there")
+        raise MissingFileError(f"{path} does not exist: unpack COCO's annotations_trainval2014.zip there")
     try:
         content = json.loads(path.read_bytes(), object_hook=None if outlines else _without_outline)
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): unpack it again") from error
+        raise InputError(f"{path} is no JSON ({error}): unpack it again") from error
     try:
         names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
         sizes = {names[image["id"]]: (image["height"], image["width"]) for image in content["images"]}
@@ -64,18 +65,18 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
         for number, annotation in enumerate(content["annotations"]):
             image, category = annotation["image_id"], annotation["category_id"]
             if image not in names:
-                raise ValueError(
+                raise InputError(
                     f"{path}: annotation {number} belongs to the image {image}, which is none of its images"
                 )
             if category not in _CLASSES:
-                raise ValueError(
+                raise InputError(
                     f"{path}: annotation {number} is of category {category}, which is none of COCO's 80: "
                     f"{[*COCO_CATEGORIES]}"
                 )
             if not annotation.get("iscrowd"):
                 objects[names[image]].append(annotation)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} does not hold COCO's instances ({type(error).__name__}: {error}): name "
             "instances_train2014.json or instances_val2014.json"
         ) from error
@@ -110,7 +111,7 @@ def rasterise_instances(path: str | Path, mask_dir: str | Path, names: Collectio
     sizes, objects = read_instances(path)
     wanted = sizes.keys() if names is None else names
     if unknown := sorted({*wanted} - {*sizes}):
-        raise ValueError(f"{path} lacks {len(unknown)} of {len(wanted)} images, the first is {unknown[0]}")
+        raise InputError(f"{path} lacks {len(unknown)} of {len(wanted)} images, the first is {unknown[0]}")
     missing = [name for name in wanted if not find_file(mask_dir, name).is_file()]
     for name in tqdm(missing, f"masks of {Path(path).name}", disable=None):
         mask = np.zeros(sizes[name], np.uint8, order="F")
@@ -118,7 +119,7 @@ def rasterise_instances(path: str | Path, mask_dir: str | Path, names: Collectio
             try:
                 covered = _decode(tools, each["segmentation"], sizes[name])
             except Exception as error:
-                raise ValueError(
+                raise InputError(
                     f"{path}: the segmentation of an object of {name} cannot be drawn "
                     f"({type(error).__name__}: {error})"
                 ) from error
@@ -136,7 +137,7 @@ def _decode(tools: ModuleType, segmentation: Any, shape: tuple[int, int]) -> NDA
     """The pixels [H, W] of polygons, or of a run-length code of numbers or of text."""
     if isinstance(segmentation, list):
         if short := [polygon for polygon in segmentation if len(polygon) < 6]:
-            raise ValueError(f"a polygon of {len(short[0])} numbers")  # pycocotools reads 4 as a box
+            raise InputError(f"a polygon of {len(short[0])} numbers")  # pycocotools reads 4 as a box
         code = tools.merge(tools.frPyObjects(segmentation, *shape))
     elif isinstance(segmentation["counts"], list):
         code = tools.frPyObjects(segmentation, *segmentation["size"])
@@ -144,5 +145,5 @@ def _decode(tools: ModuleType, segmentation: Any, shape: tuple[int, int]) -> NDA
         code = segmentation
     covered = tools.decode(code)
     if covered.shape != shape or covered.sum(dtype=int) != tools.area(code):  # which leaves a rest undefined
-        raise ValueError(f"its runs do not fill an image of {shape[1]}x{shape[0]} pixels")
+        raise InputError(f"its runs do not fill an image of {shape[1]}x{shape[0]} pixels")
     return covered.view(np.bool_)

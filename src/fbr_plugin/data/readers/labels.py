@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, read_once
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.data.readers.pickles import load_restricted
+from fbr_plugin.errors import InputError, MissingFileError
 
 ImageLabels = Mapping[str, NDArray[np.float32]]
 
@@ -19,13 +20,13 @@ ImageLabels = Mapping[str, NDArray[np.float32]]
 def read_lines(path: Path, what: str) -> list[str]:
     """The lines of a text file that hold something; `what` names them in complaints."""
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist: {path.name} is looked for there")
+        raise MissingFileError(f"the folder {path.parent} does not exist: {path.name} is looked for there")
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: write one {what} a line into it")
+        raise MissingFileError(f"{path} does not exist: write one {what} a line into it")
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     lines = [line for line in lines if line]
     if not lines:
-        raise ValueError(f"{path} is empty: write one {what} a line into it")
+        raise InputError(f"{path} is empty: write one {what} a line into it")
     return lines
 
 
@@ -36,7 +37,7 @@ def read_ids(path: Path) -> list[str]:
     first: dict[PurePosixPath, str] = {}
     for name, line in zip(names, lines, strict=True):
         if (other := first.setdefault(name, line)) != line:
-            raise ValueError(
+            raise InputError(
                 f"{path}: {other!r} and {line!r} both begin with the id {name}: ids are without spaces"
             )
     return [name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name for name in names]
@@ -50,12 +51,12 @@ def labels_of_mask(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.floa
 def labels_from_csv(path: Path, class_names: Sequence[str]) -> ImageLabels:
     """Image labels from a table with the header `id,<class>,...`, columns in any order."""
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} does not exist: write a table with the header id,{','.join(class_names)}"
         )
     header, *rows = _cells(path) or [[]]
     if header[:1] != ["id"] or sorted(header[1:]) != sorted(class_names):
-        raise ValueError(
+        raise InputError(
             f"{path} has the columns {header}, but the class list asks for id and {list(class_names)}: "
             f"missing {sorted({*class_names} - {*header})}, "
             f"unknown {sorted({*header} - {*class_names, 'id'})}; make them agree"
@@ -64,12 +65,12 @@ def labels_from_csv(path: Path, class_names: Sequence[str]) -> ImageLabels:
     labels: dict[str, NDArray[np.float32]] = {}
     for row in rows:
         if len(row) != len(header) or not {*row[1:]} <= {"0", "1"}:
-            raise ValueError(
+            raise InputError(
                 f"{path}: the row {','.join(row)} needs 0 or 1 in each of {len(class_names)} columns"
             )
         label = np.array([row[column] for column in order], np.float32)
         if not np.array_equal(labels.setdefault(row[0], label), label):
-            raise ValueError(f"{path} has two rows of {row[0]} that differ: leave one")
+            raise InputError(f"{path} has two rows of {row[0]} that differ: leave one")
     return labels
 
 
@@ -85,12 +86,12 @@ def labels_from_pickle(path: Path, num_classes: int) -> ImageLabels:
     """Image labels from a pickled dict id -> [C], with keys like `2007_000032` or 2007000032."""
     content = load_restricted(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}: it should be a dict id -> labels")
+        raise InputError(f"{path} holds a {type(content).__name__}: it should be a dict id -> labels")
     labels = {}
     for key, value in content.items():
         label = np.array(value, np.float32)
         if label.shape != (num_classes,):
-            raise ValueError(
+            raise InputError(
                 f"{path}: the labels of {key} have the shape {label.shape} instead of ({num_classes},)"
             )
         labels[_voc_id(key)] = label
@@ -106,11 +107,11 @@ def _voc_id(key: object) -> str:
 def read_objects(path: Path) -> list[ElementTree.Element]:
     """The objects of an annotation in VOC's XML."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: image labels and boxes come from there")
+        raise MissingFileError(f"{path} does not exist: image labels and boxes come from there")
     try:
         return ElementTree.parse(path).getroot().findall("object")
     except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is no XML ({error}): copy it again") from error
+        raise InputError(f"{path} is no XML ({error}): copy it again") from error
 
 
 @read_once
@@ -127,7 +128,7 @@ def labels_from_xml(folder: Path, ids: Iterable[str], class_names: Sequence[str]
         path = folder / f"{name}.xml"
         found = _classes(path)
         if unknown := found - {*index}:
-            raise ValueError(f"{path} holds {sorted(unknown)}: the classes are {list(class_names)}")
+            raise InputError(f"{path} holds {sorted(unknown)}: the classes are {list(class_names)}")
         labels[name] = np.zeros(len(index), np.float32)
         labels[name][[index[name] for name in found]] = 1
     return labels

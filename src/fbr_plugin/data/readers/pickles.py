@@ -12,6 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fbr_plugin.errors import InputError, MissingFileError
+
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK\x03\x04"
 _TORCH_MAGIC = (0x1950A86A20F9469CFC6C, 1001)  # the number and the version before a pickled storage
@@ -46,11 +48,11 @@ def load_restricted(path: str | Path) -> object:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: check the path")
+        raise MissingFileError(f"{path} does not exist: check the path")
     try:
         return _load(path.read_bytes())
     except Exception as error:
-        raise ValueError(
+        raise InputError(
             f"{path} cannot be read: {str(error) or type(error).__name__}. "
             "Only containers, numbers, text and arrays are accepted"
         ) from error

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.readers.images import HIGH_DEPTH, open_image
+from fbr_plugin.errors import InputError, MissingFileError
 
 _NAMED = 10  # ids that a complaint spells out
 
@@ -17,13 +18,13 @@ def find_saliency(folder: str | Path, ids: Iterable[str]) -> dict[str, Path]:
     """The map of each id, `ID.png`, `ID.jpg` or `ID.jpeg` in a folder."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"saliency_dir={folder} does not exist: write one grey image ID.png an id there"
         )
     found = {name: find_file(folder, name, IMAGE_SUFFIXES) for name in ids}
     if missing := [name for name, path in found.items() if not path.is_file()]:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{len(missing)} of {len(found)} ids have no saliency map ID.png or ID.jpg in {folder}: "
             f"{', '.join(missing[:_NAMED])}{more}; make them, or take these ids off the list"
         )
@@ -34,7 +35,7 @@ def read_saliency(path: Path) -> NDArray[np.float32]:
     """A map [H, W] in [0, 1] from a grey image of 8 bits."""
     image = open_image(path)
     if image.mode in (*HIGH_DEPTH, "F"):
-        raise ValueError(f"{path} is a {image.mode} image: save the saliency map as a grey image of 8 bits")
+        raise InputError(f"{path} is a {image.mode} image: save the saliency map as a grey image of 8 bits")
     return np.asarray(image.convert("L"), np.float32) / np.float32(255)
 
 

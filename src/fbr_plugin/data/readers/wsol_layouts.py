@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fbr_plugin.data.readers.boxes import Boxes, check_boxes, object_boxes
 from fbr_plugin.data.readers.labels import labels_from_csv, read_ids, read_lines, read_objects
+from fbr_plugin.errors import InputError
 
 
 class Split(NamedTuple):
@@ -82,7 +83,7 @@ class FolderLayout:
             return split_from_xml(images, annotations, ids, self.class_names, self.box_origin, with_boxes)
         labels = labels_from_csv(table, self.class_names)
         if missing := [name for name in ids if name not in labels]:
-            raise ValueError(
+            raise InputError(
                 f"{len(missing)} ids of {chosen} have no row in {table}, the first is {missing[0]}"
             )
         names = np.array(self.class_names)
@@ -139,7 +140,7 @@ class CUBLayout:
             return Split(self.root / "images", classes, None)
         rows = {key: np.array(row, np.float64) for key, *row in self._table("bounding_boxes.txt", 5)}
         if missing := [name for key, name in names.items() if key not in rows]:
-            raise ValueError(f"{missing[0]} has no box in {self.root / 'bounding_boxes.txt'}: copy it again")
+            raise InputError(f"{missing[0]} has no box in {self.root / 'bounding_boxes.txt'}: copy it again")
         return Split(
             self.root / "images", classes, {name: self._box(name, rows[key]) for key, name in names.items()}
         )
@@ -153,7 +154,7 @@ class CUBLayout:
     def _table(self, file: str, columns: int) -> list[list[str]]:
         rows = [line.split() for line in read_lines(self.root / file, "row")]
         if wrong := [row for row in rows if len(row) != columns]:
-            raise ValueError(
+            raise InputError(
                 f"{self.root / file}: the row {' '.join(wrong[0])} should have {columns} columns"
             )
         return rows
@@ -190,11 +191,11 @@ def split_from_xml(
 def only_class(name: str, found: Collection[str], class_names: tuple[str, ...]) -> int:
     """The 0-based class of an image in which these classes were found: a single one, and a known one."""
     if len(found) != 1:
-        raise ValueError(
+        raise InputError(
             f"{name} holds the classes {sorted(found)}, but localization takes images of one class: take it "
             "off the list"
         )
     (only,) = found
     if only not in class_names:
-        raise ValueError(f"{name} holds the class {only!r}, but the classes are {list(class_names)}")
+        raise InputError(f"{name} holds the class {only!r}, but the classes are {list(class_names)}")
     return class_names.index(only)
