@@ -216,7 +216,7 @@ def gate_scores(
             f"scores must be {wanted} of the same images as the levels [{len(levels[0])}, ...], got "
             f"{tuple(scores.shape)} with logits={logits}"
         )
-    values = gate(levels, scores.shape[-2:])
+    values: Tensor = gate(levels, scores.shape[-2:])
     if logits:
         return torch.cat([scores[:, :1], scores[:, 1:] + values.log()], 1)
     return scores * values.repeat(1, channels // classes, 1, 1)

@@ -169,4 +169,5 @@ def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | See
 
 def _label_free_threshold(folder: Path) -> float:
     """The threshold that a stage found without masks."""
-    return json.loads((folder / RECORD).read_text())["scores"]["threshold_label_free"]
+    scores: Scores = json.loads((folder / RECORD).read_text())["scores"]
+    return scores["threshold_label_free"]

@@ -40,7 +40,9 @@ class PipelineStage:
 def made_of(stage: PipelineStage, digests: Mapping[str, str]) -> dict[str, Any]:
     """Settings and inputs as they look when read back from JSON."""
     inputs = {name: digests.get(name) for name in stage.needs}
-    return json.loads(json.dumps({"settings": stage.settings, "inputs": inputs}, default=str))
+    text = json.dumps({"settings": stage.settings, "inputs": inputs}, default=str)
+    read: dict[str, Any] = json.loads(text)
+    return read
 
 
 def read_record(folder: Path) -> StageRecord | None:
