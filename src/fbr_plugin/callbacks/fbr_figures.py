@@ -79,7 +79,7 @@ class FBRFigures(Callback):
             "pseudo_labels": figures.seeds_over_images(images, labels, names),
             "nroi": figures.nroi_clusters(images, terms.assignments[: self.num_images]),
         }
-        if isinstance(terms, FBRTerms):
+        if isinstance(terms, FBRTerms) and terms.graph.any():  # there were several classes
             drawn["semantic_graph"] = figures.semantic_graph(terms.graph, names)
         for name, figure in drawn.items():
             figures.save(figure, self._folder / f"step_{step:06d}_{name}.png")

@@ -37,7 +37,7 @@ def draw_pair(
         [to_photo(each) for each in recorders[with_fbr].images],
     )
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
-    if model.fbr_terms:
+    if model.fbr_terms and model.fbr_terms.graph.any():
         figures.save(figures.semantic_graph(model.fbr_terms.graph, names), folder / "semantic_graph.png")
     if model.gate is not None:
         classes = [int(item["label"].argmax()) for item in items]
