@@ -5,6 +5,7 @@ import configparser
 import importlib.util
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -147,6 +148,13 @@ def test_the_folder_of_baselines_is_no_package_of_its_own():
     assert (PACKAGE / "baselines").resolve() == BASELINES
     with pytest.raises(ImportError, match=r"import fbr_plugin\.baselines, not"):
         runpy.run_path(str(BASELINES / "__init__.py"), run_name="baselines")
+
+
+def test_contributing_answers_where_to_change_what():
+    page = (ROOT / "CONTRIBUTING.md").read_text().split("## Where do I change ...?")[1].split("\n\n")[1]
+    answers = re.findall(r"^\| (?!to \.\.\.).* \| `(\S+)` \|$", page, re.M)
+    assert len(answers) >= 20
+    assert [answer for answer in answers if not (ROOT / answer).exists()] == []
 
 
 SCRIPT = """

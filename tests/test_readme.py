@@ -1,0 +1,42 @@
+"""The programs in the README run as they stand."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import fbr_plugin.data
+from fbr_plugin.data import SyntheticDataModule
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+def test_there_are_three_programs():
+    assert len(PROGRAMS) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS, ids=["own", "no edit", "plain loop"])
+def test_a_program_runs(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fbr_plugin.data, "SyntheticDataModule", partial(SyntheticDataModule, num_images=50))
+    exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        *(f"docs/{name}.md" for name in ("data", "effect", "pipeline", "settings")),
+    ],
+)
+def test_lines_of_prose_are_short(page: str | Path) -> None:
+    lines = (Path(__file__).parents[1] / page).read_text().splitlines()
+    long = [
+        line for line in lines if len(line) > 120 and not line.lstrip().startswith("|") and "](" not in line
+    ]
+    assert long == []
