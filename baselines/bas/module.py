@@ -119,10 +119,12 @@ class BAS(LocalizationTask):
         terms = bas_terms(
             class_maps.float(), mask.float(), suppressed.float(), label, target, self.hparams["wsol"]
         )
-        weights = {name: self.hparams[f"weight_{name}"] for name in ("frg", "bas", "area")}
-        loss = terms.cls + sum(weight * getattr(terms, name) for name, weight in weights.items())
+        named = terms._asdict()
+        loss = terms.cls + sum(
+            self.hparams[f"weight_{name}"] * named[name] for name in ("frg", "bas", "area")
+        )
         self._area = 0.99 * self._area + 0.01 * terms.area.detach()
-        values = {"loss": loss, **terms._asdict()}
+        values = {"loss": loss, **named}
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(label))
         outputs: StepOutput = {"loss": loss}
         if self.wants_views:

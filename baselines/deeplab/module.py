@@ -142,5 +142,5 @@ class DeepLabV2(EncoderTask):
 
     def compute_metrics(self) -> dict[str, float]:
         """The figures of a set in percent; the IoU of each class is in `self.scores.compute().iou`."""
-        result = self.scores.compute()
-        return {name: getattr(result, name) for name in ("miou", "recall", "precision", "accuracy")}
+        result = self.scores.compute()._asdict()
+        return {name: result[name] for name in ("miou", "recall", "precision", "accuracy")}

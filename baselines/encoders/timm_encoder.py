@@ -56,7 +56,7 @@ class TimmEncoder(nn.Module):
         if isinstance(self.model, FeatureListNet):
             modules = dict(self.model.items())
         else:  # EfficientNet and its kin
-            blocks = getattr(self.model, "blocks", nn.Sequential())
+            blocks = dict(self.model.named_children()).get("blocks", nn.Sequential())
             modules = {f"blocks_{name}": block for name, block in blocks.named_children()}
         before = self.model.feature_info.module_name()[-2].replace(".", "_")
         if before not in modules:

@@ -11,6 +11,7 @@ from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.config import merged, preset
 from fbr_plugin.contract import PipelineNetwork
+from fbr_plugin.data.datamodules.base import WSSSDataModule, running_data
 from fbr_plugin.errors import InputError
 from fbr_plugin.functional import resize
 
@@ -63,8 +64,8 @@ class EncoderTask(PipelineNetwork, LightningModule):
     def setup(self, stage: str) -> None:
         """Compare the number of classes with the data's."""
         super().setup(stage)
-        found = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.num_classes)
-        if found != self.num_classes:
+        data = running_data(self.trainer)
+        if isinstance(data, WSSSDataModule) and (found := data.num_classes) != self.num_classes:
             raise InputError(
                 f"the model has num_classes={self.num_classes}, the data has {found} foreground classes; "
                 f"build the model with num_classes={found}"

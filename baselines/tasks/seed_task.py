@@ -8,6 +8,8 @@ from torch import Tensor
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from fbr_plugin.baselines.tasks.seed_scores import SeedScores
 from fbr_plugin.contract import Baseline, SeedPrediction, SeedStyle, ViewShape
+from fbr_plugin.data.datamodules.base import running_data
+from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 
@@ -46,7 +48,8 @@ class SeedTask(Baseline, EncoderTask):
     def setup(self, stage: str) -> None:
         """Check that the images have labels, which all of these baselines need."""
         super().setup(stage)
-        if getattr(getattr(self.trainer, "datamodule", None), "label_source", None) == "none":
+        data = running_data(self.trainer)
+        if isinstance(data, LayoutDataModule) and data.label_source == "none":
             raise InputError(
                 f"{type(self).__name__} needs image labels, but the data module's label_source is none: set "
                 "it to where they are"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fbr_plugin import figures
 from fbr_plugin.contract import FBRTerms, GateTerms, WithFBR
+from fbr_plugin.data.datamodules.base import WSSSDataModule, running_data
 from fbr_plugin.data.transforms import denormalise, to_photo
 from fbr_plugin.errors import InputError, WarnOnce
 
@@ -67,9 +68,11 @@ class FBRFigures(Callback):
 
     def _draw(self, trainer: Trainer, terms: FBRTerms | GateTerms, batch: Any, step: int) -> None:
         """Draw the figures of a step, save them, and hand them to the loggers."""
-        class_names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        num_classes = batch["label"].shape[1]
-        names = class_names or [f"class {number}" for number in range(1, num_classes + 1)]
+        data = running_data(trainer)
+        if isinstance(data, WSSSDataModule):
+            names: Sequence[str] = data.class_names
+        else:
+            names = [f"class {number}" for number in range(1, batch["label"].shape[1] + 1)]
         normalised = self.images(batch)[: self.num_images]
         photos, images = denormalise(normalised), to_photo(normalised)
         labels = terms.pseudo_labels[: self.num_images]

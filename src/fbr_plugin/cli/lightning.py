@@ -14,7 +14,6 @@ from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.callbacks.checkpoints import read_checkpoint, save_whole
@@ -22,6 +21,7 @@ from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -129,7 +129,7 @@ class CommandLine(LightningCLI):
 def _starts(logger: Logger) -> bool:
     """Whether a logger starts; warns where it does not."""
     try:
-        getattr(logger, "experiment", None)
+        getattr(logger, "experiment", None)  # starts it; Lightning's base class does not declare it
     except Exception as error:
         warnings.warn(f"{type(logger).__name__} could not start and is left out: {error}", stacklevel=2)
         return False
@@ -143,7 +143,7 @@ def _run_folder(given: str | None, class_path: str) -> str:
     """
     default = Path("runs", class_path.rpartition(".")[-1], datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     base = folder = Path(given or default)
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if is_rank_zero():
         for number in count(2):
             with suppress(FileExistsError):
                 folder.mkdir(parents=True)  # at once: another run may start in the same second

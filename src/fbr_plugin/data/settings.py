@@ -1,6 +1,7 @@
 """The settings that the data modules share, each documented once."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fbr_plugin.errors import InputError
 
@@ -23,8 +24,8 @@ class Lists:
     predict: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("train", "val", "predict"):
-            if getattr(self, name) == "":
+        for name, value in vars(self).items():
+            if value == "":
                 raise InputError(f"{name}='' names no list: give the name of its file, such as 'train'")
 
 
@@ -48,8 +49,9 @@ class Loading:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("eval_batch_size", 1), ("num_workers", 0), ("seed", 0)):
-            if (value := getattr(self, name)) < least:
+        for name, value in vars(self).items():
+            least = 1 if name in ("batch_size", "eval_batch_size") else 0
+            if value < least:
                 raise InputError(f"{name} must be at least {least}, got {value}")
 
 
@@ -76,7 +78,7 @@ class Augmentation:
     colour_jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        sizes = {name: getattr(self, name) for name in ("long_side", "rescale", "resize")}
+        sizes: dict[str, Any] = {"long_side": self.long_side, "rescale": self.rescale, "resize": self.resize}
         given = {name: value for name, value in sizes.items() if value is not None}
         if len(given) > 1:
             named = " and ".join(f"{name}={value}" for name, value in given.items())

@@ -170,5 +170,4 @@ def _instance(base: type, spec: dict[str, Any], given: dict[str, Any]) -> Any:
 
 
 def _instantiate(built_by: ArgumentParser, values: dict[str, Any]) -> Namespace:
-    parsed = built_by.parse_object(values)
-    return getattr(built_by, "instantiate", built_by.instantiate_classes)(parsed)
+    return built_by.instantiate(built_by.parse_object(values))

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -26,6 +26,12 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         raise InputError(f"images of the sizes {sorted(shapes)} in one batch: set eval_batch_size to 1")
     batch = default_collate([{key: item[key] for key in item if key not in LISTED} for item in items])
     return batch | {key: [item[key] for item in items] for key in LISTED if key in items[0]}
+
+
+def running_data(trainer: Trainer) -> LightningDataModule | None:
+    """The data module of a Trainer's current run; None where it was given loaders."""
+    data: LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]  # set, but not declared
+    return data
 
 
 class WSSSDataModule(LightningDataModule):
