@@ -60,7 +60,7 @@ def test_what_is_not_settings_is_not_merged():
     with pytest.raises(ValueError, match="FBRConfig has no field 'dims'; did you mean dim"):
         merged(FBRConfig(), {"dims": 32})
     with pytest.raises(
-        TypeError, match=r"expected FBRConfig\(...\) or a mapping of its fields dim, .*; got 32"
+        TypeError, match=r"expected FBRConfig\(...\) or a mapping of its fields enabled, .*; got 32"
     ):
         merged(FBRConfig(), 32)
 

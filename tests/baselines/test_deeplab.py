@@ -90,7 +90,7 @@ def test_shapes(encoder: str, stride: int) -> None:
         assert model(image).shape == (2, 1 + NUM_CLASSES, -(-35 // stride), -(-43 // stride))
         probabilities = model.probabilities(image)
         batch = {"id": ["a", "b"], "image": image, "size": torch.tensor([[35, 43], [70, 86]])}
-        first, second = model.predict_step(batch, 0)["mask"]
+        first, second = model.predict_step(batch, 0).masks
     assert probabilities.shape == (2, 1 + NUM_CLASSES, 35, 43)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(2, 35, 43))
     assert torch.equal(first, probabilities[0].argmax(0))
@@ -138,7 +138,7 @@ def test_refinement_gets_photos_and_probabilities(method: Any, monkeypatch: pyte
     monkeypatch.setattr(deeplab, "refine", reverse)
     with torch.no_grad():
         probabilities = plain.probabilities(batch["image"])
-        masks = model.predict_step(batch, 0)["mask"]
+        masks = model.predict_step(batch, 0).masks
     assert len(calls) == len(masks) == 2
     for index, (image, scores, given, device) in enumerate(calls):
         assert image.dtype == np.uint8
