@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.contract import FBRTerms, GateTerms
+from fbr_plugin.data import WSSSDataModule
 
 NAMES = ("boat", "train")
 KINDS = ("nroi", "pseudo_labels", "semantic_graph")
@@ -47,7 +48,7 @@ class WithTerms(Bare):
         return super().training_step(batch, batch_idx)
 
 
-class Images(LightningDataModule):
+class Images(WSSSDataModule):
     """Random batches with class names."""
 
     class_names = NAMES

@@ -447,7 +447,7 @@ def test_in_a_shell_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     words = ["fit", "--config", str(CONFIG), "--data.root", "nowhere"]
     monkeypatch.setattr(sys, "argv", ["fbr-plugin", *words])
     with pytest.raises(
-        SystemExit, match=r"^error: the folder nowhere does not exist: classes.txt is looked for there$"
+        SystemExit, match=r"^error: the folder nowhere does not exist: it should hold classes.txt$"
     ):
         main()
 

@@ -23,15 +23,15 @@ _PLAIN = (*_KEYS, bytearray, np.ndarray)
 
 
 def load_restricted(path: str | Path) -> object:
-    """The content of a `.npy`, `.npz` or pickle file of plain containers, numbers, text and arrays.
+    """Load a `.npy`, `.npz` or pickle file of plain containers, numbers, text and arrays.
 
-    Tensors, as the seeds of IRN and AMN hold, come back as numpy arrays, and a `.npz` as a dictionary of its
-    arrays. Containers are lists, tuples and dictionaries by number or text; arrays hold numbers that fill
-    their shape, never objects. A file that asks for anything else is refused before that is made.
+    Tensors, which the seeds of IRN and AMN hold, become numpy arrays, and a `.npz` a dictionary of arrays.
+    Containers are lists, tuples and dictionaries with numbers or text as keys; arrays hold numbers that fill
+    their shape, never objects. A file that asks for anything else is refused before that is created.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file asks for something else or is not a pickle; names the file and the reason.
+        ValueError: the file asks for something else or is not a pickle; the message names the file and why.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,7 +77,7 @@ def _check_values(content: object, most: int) -> None:
 
 
 class _Dict(dict[Any, Any]):
-    """A dictionary by plain keys: hashing a deeply nested tuple could exhaust the stack."""
+    """A dictionary with plain keys: hashing a deeply nested tuple could exhaust the stack."""
 
     def __init__(self, pairs: Iterable[tuple[Any, Any]] = ()) -> None:
         for key, value in pairs:
@@ -107,7 +107,7 @@ def _storage(data: Any) -> NDArray[Any]:
     return arrays.array(file.read(), number, (count,))
 
 
-# What a file may name, and what stands for it. A text can be neither called nor changed.
+# The names that a file may use, and their stand-ins. A text can be neither called nor changed.
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): "numpy.ndarray",
     ("numpy", "dtype"): arrays.NumberType,
@@ -136,8 +136,8 @@ for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
 class _Unpickler(pickle._Unpickler):
     """An unpickler that makes only what `_ALLOWED` lists.
 
-    Python's own unpickler, unlike C's, lets BUILD and the dictionaries be checked, and its memory follows the
-    file's length: C's makes room for as many objects as a number in the file says.
+    Unlike the one in C, the unpickler in Python allows checks of BUILD and of dictionaries. Its memory is
+    bounded by the file's length, whereas C's allocates as many objects as a number in the file says.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
@@ -156,7 +156,7 @@ class _Unpickler(pickle._Unpickler):
         return _ALLOWED[module, name]
 
     def _build(self) -> None:
-        """Set the state of a number type or of an empty array; of nothing else."""
+        """Set the state of a number type or an empty array, and of nothing else."""
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, arrays.NumberType):
@@ -164,7 +164,7 @@ class _Unpickler(pickle._Unpickler):
         elif not isinstance(target, np.ndarray) or target.size:
             raise InputError(f"it sets the state of a {type(target).__name__}, which is refused")
         elif len(self.stack) == 1 and not self.metastack and arrays.wraps_content(state):
-            (self.stack[0],) = state[-1]  # np.save wraps a container into an array, which is left out
+            (self.stack[0],) = state[-1]  # np.save wraps a container into an array: unwrap it
         else:
             arrays.fill(target, state)
 
@@ -193,7 +193,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 class _StorageUnpickler(_Unpickler):
-    """Reads the parts before a storage's numbers, which name its type and its length."""
+    """An unpickler of the header of a tensor's storage, which names its type and length."""
 
     def persistent_load(self, pid: Any) -> Any:
         return pid
