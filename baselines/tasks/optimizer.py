@@ -1,4 +1,4 @@
-"""Optimizers by name, with the poly schedule of the field."""
+"""Optimizers by name, with the usual poly schedule."""
 
 import difflib
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class OptimizerConfig:
         momentum: of SGD; other optimizers do not take it.
 
     Raises:
-        ValueError: an unknown optimizer, or a value out of its range; the message names it and the remedy.
+        ValueError: the optimizer is unknown or a value is out of range; the message names it and the remedy.
     """
 
     name: str = "SGD"
@@ -47,7 +47,7 @@ class OptimizerConfig:
                 raise InputError(f"{name} must be a finite number of at least 0, got {value}")
 
     def build(self, groups: list[dict[str, Any]], total: float) -> Any:
-        """An optimizer and its schedule, set at every step, in the form that `configure_optimizers` returns.
+        """An optimizer and its per-step schedule, in the form that `configure_optimizers` returns.
 
         Args:
             groups: parameters by learning rate.

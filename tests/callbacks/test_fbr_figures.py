@@ -176,7 +176,7 @@ def test_a_failing_logger_is_warned_about_once_and_the_others_go_on(
     working = TensorBoardLogger(tmp_path, name=None, version="run")
     images: list[str] = []
     monkeypatch.setattr(working.experiment, "add_image", lambda name, *args, **kwargs: images.append(name))
-    with pytest.warns(UserWarning, match=r"logging figures failed, training goes on: .*no route") as caught:
+    with pytest.warns(UserWarning, match=r"logging figures failed, training continues: .*no route") as caught:
         assert fit(tmp_path, WithTerms(), [broken, working]) == expected(2, 4)
     assert sum("logging figures failed" in str(warning.message) for warning in caught) == 1
     assert len(images) == 2 * len(KINDS)
@@ -191,7 +191,7 @@ def test_a_batch_that_cannot_be_drawn_does_not_stop_training(tmp_path: Path) -> 
             return super().training_step({"image": batch[0]}, batch_idx)
 
     module = Tuples()
-    with pytest.warns(UserWarning, match="drawing figures failed, training goes on") as caught:
+    with pytest.warns(UserWarning, match="plotting figures failed, training continues") as caught:
         assert fit(tmp_path, module) == []
     assert sum("figures failed" in str(warning.message) for warning in caught) == 1
     assert module.trainer.global_step == 4
