@@ -88,7 +88,7 @@ class IRN(EncoderTask):
         """The losses over pairs of labelled pixels."""
         if "pseudo_label" not in batch:
             raise InputError(
-                "IRN trains on affinity labels, and the batch has no 'pseudo_label': make them from seeds with "
+                "IRN trains on affinity labels, and the batch has no 'pseudo_label': make them from seeds by "
                 "`fbr-plugin predict ... --thresholds FG BG`, and give the data module their folder as "
                 "pseudo_label_dir"
             )

@@ -99,7 +99,7 @@ def apply_transform(transform: Transform, item: dict[str, Any], seed: int) -> di
     image = torch.from_numpy(np.ascontiguousarray(maps.pop("image").transpose(2, 0, 1)))
     result = {key: torch.from_numpy(value.astype(np.int64)) for key, value in maps.items()}
     if "saliency" in item:
-        # A pass of its own, as the library has one interpolation for all masks of a pass.
+        # A separate pass, because the library has one interpolation for all masks of a pass.
         twin = {"image": item["image"], "mask": item["saliency"]}
         soft = torch.from_numpy(np.ascontiguousarray(_draw(transform, twin, seed, cv2.INTER_LINEAR)["mask"]))
         result["saliency"] = torch.where(soft == IGNORE, 0.0, soft)
