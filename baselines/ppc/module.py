@@ -92,8 +92,9 @@ class PPC(SeedTask):
         self.intra_view = intra_view
 
     def forward(self, image: Tensor, label: Tensor) -> PPCMaps:
-        """Map image: [B, 3, H, W] and label: [B, C] to the maps of which losses and seeds are made."""
-        return self.head(self.encoder(image), image, label)
+        """Map image: [B, 3, H, W] and label: [B, C] to everything that losses and seeds are made of."""
+        maps: PPCMaps = self.head(self.encoder(image), image, label)
+        return maps
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The sum of all losses, and both views on the grid of the contrasts."""

@@ -81,7 +81,7 @@ def test_mirror_image_gives_the_mirrored_seed(kind: type[SeedTask]) -> None:
     model, batch = build(kind).eval(), RandomData("pseudo_label").batch()
     with torch.no_grad():
         seed = model.predict_step(batch, 0).seeds
-        mirrored = model.predict_step({**batch, "image": batch["image"].flip(-1)}, 0)["seed"]
+        mirrored = model.predict_step({**batch, "image": batch["image"].flip(-1)}, 0).seeds
     for there, here in zip(mirrored, seed, strict=True):
         torch.testing.assert_close(there.flip(-1), here)
 

@@ -8,8 +8,8 @@ from pytorch_lightning import Trainer
 from torch.utils.data import DistributedSampler
 
 
-class EpochSampler(DistributedSampler):
-    """Yields (index, seed) pairs that depend only on the seed and the epoch.
+class EpochSampler(DistributedSampler[Any]):
+    """Yields (index, seed) pairs that depend on the seed and the epoch alone.
 
     An item's augmentation is seeded by (seed, epoch, index), so that neither the number of workers nor an
     interruption changes it. The remainder that does not fill every rank is dropped.

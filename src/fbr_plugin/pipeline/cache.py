@@ -176,7 +176,8 @@ def _make(stage: PipelineStage, output: Path, records: Mapping[str, StageRecord]
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     barrier()
-    return json.loads((folder / RECORD).read_text())
+    made: StageRecord = json.loads((folder / RECORD).read_text())
+    return made
 
 
 def _fill(stage: PipelineStage, folder: Path, inputs: dict[str, Path]) -> Scores:

@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import Any
 
 RECORD = "stage.json"
-
-
-CURVES = "curves"  # folder of a training's logs, which no later stage reads
-
-
+CURVES = "curves"  # a folder of what a training logs, which no later stage reads
 StageRecord = dict[str, Any]
-
-
 Scores = dict[str, float]
 
 
@@ -40,10 +34,13 @@ class PipelineStage:
 def made_of(stage: PipelineStage, digests: Mapping[str, str]) -> dict[str, Any]:
     """A stage's settings and inputs, in the form in which JSON returns them."""
     inputs = {name: digests.get(name) for name in stage.needs}
-    return json.loads(json.dumps({"settings": stage.settings, "inputs": inputs}, default=str))
+    text = json.dumps({"settings": stage.settings, "inputs": inputs}, default=str)
+    read: dict[str, Any] = json.loads(text)
+    return read
 
 
 def read_record(folder: Path) -> StageRecord | None:
+    """The record in a folder; None where there is none, or none that can be read."""
     try:
         record = json.loads((folder / RECORD).read_text())
         return record if {"settings", "inputs"} == record["made_of"].keys() else None
@@ -52,7 +49,7 @@ def read_record(folder: Path) -> StageRecord | None:
 
 
 def first_change(old: StageRecord, new: StageRecord) -> str | None:
-    """The first difference between a result's settings and inputs and the present ones."""
+    """The first difference between what a result was made of and what it would be made of now."""
     for name, digest in new["inputs"].items():
         if old["inputs"].get(name) != digest:
             return f"{name} came out differently"
@@ -81,6 +78,7 @@ def files_of(folder: Path) -> Iterator[str]:
 
 
 def sha256_of(path: Path) -> str:
+    """The hash of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -89,4 +87,5 @@ def sha256_of(path: Path) -> str:
 
 
 def hash_of(content: object) -> str:
+    """The hash of anything that JSON can hold."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -92,7 +92,8 @@ class FBRMixin(_Module):
                 f"...]}} when self.wants_views is true, got {type(outputs).__name__}; or override "
                 "dense_views(batch, outputs)"
             )
-        return outputs["views"]
+        views: list[DenseView] = outputs["views"]
+        return views
 
     def gate_scores(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
         """Lower scores by the class-aware gate, where there is one: see `fbr_plugin.gate_scores`."""
@@ -192,7 +193,7 @@ class FBRMixin(_Module):
         """The mean over the views of FBR's weighted terms."""
         if self.fbr is None or not views:
             return 0.0
-        terms = [self.fbr(view, index) for index, view in enumerate(views)]
+        terms: list[FBRTerms] = [self.fbr(view, index) for index, view in enumerate(views)]
         self.fbr_terms = FBRTerms(*(value.detach() for value in terms[0]))
         self._log_means("fbr", terms)
         self.log("fbr/skipped", self.fbr.skipped.count.float())

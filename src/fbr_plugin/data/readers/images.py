@@ -1,6 +1,7 @@
 """Reading and writing images and masks; every error names the file."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,16 +50,16 @@ def check_values(path: str | Path, mask: NDArray[np.uint8], num_classes: int) ->
         )
 
 
-def check_same_size(path: str | Path, mask: NDArray, image: NDArray) -> None:
-    """Raise if a mask [H, W] read from `path` and its image [H, W, 3] differ in size."""
+def check_same_size(path: str | Path, mask: NDArray[Any], image: NDArray[Any]) -> None:
+    """Raises when a mask [H, W] read from `path` and its image [H, W, 3] differ in size."""
     if mask.shape != image.shape[:2]:
         raise InputError(
             f"{path} is {_size(mask)} pixels, but its image is {_size(image)}: resize the mask to its image"
         )
 
 
-def write_mask(path: str | Path, mask: NDArray) -> None:
-    """Write a mask [H, W] as a palette PNG in VOC's colours, whole or not at all."""
+def write_mask(path: str | Path, mask: NDArray[Any]) -> None:
+    """Writes a mask [H, W] as a palette PNG in VOC's colours, whole or not at all."""
     image = Image.fromarray(np.asarray(mask, np.uint8))
     image.putpalette(voc_palette().ravel().tolist())
     with replacing(path) as partial:
@@ -89,5 +90,5 @@ def open_image(path: str | Path) -> Image.Image:
     return image
 
 
-def _size(array: NDArray) -> str:
+def _size(array: NDArray[Any]) -> str:
     return f"{array.shape[1]}x{array.shape[0]}"
