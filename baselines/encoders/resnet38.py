@@ -56,7 +56,7 @@ class Block(nn.Module):
             self.shortcut = nn.Conv2d(widths[0], widths[-1], 1, stride, bias=False)
 
     def activate(self, x: Tensor) -> Tensor:
-        """Map x: [B, L, H, W] to what the first convolution sees of it."""
+        """Map x: [B, L, H, W] to the input of the first convolution."""
         return torch.relu(self.norms[0](x))
 
     def forward(self, x: Tensor, activated: Tensor | None = None) -> Tensor:

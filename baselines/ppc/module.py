@@ -92,7 +92,7 @@ class PPC(SeedTask):
         self.intra_view = intra_view
 
     def forward(self, image: Tensor, label: Tensor) -> PPCMaps:
-        """Map image: [B, 3, H, W] and label: [B, C] to everything that losses and seeds are made of."""
+        """Map image: [B, 3, H, W] and label: [B, C] to the maps of which losses and seeds are made."""
         maps: PPCMaps = self.head(self.encoder(image), image, label)
         return maps
 

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 

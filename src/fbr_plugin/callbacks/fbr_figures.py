@@ -42,7 +42,7 @@ class FBRFigures(Callback):
         self._warn = WarnOnce()
 
     def images(self, batch: Any) -> Tensor:
-        """The normalised images [B, 3, H, W] of a batch; override where a batch is not our dictionary."""
+        """The normalised images [B, 3, H, W] of a batch; override it for batches of another form."""
         images: Tensor = batch["image"]
         return images
 
@@ -113,7 +113,7 @@ class FBRFigures(Callback):
 
 
 def _overlays(labels: Tensor, size: tuple[int, ...], class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Label maps [N, h, w] at the images' size, in the form of W&B's masks with class names."""
+    """Label maps [N, h, w], resized to the images, in W&B's format of masks with class names."""
     named = dict(enumerate(["background", *class_names]))
     grown = F.interpolate(labels[:, None].double(), size, mode="nearest-exact")[:, 0].byte().cpu().numpy()
     return [{"pseudo_labels": {"mask_data": mask, "class_labels": named}} for mask in grown]

@@ -105,7 +105,7 @@ def nroi_clusters(images: Maps, assignments: Maps) -> Figure:
 
 
 def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray[np.floating], NDArray[np.int64]]]:
-    """Each image [H, W, 3] with its map of integers, brought to its [H, W]."""
+    """Each image [H, W, 3] with its map of integers, resized to [H, W]."""
     if len(images) != len(maps):
         raise InputError(f"there are {len(images)} images but {len(maps)} maps; give one map per image")
     for photo, integers in zip(_photos(images), maps, strict=True):
@@ -114,12 +114,12 @@ def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray[np.floating], NDA
 
 
 def _photos(images: Maps) -> list[NDArray[np.floating]]:
-    """N images [3, H, W] in [0, 1] as the [H, W, 3] that matplotlib draws."""
+    """N images [3, H, W] in [0, 1] as [H, W, 3] for matplotlib."""
     return [image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy() for image in images]
 
 
 def _heat(images: Maps, maps: Maps) -> list[NDArray[np.floating]]:
-    """Each image [H, W, 3] under the colours of its map [h, w] in [0, 1]."""
+    """Each image [H, W, 3] overlaid with its map [h, w] in [0, 1] as colours."""
     photos = _photos(images)
     grown = (
         resize(own[None, None].double().cpu(), photo.shape[:2])[0, 0].numpy()
@@ -142,13 +142,13 @@ def _colours(label: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np
 def _blend(
     photo: NDArray[np.floating], colours: NDArray[np.float64], where: NDArray[np.bool_]
 ) -> NDArray[np.floating]:
-    """Lay colours [H, W, 3] over an image [H, W, 3] turned grey, so that they stand out."""
+    """Overlay colours [H, W, 3] on an image [H, W, 3] converted to grey, so that they stand out."""
     grey = photo.mean(-1, keepdims=True)
     return np.where(where[..., None], (1 - _OPACITY) * grey + _OPACITY * colours, photo)
 
 
 def _grid(strips: Mapping[str, Sequence[NDArray[np.floating]]], vertical: bool = False) -> Figure:
-    """Draw titled strips of pictures: one below the other, or as columns side by side."""
+    """Plot titled strips of pictures, one below the other, or as columns side by side."""
     count = max(map(len, strips.values()))
     down, across = (count, len(strips)) if vertical else (len(strips), count)
     figure = Figure(figsize=(_CELL * across + 0.2, _CELL * down + 0.3), layout="compressed")

@@ -64,7 +64,7 @@ def _area(boxes: NDArray[Any]) -> NDArray[Any]:
 
 
 def clip_boxes(boxes: NDArray[np.float64], height: int, width: int) -> tuple[NDArray[np.float64], bool]:
-    """Cut the boxes of one image to it.
+    """Clip boxes to their image.
 
     Args:
         boxes: [n, 4] boxes.
@@ -92,7 +92,7 @@ def clip_boxes(boxes: NDArray[np.float64], height: int, width: int) -> tuple[NDA
 
 
 def scale_boxes(boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Scale the boxes [n, 4] of an image to one of `SIZE` x `SIZE`."""
+    """Scale the boxes [n, 4] of an image to `SIZE` x `SIZE` pixels."""
     return boxes * SIZE / np.array([width, height, width, height], np.float64)
 
 
@@ -102,7 +102,7 @@ def resize_map(score: NDArray[np.float64], interpolation: int) -> NDArray[np.flo
 
 
 def normalise_map(score: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Stretch a map [h, w] to [0, 1] by its extremes; a constant one becomes 0."""
+    """Min-max normalise a map [h, w] to [0, 1]; a constant map becomes 0."""
     above = score - float(score.min())
     return above / (float(above.max()) or 1.0)
 

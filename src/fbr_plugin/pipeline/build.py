@@ -168,6 +168,6 @@ def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | See
 
 
 def _label_free_threshold(folder: Path) -> float:
-    """The threshold that a stage found without masks."""
+    """The label-free threshold of a stage."""
     scores: Scores = json.loads((folder / RECORD).read_text())["scores"]
     return scores["threshold_label_free"]

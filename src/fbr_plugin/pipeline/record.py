@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RECORD = "stage.json"
-CURVES = "curves"  # a folder of what a training logs, which no later stage reads
+CURVES = "curves"  # folder of a training's logs, which no later stage reads
 StageRecord = dict[str, Any]
 Scores = dict[str, float]
 

@@ -164,7 +164,7 @@ def _deciding(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _instance(base: type[T], spec: dict[str, Any], given: dict[str, Any]) -> T:
-    """An instance of a class by its path."""
+    """Create an instance of a class by its path."""
     one = ArgumentParser(exit_on_error=False)
     one.add_subclass_arguments(base, "value")
     value = {"class_path": spec["class_path"], "init_args": {**spec["init_args"], **given}}
@@ -173,6 +173,5 @@ def _instance(base: type[T], spec: dict[str, Any], given: dict[str, Any]) -> T:
 
 
 def _instantiate(built_by: ArgumentParser, values: dict[str, Any]) -> Namespace:
-    parsed = built_by.parse_object(values)
-    made: Namespace = getattr(built_by, "instantiate", built_by.instantiate_classes)(parsed)
+    made: Namespace = built_by.instantiate(built_by.parse_object(values))
     return made

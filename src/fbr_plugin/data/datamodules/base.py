@@ -100,7 +100,7 @@ class WSSSDataModule(LightningDataModule):
     def loader(
         self, dataset: Dataset[dict[str, Any]], batch_size: int, **kwargs: Any
     ) -> DataLoader[dict[str, Any]]:
-        """A loader that draws its workers' seed from a stream of its own, not from the global one."""
+        """A loader whose worker seeds come from their own random stream, not from the global one."""
         generator = torch.Generator().manual_seed(self.loading.seed)
         return DataLoader(
             dataset,

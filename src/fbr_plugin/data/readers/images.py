@@ -51,7 +51,7 @@ def check_values(path: str | Path, mask: NDArray[np.uint8], num_classes: int) ->
 
 
 def check_same_size(path: str | Path, mask: NDArray[Any], image: NDArray[Any]) -> None:
-    """Raises when a mask [H, W] read from `path` and its image [H, W, 3] differ in size."""
+    """Raise if a mask [H, W] read from `path` and its image [H, W, 3] differ in size."""
     if mask.shape != image.shape[:2]:
         raise InputError(
             f"{path} is {_size(mask)} pixels, but its image is {_size(image)}: resize the mask to its image"
@@ -59,7 +59,7 @@ def check_same_size(path: str | Path, mask: NDArray[Any], image: NDArray[Any]) -
 
 
 def write_mask(path: str | Path, mask: NDArray[Any]) -> None:
-    """Writes a mask [H, W] as a palette PNG in VOC's colours, whole or not at all."""
+    """Write a mask [H, W] as a palette PNG in VOC's colours, whole or not at all."""
     image = Image.fromarray(np.asarray(mask, np.uint8))
     image.putpalette(voc_palette().ravel().tolist())
     with replacing(path) as partial:

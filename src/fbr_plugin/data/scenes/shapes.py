@@ -70,7 +70,7 @@ def _chair(u: Map, v: Map) -> _Shape:
     return _Shape(back | seat | leg, cushion, np.sin(12 * (u + v)))
 
 
-#: Shape and colour of the telling part, in the order of `CLASS_NAMES`.
+#: Shape and colour of the distinctive part, in the order of `CLASS_NAMES`.
 _OBJECTS: tuple[tuple[Callable[[Map, Map], _Shape], tuple[float, float, float]], ...] = (
     (_boat, (0.85, 0.12, 0.15)),
     (_train, (0.95, 0.85, 0.10)),
