@@ -1,6 +1,6 @@
 """Baselines of weakly supervised segmentation, each with its variant that trains with FBR."""
 
-# The folder lies at the top of the repository; a second copy of its classes under that name would be no kin.
+# The folder is also importable from the top of the repository, which would create a second set of classes.
 if __name__ != "fbr_plugin.baselines":
     raise ImportError(f"import fbr_plugin.baselines, not {__name__}")
 

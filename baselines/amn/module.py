@@ -1,4 +1,4 @@
-"""AMN: a segmentation network on the two-threshold labels of CAMs, conditioned on the image labels.
+"""AMN: a segmentation network, trained on two-threshold labels of CAMs and conditioned on image labels.
 
 After Lee et al., Threshold Matters in WSSS: Manipulating the Activation for the Robust and Accurate
 Segmentation Model Against Thresholds (CVPR 2022).
@@ -26,7 +26,7 @@ class AMN(SeedTask):
     Args:
         num_classes: number of foreground classes C.
         rates: dilation rates of the head; smaller ones for small feature grids.
-        smoothing: what the label of a pixel gives to the other classes.
+        smoothing: share of a pixel's target that goes to the other classes.
         optimizer: see `OptimizerConfig`.
         kwargs: see `SeedTask`.
     """
@@ -52,7 +52,7 @@ class AMN(SeedTask):
         if "pseudo_label" not in batch:
             raise InputError(
                 "AMN trains on pseudo labels, and the batch has no 'pseudo_label': make them with a trained "
-                "CAM by `fbr-plugin predict ... --thresholds FG BG`, and give the data module their folder "
+                "CAM and `fbr-plugin predict ... --thresholds FG BG`, and give the data module their folder "
                 "as pseudo_label_dir"
             )
         logits, features, levels = self(batch["image"], batch["label"])
@@ -71,7 +71,7 @@ class AMN(SeedTask):
         return self.gated(logits.float(), levels, logits=True)
 
     def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Turn scores: [B, 1+C, H, W] into probabilities, by the CAM labels where the batch has them."""
+        """Turn scores: [B, 1+C, H, W] into AMN's seeds, with the CAM labels if the batch has them."""
         return logits_to_seeds(scores, batch["label"], batch.get("pseudo_label"))
 
 

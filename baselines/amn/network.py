@@ -8,8 +8,8 @@ from fbr_plugin.baselines.deeplab.network import ASPP
 class ConditionedASPP(nn.Module):
     """Scale the channels of features by the image labels, then sum dilated convolutions to logits.
 
-    The scale starts near the identity: bias 1, weights N(0, 0.1). This departs from the published code, where
-    it starts with torch's default for a linear layer, near 0, and all but erases the encoder's features.
+    The scale starts near the identity: bias 1, weights N(0, 0.1). The published code instead uses torch's
+    default for a linear layer, near 0, which almost erases the encoder's features.
 
     Args:
         channels: width L of the features.

@@ -11,9 +11,9 @@ class BASTerms(NamedTuple):
     """The terms of BAS, unweighted, each 0-d.
 
     Attributes:
-        cls: classification, each class of an image against all that it lacks.
+        cls: classification, each class of an image against all absent classes.
         frg: foreground region guidance, cross-entropy of the class maps within the mask.
-        bas: background activation suppression, what remains of the class's score without the mask.
+        bas: background activation suppression, the share of the class's score that remains without the mask.
         area: mean of the mask.
     """
 
@@ -24,9 +24,9 @@ class BASTerms(NamedTuple):
 
 
 def present_against_absent(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy of each class of an image against all that it lacks, summed over the image's classes.
+    """Cross-entropy of each class of an image against all absent classes, summed over the image's classes.
 
-    With one class an image it is the cross-entropy.
+    For images of one class, this is the cross-entropy.
 
     Args:
         logits: [B, C].
@@ -40,14 +40,14 @@ def present_against_absent(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def activation_ratio(score: Tensor, suppressed: Tensor) -> Tensor:
-    """What remains of a class's activation when the mask is taken out of the features.
+    """The share of a class's activation that remains after removing the mask from the features.
 
     Args:
         score: [B] class score of the image; gets no gradient.
         suppressed: [B] score of the same class from the background alone.
 
     Returns:
-        [B] in [0, 1], of the scores after ReLU; where suppression raised the score the constant 1, without
+        [B] in [0, 1], of the scores after ReLU; if suppression raises the score, the constant 1 without
         gradient.
     """
     score, suppressed = score.detach().relu(), suppressed.relu()
@@ -63,9 +63,9 @@ def bas_terms(
     target: Tensor,
     guide_classifier: bool = False,
 ) -> BASTerms:
-    """The losses of BAS (Wu et al., CVPR 2022; for several classes an image Zhai et al., IJCV 2023).
+    """The losses of BAS (Wu et al., CVPR 2022; for several classes per image Zhai et al., IJCV 2023).
 
-    An image without a class takes part in the mean of `cls`, to which it adds 0, and in no other.
+    An image without a class adds 0 to the mean of `cls`, and does not take part in the other losses.
 
     Args:
         class_maps: [B, C, h, w] class activation maps before ReLU.
@@ -73,7 +73,7 @@ def bas_terms(
         suppressed_maps: [B, C, h, w] class maps of the features outside the mask.
         label: [B, C] image labels in {0, 1}.
         target: [B] int64 index of one class of each image, in 0..C-1.
-        guide_classifier: the guidance also trains what made the class maps, not the mask alone.
+        guide_classifier: whether the guidance also trains the classifier, not only the mask.
     """
     guiding = class_maps if guide_classifier else class_maps.detach()
     height, width = class_maps.shape[-2:]

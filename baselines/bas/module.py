@@ -1,4 +1,4 @@
-"""BAS: a generator of class masks that is trained to leave no activation of the class outside them.
+"""BAS: a generator of class masks, trained to leave no activation of the class outside them.
 
 After Wu et al., Background Activation Suppression for Weakly Supervised Object Localization (CVPR 2022), and
 Zhai et al., Background Activation Suppression for Weakly Supervised Object Localization and Semantic
@@ -25,14 +25,14 @@ from fbr_plugin.training.mixin import FBRMixin
 
 Seeds = Literal["generator", "cam", "both"]
 View = Literal["last", "third"]
-COLLAPSED = 0.01  # mean of M over the last steps below which it is empty
+COLLAPSED = 0.01  # below this mean over the last steps, M is empty
 
 
 class LabelSampler(StepRandom):
-    """Draws one class of each image."""
+    """Samples one class of each image."""
 
     def forward(self, label: Tensor) -> Tensor:
-        """Map label: [B, C] to the index [B] of one class of each image; of any class where it has none."""
+        """Map label: [B, C] to the index [B] of one class of each image; any class if it has none."""
         self.step += 1
         drawn = torch.rand(label.shape, generator=self.generator(label.device), device=label.device)
         return torch.where(label > 0, drawn, -1).argmax(1)
@@ -41,28 +41,27 @@ class LabelSampler(StepRandom):
 class BAS(LocalizationTask):
     """Background activation suppression.
 
-    A generator makes a sigmoid map M of each class from the encoder's last level but one. The loss is the
+    A generator makes a sigmoid map M of each class from the encoder's second-to-last level. The loss is the
     score of a class from the features outside M, relative to that of the whole image; the weights that score
-    the background are held fixed in that pass.
+    the background are frozen in that pass.
 
-    `wsol` is the form for localization, where an image has one class: the last stage runs at half the size of
-    M, the classifier is deeper, and the foreground guidance also trains the classifier. It was published with
-    an encoder of output stride 8 and, for ResNet-50, `weight_frg` and `weight_area` of .5 and 1.5 on CUB, of
-    1 and 2 on ILSVRC.
+    `wsol` is the variant for localization, where an image has one class: the last stage runs at half the size
+    of M, the classifier is deeper, and the foreground guidance also trains the classifier. It was published
+    with an encoder of output stride 8. For ResNet-50, `weight_frg` and `weight_area` were .5 and 1.5 on CUB,
+    and 1 and 2 on ILSVRC.
 
-    SGD runs without momentum, as it in effect does in the released code for segmentation, whose poly
-    optimizer passes the weight decay in the place of the momentum.
+    SGD runs without momentum, as in effect in the released code for segmentation, whose poly optimizer passes
+    the weight decay in place of the momentum.
 
     Args:
         num_classes: number of foreground classes C.
         weight_frg: weight of the foreground region guidance.
         weight_bas: weight of the background activation suppression.
         weight_area: weight of the area of M.
-        wsol: the form for localization.
-        seeds: maps that the seeds are made of: "generator" for M, "cam" for the class activation maps, "both"
+        wsol: use the variant for localization.
+        seeds: maps from which seeds are made: "generator" for M, "cam" for the class activation maps, "both"
             for the mean of the two, each divided by its maximum.
-        view: features that are handed to FBR: the encoder's "last" level, or its "third" stage, from which M
-            is made.
+        view: features for FBR: the encoder's "last" level, or its "third" stage, from which M is made.
         optimizer: see `OptimizerConfig`.
         kwargs: see `LocalizationTask` and `SeedTask`.
     """
@@ -109,7 +108,7 @@ class BAS(LocalizationTask):
         return self.head["classifier"](levels[-1]), self.head["generator"](levels[-2]).sigmoid(), levels
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
-        """The four losses for one class drawn of each image, and the class maps before ReLU as a view."""
+        """The four losses for one sampled class per image, and the class maps before ReLU as a view."""
         label = batch["label"]
         class_maps, maps, levels = self(batch["image"])
         target = self.sample_label(label)
@@ -119,10 +118,12 @@ class BAS(LocalizationTask):
         terms = bas_terms(
             class_maps.float(), mask.float(), suppressed.float(), label, target, self.hparams["wsol"]
         )
-        weights = {name: self.hparams[f"weight_{name}"] for name in ("frg", "bas", "area")}
-        loss = terms.cls + sum(weight * getattr(terms, name) for name, weight in weights.items())
+        named = terms._asdict()
+        loss = terms.cls + sum(
+            self.hparams[f"weight_{name}"] * named[name] for name in ("frg", "bas", "area")
+        )
         self._area = 0.99 * self._area + 0.01 * terms.area.detach()
-        values = {"loss": loss, **terms._asdict()}
+        values = {"loss": loss, **named}
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(label))
         outputs: StepOutput = {"loss": loss}
         if self.wants_views:
@@ -154,12 +155,12 @@ class BAS(LocalizationTask):
         return self._crop(self.gated(maps, levels), image), class_maps.mean((2, 3)).float()
 
     def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Gate scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""
+        """Mask scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""
         parts = (cams_to_seeds(part, batch["label"]) for part in scores.split(self.num_classes, 1))
         return cams_to_seeds(torch.stack(list(parts)).mean(0), batch["label"])
 
     def _crop(self, maps: Tensor, image: Tensor) -> Tensor:
-        """Cut off what reaches beyond the image: encoders pad it to whole pixels of their last level."""
+        """Crop maps to the image, which encoders pad to whole pixels of their last level."""
         rows, columns = (-(-side // self.stride) for side in image.shape[-2:])
         return maps[..., :rows, :columns].float()
 

@@ -6,9 +6,9 @@ from torch.nn.functional import max_pool2d
 
 
 def call_frozen(module: nn.Module, inputs: Tensor) -> Tensor:
-    """Call a module so that its weights get no gradient and its buffers stay as they are.
+    """Call a module without gradients to its weights and without updates of its buffers.
 
-    Batch normalisation in training mode takes the statistics of these inputs and forgets them.
+    Batch normalisation in training mode uses the statistics of these inputs, but does not record them.
     """
     weights = {name: weight.detach() for name, weight in module.named_parameters()}
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
@@ -17,12 +17,12 @@ def call_frozen(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def halve(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    """A hook before a module: max-pool its input [B, L, h, w] to half the size, rounded up."""
+    """A forward pre-hook that max-pools the input [B, L, h, w] to half the size, rounded up."""
     return max_pool2d(inputs[0], 2, ceil_mode=True)
 
 
 def build_classifier(channels: int, num_classes: int, deep: bool) -> nn.Module:
-    """From features of a width [B, L, h, w] to class maps [B, C, h, w]."""
+    """The layers from features [B, L, h, w] to class maps [B, C, h, w]."""
     if not deep:
         return nn.Conv2d(channels, num_classes, 1, bias=False)
     width = channels // 2

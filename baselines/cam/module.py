@@ -18,8 +18,8 @@ from fbr_plugin.training.mixin import FBRMixin
 class CAM(LocalizationTask):
     """Class activation maps of a multi-label classifier.
 
-    SGD runs without momentum, as it in effect does in the released code of this family (IRN, AMN), whose poly
-    optimizer passes the weight decay in the place of the momentum.
+    SGD runs without momentum, as in effect in the released code of this family (IRN, AMN), whose poly
+    optimizer passes the weight decay in place of the momentum.
 
     Args:
         num_classes: number of foreground classes C.
@@ -70,7 +70,7 @@ class CAM(LocalizationTask):
         return self.gated(self.head(levels[-1]).relu().float(), levels), logits.float()
 
     def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Gate scores: [B, C, H, W] by the image labels and divide each map by its maximum."""
+        """Mask scores: [B, C, H, W] by the image labels, and divide each map by its maximum."""
         return cams_to_seeds(scores, batch["label"])
 
 

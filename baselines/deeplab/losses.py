@@ -1,4 +1,4 @@
-"""The loss of networks that are trained on labels of pixels."""
+"""The loss of networks that are trained on pixel labels."""
 
 import torch
 from torch import Tensor
@@ -8,15 +8,15 @@ from fbr_plugin.data.readers.images import IGNORE
 
 
 def balanced_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Per-pixel cross-entropy, half of it from background, half from foreground pixels.
+    """Per-pixel cross-entropy, with equal weights for background and foreground pixels.
 
-    The smoothed target is 1 - smoothing on the label and smoothing / C on each of the C other classes. A
-    batch with only background or only foreground takes its loss from that alone; with neither, it is 0.
+    The smoothed target is 1 - smoothing for the label and smoothing / C for each of the C other classes. If a
+    batch has only background or only foreground, the loss is that of these pixels; with neither, it is 0.
 
     Args:
         logits: [B, 1+C, h, w].
         target: [B, h, w] int64 labels 0 to C, 255 where ignored.
-        smoothing: what the label gives to the other classes.
+        smoothing: share of the target that goes to the other classes.
 
     Returns:
         0-d loss.

@@ -1,7 +1,7 @@
-"""DeepLab-v2: the segmentation network that is trained on pseudo masks and needs no image labels any more.
+"""DeepLab-v2: the segmentation network that is trained on pseudo masks, without image labels.
 
 After Chen et al., DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and
-Fully Connected CRFs (TPAMI 2018), in the form in which the field trains it (deeplab-pytorch, commit 4219467).
+Fully Connected CRFs (TPAMI 2018), trained as usual in the field (deeplab-pytorch, commit 4219467).
 """
 
 from typing import Any, get_args
@@ -25,22 +25,23 @@ from fbr_plugin.postprocess.refine import Method, refine
 
 
 class DeepLabV2(EncoderTask):
-    """A segmentation network: it needs `pseudo_label` in its training batches.
+    """A segmentation network, which needs `pseudo_label` in its training batches.
 
-    Validation takes the image as it is. Test and predict average the logits of several scales and of the
-    mirror images, and may refine their softmax along the edges of the photo as it was read.
+    Validation uses the image at its own scale. Test and predict average the logits of several scales and of
+    the mirror images, and can refine their softmax along the edges of the original photo.
 
-    Logits are brought to the size of the labels, as in test. The published code reduces labels to the grid of
-    the logits instead, and adds up the cross-entropies of three scales and of their maximum. Averaged weights
-    are had by Lightning's callback `EMAWeightAveraging` (from 2.6 on; `examples/folder_deeplab.yaml`).
+    Logits are upsampled to the size of the labels, as in test. The published code instead downsamples the
+    labels to the grid of the logits, and sums the cross-entropies of three scales and of their maximum. For
+    averaged weights, use Lightning's callback `EMAWeightAveraging` (`examples/folder_deeplab.yaml`).
 
     Args:
         num_classes: number of foreground classes C.
         rates: dilation rates of the head; smaller ones for small feature grids.
-        balanced: whether background and foreground pixels make half of the loss each, or all pixels alike.
+        balanced: whether background and foreground pixels contribute half of the loss each, instead of all
+            pixels equally.
         scales: image scales averaged, each with its mirror image, in test and predict.
-        refine: what refines the probabilities in test and predict: a dense CRF, PAMR, or None for nothing.
-        frozen_norm: keep the encoder's batch normalisation as it is, which suits pretrained weights.
+        refine: method that refines the probabilities in test and predict: a dense CRF, PAMR, or None.
+        frozen_norm: freeze the encoder's batch normalisation, which suits pretrained weights.
         optimizer: see `OptimizerConfig`.
         encoder: "small" (for small images), or the name of a timm model.
         output_stride: image pixels per pixel of the encoder's last level; None takes 8, or 4 for "small".
@@ -105,7 +106,7 @@ class DeepLabV2(EncoderTask):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the masks of a batch, predicted from the images as they are."""
+        """Count the masks of a batch, predicted at the images' own scale."""
         check_masks(batch)
         image = batch["image"]
         logits = upsample_scores(self(image).float(), image.shape[-2:], self.stride)
@@ -121,7 +122,7 @@ class DeepLabV2(EncoderTask):
         self.scores.update(maps.argmax(1), batch["mask"])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> MaskPrediction:
-        """The masks of a batch, at the sizes that the images had before the data module shrank them."""
+        """The masks of a batch, at the images' sizes on disk."""
         maps = self.refined(self.probabilities(batch["image"]), batch)
         return MaskPrediction(batch["id"], [each.argmax(0) for each in maps])
 
@@ -133,7 +134,7 @@ class DeepLabV2(EncoderTask):
         return logits.softmax(1)
 
     def refined(self, maps: Tensor, batch: Batch) -> list[Tensor]:
-        """Maps [B, 1+C, H, W] of a batch, each [1+C, H', W'] at its photo's size and refined, if at all."""
+        """Maps [B, 1+C, H, W] of a batch, each [1+C, H', W'] at its photo's size, and refined if set."""
         sized, method = original_sizes(maps, batch), self.hparams["refine"]
         if method is None:
             return sized
@@ -142,6 +143,6 @@ class DeepLabV2(EncoderTask):
         return [torch.from_numpy(each).to(self.device) for each in refined]
 
     def compute_metrics(self) -> dict[str, float]:
-        """The figures of a set in percent; the IoU of each class is in `self.scores.compute().iou`."""
-        result = self.scores.compute()
-        return {name: getattr(result, name) for name in ("miou", "recall", "precision", "accuracy")}
+        """The metrics of a set in percent; the IoU of each class is in `self.scores.compute().iou`."""
+        result = self.scores.compute()._asdict()
+        return {name: result[name] for name in ("miou", "recall", "precision", "accuracy")}

@@ -1,4 +1,4 @@
-"""What the networks share that are trained on labels of pixels: DeepLab-v2's head and the balanced loss."""
+"""DeepLab-v2's head."""
 
 import torch
 from torch import Tensor, nn

@@ -25,12 +25,12 @@ def build_encoder(
         name: "small" for `SmallEncoder`, "resnet38d" for `ResNet38d`, else the name of a timm model with
             `features_only`.
         output_stride: image pixels per pixel of the last level; None takes `default_stride` for timm's,
-            and for "small" (4) and "resnet38d" (8) the one they have.
-        pretrained: download timm's weights. Without it nothing is read from the network.
+            and the fixed strides of "small" (4) and "resnet38d" (8).
+        pretrained: download timm's weights. Without it, nothing is downloaded.
         weights: file of weights: a state dict of the model (torch or safetensors), or a checkpoint of a
-            baseline, of which the encoder is taken; for "resnet38d" also MXNet's `.params`. With it
-            "resnet38d" keeps its batch normalisation and its first layers as they are.
-        default_stride: output stride of timm's models where none is given.
+            baseline, whose encoder is loaded; for "resnet38d" also MXNet's `.params`, and then its batch
+            normalisation and its first layers are frozen.
+        default_stride: output stride of timm's models if none is given.
     """
     if name in (SMALL, RESNET38):
         stride = SmallEncoder.stride if name == SMALL else ResNet38d.stride

@@ -25,7 +25,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     """The named arrays of a `.params` file.
 
     Raises:
-        ValueError: the file is damaged, or holds something else or sparse arrays.
+        ValueError: the file is damaged, is not such a file, or holds sparse arrays.
     """
     stream = _Stream(path.read_bytes())
     try:
@@ -40,7 +40,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
 
 
 class _Stream:
-    """Bytes read from front to back."""
+    """A stream of bytes."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -63,7 +63,7 @@ class _Stream:
 
 
 def _read_array(stream: _Stream) -> Tensor:
-    """The next array; MXNet leaves out what follows the shape of one without dimensions."""
+    """The next array; an array without dimensions ends after its shape."""
     dimensions, size = stream.number("I"), "I"
     if dimensions in (ARRAY_V1, ARRAY_V2):
         if dimensions == ARRAY_V2 and (storage := stream.number("i")) != 0:

@@ -56,11 +56,11 @@ class Block(nn.Module):
             self.shortcut = nn.Conv2d(widths[0], widths[-1], 1, stride, bias=False)
 
     def activate(self, x: Tensor) -> Tensor:
-        """Map x: [B, L, H, W] to what the first convolution sees of it."""
+        """Map x: [B, L, H, W] to the input of the first convolution."""
         return torch.relu(self.norms[0](x))
 
     def forward(self, x: Tensor, activated: Tensor | None = None) -> Tensor:
-        """Map x: [B, L, H, W], with `activate(x)` where it is known, to [B, L', H/stride, W/stride]."""
+        """Map x: [B, L, H, W], with `activate(x)` if known, to [B, L', H/stride, W/stride]."""
         activated = self.activate(x) if activated is None else activated
         y: Tensor = self.convs[0](activated)
         for norm, conv in zip(self.norms[1:], self.convs[1:], strict=True):
@@ -69,7 +69,7 @@ class Block(nn.Module):
 
 
 class ResidualStage(nn.Module):
-    """Blocks of two 3x3 convolutions, of which the first brings the stride and the new width.
+    """Blocks of two 3x3 convolutions, of which the first has the stride and changes the width.
 
     Args:
         blocks: number of blocks.
@@ -87,7 +87,7 @@ class ResidualStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x: [B, L, H, W] to [B, L', H/stride, W/stride], and to what the first convolution sees."""
+        """Map x: [B, L, H, W] to [B, L', H/stride, W/stride], and to the input of the first convolution."""
         activated = self.first.activate(x)
         return self.rest(self.first(x, activated)), activated
 
@@ -117,8 +117,8 @@ class ResNet38d(nn.Module):
     """Wide ResNet-38 of output stride 8.
 
     Args:
-        frozen: keep all batch normalisation, the stem and the first stage as they are, as SEAM does with
-            pretrained weights.
+        frozen: freeze all batch normalisation, the stem and the first stage, as SEAM does with pretrained
+            weights.
 
     Attributes:
         channels: width of each level.

@@ -49,27 +49,27 @@ class TimmEncoder(nn.Module):
         """The modules, with the encoder's own weights, that turn the last level but one into the last.
 
         Raises:
-            ValueError: timm does not hold this model's stages as modules that run one after the other.
+            ValueError: timm does not hold this model's stages as a sequence of modules.
         """
         from timm.models import FeatureListNet
 
         if isinstance(self.model, FeatureListNet):
             modules = dict(self.model.items())
-        else:  # EfficientNet and its kin
-            blocks = getattr(self.model, "blocks", nn.Sequential())
+        else:  # EfficientNet and its relatives
+            blocks = dict(self.model.named_children()).get("blocks", nn.Sequential())
             modules = {f"blocks_{name}": block for name, block in blocks.named_children()}
         before = self.model.feature_info.module_name()[-2].replace(".", "_")
         if before not in modules:
             raise InputError(
                 f"encoder {self.name!r} cannot be split before its last stage, as its levels come from "
-                f"{type(self.model).__name__}; take one with stages in a row, such as resnet50, "
+                f"{type(self.model).__name__}; take one with sequential stages, such as resnet50, "
                 "convnext_tiny or efficientnet_b0"
             )
         return nn.Sequential(*list(modules.values())[list(modules).index(before) + 1 :])
 
 
 def create_model(name: str, output_stride: int, pretrained: bool = False) -> Any:
-    """timm's feature extractor at this stride, or None where the model has no such stride."""
+    """timm's feature extractor at this stride, or None if the model has no such stride."""
     import timm  # here, as it imports wandb where that is installed
 
     dilated = {"output_stride": output_stride}
@@ -77,13 +77,13 @@ def create_model(name: str, output_stride: int, pretrained: bool = False) -> Any
     for options in (dilated, any_size):
         try:
             model: Any = timm.create_model(name, features_only=True, pretrained=pretrained, **options)
-        except (TypeError, AssertionError, NotImplementedError):  # how timm's models refuse an option
+        except (TypeError, AssertionError, NotImplementedError):  # how timm's models reject an option
             continue
         except Exception as error:
             if not pretrained:
                 raise InputError(f"encoder {name!r} cannot be built: {error}") from error
             raise MissingFileError(
-                f"the pretrained weights of encoder {name!r} cannot be had: {error}; "
+                f"the pretrained weights of encoder {name!r} cannot be loaded: {error}; "
                 "set pretrained=False, or name a local file of weights with weights=FILE"
             ) from error
         if model.feature_info.reduction()[-1] == output_stride:

@@ -36,7 +36,7 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
 def _read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors or MXNet file, a torch state dict or a Lightning checkpoint."""
     if not path.is_file():
-        raise MissingFileError(f"no file of weights {path}; check the argument weights")
+        raise MissingFileError(f"weights={path} does not exist; check the path")
     if path.suffix == ".safetensors":
         return load_file(path)
     if path.suffix == ".params":

@@ -1,4 +1,4 @@
-"""IRN: inter-pixel relations that spread seeds up to class boundaries."""
+"""IRN: inter-pixel relations, which propagate seeds up to class boundaries."""
 
 from fbr_plugin.baselines.irn.module import IRN
 

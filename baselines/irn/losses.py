@@ -1,4 +1,4 @@
-"""IRN's losses: what pairs of labelled pixels say of class boundaries and displacements.
+"""IRN's losses on pairs of labelled pixels, for class boundaries and displacements.
 
 After Ahn, Cho, Kwak, Weakly Supervised Learning of Instance Segmentation with Inter-pixel Relations (CVPR
 2019), section 3.3, weighted as in `step/train_irn.py` of jiwoon-ahn/irn at a2ece00.
@@ -19,10 +19,10 @@ class IRNLosses(NamedTuple):
     """The losses of a batch, 0-d.
 
     Attributes:
-        positive: -log affinity, half of it from pairs of background, half from pairs of one foreground class.
+        positive: -log affinity, half from background pairs, half from pairs of one foreground class.
         negative: -log(1 - affinity) of pairs of different classes.
-        displacement: L1 error, half of it of the difference of foreground pairs from the way that joins them,
-            half of the difference of background pairs from 0.
+        displacement: L1 error of displacement differences, half from foreground pairs, whose target is the
+            offset between the pixels, half from background pairs, whose target is 0.
         total: the mean of the first two, plus the third.
     """
 
@@ -35,8 +35,8 @@ class IRNLosses(NamedTuple):
 def irn_losses(boundary: Tensor, displacement: Tensor, label: Tensor, radius: int) -> IRNLosses:
     """The losses over all pairs of labelled pixels that are less than `radius` apart.
 
-    Each is a mean over the pairs of its kind, 0 where the batch has none. The released code leaves out the
-    pairs that begin within `radius` of an image's border.
+    Each is a mean over its kind of pairs, 0 if the batch has none. The released code leaves out pairs that
+    begin within `radius` of an image's border.
 
     Args:
         boundary: [B, h, w] in [0, 1].
@@ -44,7 +44,7 @@ def irn_losses(boundary: Tensor, displacement: Tensor, label: Tensor, radius: in
         label: [B, h, w] int64, 0 to C, 255 where unknown.
         radius: in pixels of the grid.
     """
-    # Sums over the pairs of background, of one foreground class, and of different classes.
+    # Sums over pairs of background, of one foreground class, and of different classes.
     affinity_losses, displacement_losses, pairs = (boundary.new_zeros(3) for _ in range(3))
     for path in paths(radius):
         end = path[-1]

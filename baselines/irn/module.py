@@ -1,4 +1,4 @@
-"""IRN: class boundaries, over which seeds spread, and displacements towards the centres of instances.
+"""IRN: class boundaries, between which seeds propagate, and displacements towards instance centres.
 
 After Ahn, Cho, Kwak, Weakly Supervised Learning of Instance Segmentation with Inter-pixel Relations (CVPR
 2019), and the released code, jiwoon-ahn/irn at a2ece00.
@@ -19,20 +19,21 @@ from fbr_plugin.functional import random_walk, resize
 
 
 class IRN(EncoderTask):
-    """Inter-pixel relations on a frozen encoder: it needs affinity labels as `pseudo_label` to train on.
+    """Inter-pixel relations on a frozen encoder, trained on affinity labels as `pseudo_label`.
 
-    Boundaries and displacements are on the grid of one of the encoder's levels. SGD runs without momentum, as
-    in effect in the released code.
+    Boundaries and displacements are predicted on the grid of one of the encoder's levels. SGD runs without
+    momentum, as in effect in the released code.
 
     Args:
         num_classes: number of foreground classes C.
-        radius: pairs of pixels less than this many pixels of the grid apart are trained on.
+        radius: training uses pairs of pixels less than this many grid pixels apart.
         finest_stride: image pixels per pixel of the grid, or those of the encoder's next coarser level.
-        walk_radius: pixels of the grid less than this far apart exchange scores in a step of the random walk.
+        walk_radius: grid pixels less than this far apart exchange scores in a step of the random walk.
         walk_beta: exponent of their affinities; the larger, the stricter the boundaries.
-        walk_steps: steps of the walk. Scores travel some 40 pixels in 256: take fewer on a small grid.
-        max_memory: bytes that a walk may take.
-        optimizer: see `OptimizerConfig`; `lr` is of the boundaries' layers, `head_lr` of the displacements'.
+        walk_steps: steps of the walk. Scores travel about 40 pixels in 256 steps: use fewer on a small grid.
+        max_memory: bytes that a walk may use.
+        optimizer: see `OptimizerConfig`; `lr` applies to the boundary layers, `head_lr` to the displacement
+            layers.
         kwargs: see `EncoderTask`. The encoder is not trained: it needs `weights` or `pretrained`.
     """
 
@@ -84,10 +85,10 @@ class IRN(EncoderTask):
         return self.boundary_branch(levels, grid), self.displacement_branch(levels, grid)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The losses of the pairs of pixels whose labels are known."""
+        """The losses over pairs of labelled pixels."""
         if "pseudo_label" not in batch:
             raise InputError(
-                "IRN trains on affinity labels, and the batch has no 'pseudo_label': make them of seeds by "
+                "IRN trains on affinity labels, and the batch has no 'pseudo_label': make them from seeds by "
                 "`fbr-plugin predict ... --thresholds FG BG`, and give the data module their folder as "
                 "pseudo_label_dir"
             )
@@ -124,7 +125,7 @@ class IRN(EncoderTask):
 
     @torch.no_grad()
     def propagate(self, image: Tensor, scores: Tensor) -> Tensor:
-        """Let the scores of an image walk at random between its boundaries.
+        """Propagate the scores of an image by a random walk between its boundaries.
 
         Args:
             image: [1, 3, H, W].
@@ -150,6 +151,6 @@ class IRN(EncoderTask):
 
     @torch.no_grad()
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Grid]:
-        """The levels of image: [B, 3, H, W], and the grid that predictions are on."""
+        """The levels of image: [B, 3, H, W], and the grid of the predictions."""
         height, width = (-(-side // self.grid_stride) for side in image.shape[-2:])
         return self.encoder(image), Grid(self.grid_stride, height, width)

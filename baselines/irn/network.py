@@ -14,7 +14,7 @@ HORIZON = 100  # batches over which the displacements are averaged
 
 
 class Grid(NamedTuple):
-    """The grid that predictions are on.
+    """The grid of the predictions.
 
     Attributes:
         stride: image pixels per pixel of the grid.
@@ -27,7 +27,7 @@ class Grid(NamedTuple):
     width: int
 
     def fit(self, maps: Tensor, stride: int) -> Tensor:
-        """Bring maps: [B, L, h, w] of a stride, aligned at the upper left, to [B, L, height, width]."""
+        """Resize maps: [B, L, h, w] of a stride, aligned at the upper left, to [B, L, height, width]."""
         if stride < self.stride:
             maps = avg_pool2d(maps, self.stride // stride, ceil_mode=True)
         elif stride > self.stride:
@@ -64,10 +64,10 @@ class BoundaryBranch(nn.Module):
 
 
 class MeanShift(nn.Module):
-    """Subtracts, in evaluation, the mean displacement of the training images, which no pair of pixels fixes.
+    """Subtracts, in evaluation, the training images' mean displacement, which the pairwise losses leave free.
 
-    It is the mean over the last batches, so that every checkpoint holds it; the released code takes a pass
-    over all images after training.
+    It is a mean over the last batches, so that every checkpoint holds it. The released code computes it in a
+    pass over all images after training.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class MeanShift(nn.Module):
 
 
 class DisplacementBranch(nn.Module):
-    """Displacements from all levels of an encoder: its deeper half is merged first, then all of it.
+    """Displacements from all levels of an encoder, of which the deeper half is merged first.
 
     Args:
         channels: width of each level.

@@ -14,13 +14,13 @@ from fbr_plugin.functional import class_prototypes, normalise_scores
 
 
 class ContrastView(NamedTuple):
-    """What one view brings to the contrasts; N = B*h*w pixels, which both views have in the same order.
+    """One view's inputs to the contrasts: N = B*h*w pixels, in the same order in both views.
 
     Attributes:
         features: [N, D] of unit length, with gradient.
         labels: [N] int64 pseudo labels, 0 = background.
         prototypes: [1+C, D] of unit length, the background's first; rows of absent classes are 0.
-        present: [1+C] bool, classes that some pixel has as its pseudo label.
+        present: [1+C] bool, classes that occur among the pseudo labels.
     """
 
     features: Tensor
@@ -34,10 +34,10 @@ def contrast_view(
 ) -> ContrastView:
     """Pseudo labels and prototypes of one view.
 
-    A class's prototype is the score-weighted mean of its best positions in the batch; that of the background,
-    whose score is constant, the mean over all pixels labelled so. PPCMaps of classes that an image lacks are
-    removed first, and a class without pixels has no prototype. (Released code: noise of absent classes is
-    normalised into prototypes, and the background's comes from arbitrary pixels.)
+    A class's prototype is the score-weighted mean of its best positions in the batch. The background has a
+    constant score, and its prototype is the mean over all background pixels. Maps of absent classes are
+    removed first, and a class without pixels has no prototype. (In the released code, the noise of absent
+    classes is normalised into prototypes, and the background's comes from arbitrary pixels.)
 
     Args:
         projection: [B, D, h, w], with gradient.
@@ -64,13 +64,13 @@ def contrast_view(
 def prototype_contrast(
     features: Tensor, labels: Tensor, prototypes: Tensor, present: Tensor, temperature: float = 0.1
 ) -> Tensor:
-    """Contrast each pixel's prototype with those of all classes; pixels whose class has none are left out.
+    """Contrast each pixel's prototype with those of all classes; pixels without a prototype are left out.
 
     Args:
         features: [N, D] of unit length, with gradient.
         labels: [N] int64.
         prototypes: [1+C, D] of unit length.
-        present: [1+C] bool, which of them there are.
+        present: [1+C] bool, which prototypes exist.
         temperature: tau.
 
     Returns:
@@ -88,7 +88,7 @@ def cross_view_contrast(first: ContrastView, second: ContrastView) -> tuple[Tens
 
     Returns:
         Cross-prototype, with the other view's prototypes, and cross-pseudo-label, with the other view's
-        labels and one's own prototypes; 0-d.
+        labels and the view's own prototypes; 0-d.
     """
     pairs = ((first, second), (second, first))
     by_prototype = [
@@ -104,9 +104,9 @@ def cross_view_contrast(first: ContrastView, second: ContrastView) -> tuple[Tens
 def semi_hard_prototypes(similarity: Tensor, present: Tensor) -> Tensor:
     """Choose each pixel's negatives by their rank in similarity: of 21 prototypes the 4th to 13th.
 
-    Of n prototypes the first round(3n / 21), at least 1, are passed over, and those up to rank
-    round(13n / 21) are taken, at least 1: of 6 the 2nd to 4th, of 81 the 13th to 50th. A pixel's own
-    prototype has its place among the ranks like any other, mostly the first.
+    Of n prototypes, the first round(3n / 21), at least 1, are skipped, and those up to rank round(13n / 21)
+    are used, at least 1: the 2nd to 4th of 6, the 13th to 50th of 81. A pixel's own prototype is ranked like
+    any other, and is mostly the first.
 
     Args:
         similarity: [N, 1+C].
@@ -125,16 +125,16 @@ def semi_hard_prototypes(similarity: Tensor, present: Tensor) -> Tensor:
 
 @torch.no_grad()
 def hard_pixel_weights(similarity: Tensor, labels: Tensor, num_labels: int, noise: Tensor) -> Tensor:
-    """How often hard pixel sampling takes each pixel: 0, 1 or 2 times.
+    """How often hard pixel sampling chooses each pixel: 0, 1 or 2 times.
 
-    Of the n pixels of a label, n//2 are taken at random (those of the least noise), and n//2 from the 60%
-    with the lowest similarity: the highest of them, so that the very lowest tenth is passed over.
+    Of the n pixels of a label, n//2 are chosen at random (those with the least noise), and n//2 among the 60%
+    with the lowest similarity: the highest of these, so that the lowest tenth is skipped.
 
     Args:
         similarity: [N] of each pixel and its prototype.
         labels: [N] int64.
         num_labels: labels are below this.
-        noise: [N] uniform draws.
+        noise: [N] uniform random numbers.
 
     Returns:
         [N], in the type of `similarity`.
@@ -152,8 +152,8 @@ def intra_view_contrast(view: ContrastView, noise: Tensor, temperature: float = 
     """PPC's contrast within a view: hard pixels with their prototype against semi-hard prototypes.
 
     Args:
-        view: of `contrast_view`.
-        noise: [N] uniform draws in [0, 1) for `hard_pixel_weights`.
+        view: result of `contrast_view`.
+        noise: [N] uniform random numbers in [0, 1) for `hard_pixel_weights`.
         temperature: tau.
 
     Returns:
@@ -171,7 +171,7 @@ def intra_view_contrast(view: ContrastView, noise: Tensor, temperature: float = 
 
 
 def _rank_within(values: Tensor, labels: Tensor, count: Tensor) -> Tensor:
-    """Place of each value [N], from 0, among the values of its label in ascending order."""
+    """Rank of each value [N], from 0, among the values of its label in ascending order."""
     order = values.argsort(stable=True)
     order = order[labels[order].argsort(stable=True)]
     place = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[labels[order]]

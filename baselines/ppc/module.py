@@ -1,7 +1,7 @@
-"""PPC: SEAM with a pixel-to-prototype contrast, and EPS's loss where there are saliency maps.
+"""PPC: SEAM with a pixel-to-prototype contrast, and EPS's loss if there are saliency maps.
 
 After Du et al., Weakly Supervised Semantic Segmentation by Pixel-to-Prototype Contrast (CVPR 2022, arXiv
-2110.07110; usr922/wseg at e96b961). `seam_losses` cites what it builds on.
+2110.07110; usr922/wseg at e96b961). `seam_losses` cites SEAM and EPS.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,10 +30,10 @@ CONTRAST_WEIGHT = 0.1
 
 
 class StepNoise(StepRandom):
-    """Uniform draws of a step."""
+    """Uniform random numbers of a step."""
 
     def forward(self, count: int, view: int, device: torch.device) -> Tensor:
-        """The draws [count] of a view, in [0, 1); view 0 comes first and begins the step."""
+        """The numbers [count] of a view, in [0, 1); view 0 comes first and starts the step."""
         self.step += view == 0
         return torch.rand(count, generator=self.generator(device, view), device=device)
 
@@ -41,19 +41,19 @@ class StepNoise(StepRandom):
 class PPC(SeedTask):
     """Pixel-to-prototype contrast on SEAM.
 
-    The views' maps are compared on the grid of the second, smaller one. Maps of classes that an image lacks
-    are removed before anything is normalised. SGD runs without momentum, as it in effect does in the released
-    code, whose poly optimizer passes the weight decay in the place of the momentum.
+    The views' maps are compared on the grid of the second, smaller one. Maps of absent classes are removed
+    before anything is normalised. SGD runs without momentum, as in effect in the released code, whose poly
+    optimizer passes the weight decay in place of the momentum.
 
     Args:
         num_classes: number of foreground classes C.
         saliency: train with saliency maps (EPS): batches need `saliency`, and the background has a map.
         pooling: "gap" for global average pooling, "tap" for thresholded average pooling.
         intra_view: whether the contrast within each view is part of the loss.
-        view_size: side of the second view in pixels, for crops of 448 pixels 128; None takes 2/7 of the
-            crop's, but at least 8 pixels of features or half the crop.
-        contrast_grid: side of the grid on which the views are contrasted and handed to FBR; None takes that
-            of the second view, which is 16 for crops of 448 pixels and stride 8.
+        view_size: side of the second view in pixels, 128 for crops of 448; None uses 2/7 of the crop, but at
+            least 8 feature pixels or half the crop.
+        contrast_grid: side of the grid on which the views are contrasted and passed to FBR; None uses that of
+            the second view, which is 16 for crops of 448 pixels and stride 8.
         dropout: share of the last level's channels dropped in training; 0.5 in SEAM and PPC, 0 in EPS.
         optimizer: see `OptimizerConfig`; biases have twice their layer's rate and no weight decay.
         encoder: "resnet38d", "small", or the name of a timm model; its last three levels are used.
@@ -92,7 +92,7 @@ class PPC(SeedTask):
         self.intra_view = intra_view
 
     def forward(self, image: Tensor, label: Tensor) -> PPCMaps:
-        """Map image: [B, 3, H, W] and label: [B, C] to everything that losses and seeds are made of."""
+        """Map image: [B, 3, H, W] and label: [B, C] to the maps of which losses and seeds are made."""
         maps: PPCMaps = self.head(self.encoder(image), image, label)
         return maps
 
@@ -134,7 +134,7 @@ class PPC(SeedTask):
         return self.gated(maps.refined[:, 1:], maps.levels)
 
     def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Gate scores: [B, C, H, W] by the image labels and bring each map to [0, 1]."""
+        """Mask scores: [B, C, H, W] by the image labels, and scale each map to [0, 1]."""
         return min_max(self._own_classes(scores, batch["label"]))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -198,9 +198,9 @@ class PPCFBR(FBRMixin, PPC):
 
     Args:
         num_classes: number of foreground classes C.
-        intra_view: whether PPC's own contrast within each view is part of the loss; None leaves it out where
+        intra_view: whether PPC's own contrast within each view is part of the loss; None leaves it out if
             FBR's losses are enabled.
-        fbr: settings of FBR's losses; the default is the published ones for PPC.
+        fbr: settings of FBR's losses; by default those published for PPC.
         gate: settings of the class-aware gate.
         kwargs: see `PPC`.
     """
@@ -219,7 +219,7 @@ class PPCFBR(FBRMixin, PPC):
 
 
 def second_view_size(side: int, stride: int) -> int:
-    """A side of the second view: 2/7 of the crop's, but at least 8 pixels of features or half the crop."""
+    """The side of the second view: 2/7 of the crop, but at least 8 feature pixels or half the crop."""
     return max(round(side * 2 / 7), min(side // 2, 8 * stride), 1)
 
 

@@ -1,4 +1,4 @@
-"""What PPC puts on an encoder: a classifier, a projection and SEAM's pixel correlation module.
+"""PPC's head on an encoder: a classifier, a projection and SEAM's pixel correlation module.
 
 The module is that of Wang et al., Self-supervised Equivariant Attention Mechanism for Weakly Supervised
 Semantic Segmentation (CVPR 2020), YudeWang/SEAM at 3212261.
@@ -14,22 +14,22 @@ from torch.nn.functional import interpolate, normalize
 from fbr_plugin.baselines.cam.network import thresholded_average
 from fbr_plugin.baselines.ppc.seam_losses import EPSILON, keep_strongest, with_background
 
-WIDTHS = (64, 128)  # of the two levels that the pixel correlation module projects
-PROJECTION = 128  # width of the features that are contrasted
+WIDTHS = (64, 128)  # widths of the two levels projected by the pixel correlation module
+PROJECTION = 128  # width of the contrasted features
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring maps [B, L, h, w] to a size, bilinearly, corner on corner."""
+    """Resize maps [B, L, h, w] bilinearly with aligned corners."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
 
 
 class PixelCorrelation(nn.Module):
-    """Averages maps over the pixels that look alike.
+    """Averages maps over similar pixels.
 
-    How alike two pixels are is the positive part of the cosine of their projected features, which are of two
-    levels of the encoder and of the image; no gradient goes to the levels.
+    The similarity of two pixels is the positive part of the cosine of their projected features, which come
+    from two levels of the encoder and from the image; no gradient goes to the levels.
 
     Args:
         channels: widths of the two levels.
@@ -61,13 +61,13 @@ class PixelCorrelation(nn.Module):
 
 
 class PPCMaps(NamedTuple):
-    """What PPC's network makes of one view.
+    """The outputs of PPC's network for one view.
 
     Attributes:
         logits: [B, C] class logits.
         cam: [B, C, h, w] class activation maps before ReLU, or [B, 1+C, h, w] with the background first.
-        refined: [B, 1+C, h, w] in [0, 1], the normalised maps of the image's classes, averaged over the
-            pixels that look alike; the background first.
+        refined: [B, 1+C, h, w] in [0, 1], the normalised maps of the image's classes, averaged over similar
+            pixels; the background first.
         projection: [B, 128, h, w] features to contrast.
         levels: the encoder's levels.
     """
@@ -85,7 +85,7 @@ class PPCHead(nn.Module):
     Args:
         channels: widths of the encoder's levels.
         num_classes: number of foreground classes C.
-        background: whether the background has a map of its own.
+        background: whether the background has its own map.
         thresholded: pool features by thresholded average pooling, else by global average pooling.
         dropout: share of the last level's channels dropped in training.
     """
@@ -104,9 +104,9 @@ class PPCHead(nn.Module):
         self.correlation = PixelCorrelation(channels[-3:-1])
 
     def forward(self, levels: Sequence[Tensor], image: Tensor, label: Tensor) -> PPCMaps:
-        """The maps, at least in float32, of levels: [B, L_j, h_j, w_j] of image: [B, 3, H, W].
+        """Map levels: [B, L_j, h_j, w_j] of image: [B, 3, H, W] to maps in at least float32.
 
-        Classes that the image lacks, by label: [B, C], are removed before the maps are normalised.
+        Classes that are absent by label: [B, C] are removed before the maps are normalised.
         """
         features = self.dropout(levels[-1])
         pooled = thresholded_average(features) if self.thresholded else features.mean((2, 3), keepdim=True)

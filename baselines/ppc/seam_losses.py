@@ -1,4 +1,4 @@
-"""The losses of SEAM and of EPS, which PPC adds its contrasts to.
+"""The losses of SEAM and EPS, to which PPC adds its contrasts.
 
 [SEAM] Wang et al., Self-supervised Equivariant Attention Mechanism for Weakly Supervised Semantic
 Segmentation (CVPR 2020), YudeWang/SEAM at 3212261. [EPS] Lee et al., Railroad is not a Train: Saliency as
@@ -13,14 +13,14 @@ EPSILON = 1e-5
 
 
 def max_normalise(maps: Tensor) -> Tensor:
-    """Bring the positive part of each map of [B, C, h, w] to [0, 1]; a flat map becomes 0."""
+    """Scale the positive part of each map of [B, C, h, w] to [0, 1]; a flat map becomes 0."""
     maps = maps.relu()
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     return (maps - low - EPSILON).relu() / (high - low + EPSILON)
 
 
 def with_background(maps: Tensor) -> Tensor:
-    """Put what the strongest of the maps [B, C, h, w] leaves of 1 before them: [B, 1+C, h, w]."""
+    """Prepend a background of 1 - the strongest of the maps [B, C, h, w]: [B, 1+C, h, w]."""
     return torch.cat([1 - maps.amax(1, keepdim=True), maps], 1)
 
 
@@ -33,7 +33,7 @@ def keep_strongest(maps: Tensor) -> Tensor:
 def equivariance(
     cams: tuple[Tensor, Tensor], refined: tuple[Tensor, Tensor], share: float = 0.2
 ) -> tuple[Tensor, Tensor]:
-    """SEAM's two losses on a pair of views: their CAMs agree, and each explains the other's refined CAM.
+    """SEAM's two losses on a pair of views: between their CAMs, and between CAMs and refined CAMs.
 
     The first (ER) is the mean absolute difference of the CAMs. The second (ECR) is the mean of each image's
     largest differences between a view's refined CAM and the strongest classes of the other view's CAM, which
@@ -42,7 +42,7 @@ def equivariance(
     Args:
         cams: [B, C, h, w] of each view, in [0, 1], 0 for classes that the image lacks.
         refined: [B, 1+C, h, w] of each view, likewise, the background first.
-        share: of an image's differences that counts for ECR.
+        share: share of an image's differences that counts for ECR.
 
     Returns:
         ER and ECR, 0-d.
@@ -57,7 +57,7 @@ def equivariance(
 
 
 def adaptive_min_pooling(maps: Tensor) -> Tensor:
-    """SEAM's push for background: the mean of each image's quarter of pixels with the lowest foreground.
+    """SEAM's background term: the mean foreground over each image's quarter of pixels with the least.
 
     Args:
         maps: [B, C, h, w] foreground maps, 0 for classes that the image lacks.
@@ -70,16 +70,16 @@ def adaptive_min_pooling(maps: Tensor) -> Tensor:
 def saliency_loss(
     logits: Tensor, saliency: Tensor, label: Tensor, overlap: float = 0.4, blend: float = 0.5
 ) -> Tensor:
-    """EPS's loss: what the maps say of foreground and of background is regressed on the saliency map.
+    """EPS's loss: regression of the foreground and background maps on the saliency map.
 
-    The map of a class of the image counts as foreground where enough of it is salient, else as background.
+    The map of a class of the image counts as foreground if enough of it is salient, else as background.
 
     Args:
         logits: [B, 1+C, h, w], background first.
         saliency: [B, h, w] in [0, 1].
         label: [B, C] image labels in {0, 1}.
         overlap: share of a class's pixels that must be salient (both above 0.5) for it to be foreground.
-        blend: weight of the foreground map; the inverted background map has the rest.
+        blend: weight of the foreground map; the inverted background map gets the rest.
 
     Returns:
         0-d mean squared error.

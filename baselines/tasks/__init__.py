@@ -1,1 +1,1 @@
-"""What the baselines' LightningModules share."""
+"""Shared parts of the baselines' LightningModules."""

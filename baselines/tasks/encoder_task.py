@@ -1,4 +1,4 @@
-"""What all networks share: an encoder with new layers, their optimizer, and the scores of a whole set."""
+"""The base of all networks: an encoder with new layers, their optimizer, and the scores of a whole set."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +11,7 @@ from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.config import merged, preset
 from fbr_plugin.contract import PipelineNetwork
+from fbr_plugin.data.datamodules.base import WSSSDataModule, running_data
 from fbr_plugin.errors import InputError
 from fbr_plugin.functional import resize
 
@@ -20,8 +21,8 @@ Batch = dict[str, Any]
 class EncoderTask(PipelineNetwork, LightningModule):
     """An encoder, and new layers that a subclass sets as `self.head`.
 
-    A subclass defines `training_step`. One that is scored sets `self.scores`, adds each batch to it in
-    `validation_step` and `test_step`, and defines `figures`.
+    A subclass defines `training_step`. To be scored, it sets `self.scores`, adds each batch to it in
+    `validation_step` and `test_step`, and defines `compute_metrics`.
 
     Args:
         num_classes: number of foreground classes C.
@@ -32,7 +33,7 @@ class EncoderTask(PipelineNetwork, LightningModule):
         weights: local file of the encoder's weights: a state dict, or a checkpoint of a baseline.
 
     Attributes:
-        default_stride: the output stride that None takes of timm's encoders.
+        default_stride: the output stride of timm's encoders if none is given.
         stride: image pixels per pixel of the encoder's last level.
     """
 
@@ -50,7 +51,7 @@ class EncoderTask(PipelineNetwork, LightningModule):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        # A checkpoint holds all weights: to load it needs neither the file nor the network.
+        # A checkpoint holds all weights: loading it needs neither the file nor a download.
         self.save_hyperparameters(ignore=["pretrained", "weights"])
         self.optimizer = merged(preset(type(self), "optimizer"), optimizer)
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
@@ -63,15 +64,15 @@ class EncoderTask(PipelineNetwork, LightningModule):
     def setup(self, stage: str) -> None:
         """Compare the number of classes with the data's."""
         super().setup(stage)
-        found = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.num_classes)
-        if found != self.num_classes:
+        data = running_data(self.trainer)
+        if isinstance(data, WSSSDataModule) and (found := data.num_classes) != self.num_classes:
             raise InputError(
                 f"the model has num_classes={self.num_classes}, the data has {found} foreground classes; "
                 f"build the model with num_classes={found}"
             )
 
     def compute_metrics(self) -> dict[str, float]:
-        """The figures of a set by name, from what `self.scores` has counted."""
+        """The metrics of a set by name, from the counts in `self.scores`."""
         raise NotImplementedError
 
     def on_validation_epoch_start(self) -> None:
@@ -107,7 +108,7 @@ class EncoderTask(PipelineNetwork, LightningModule):
 
     def _log_scores(self, stage: str) -> None:
         for name, value in self.compute_metrics().items():
-            # In double precision, so that a figure equals that of the files that predict writes.
+            # In double precision, so that the value equals that of the files that predict writes.
             self.log(f"{stage}/{name}", torch.tensor(value, dtype=torch.float64), sync_dist=True)
 
 
@@ -116,11 +117,11 @@ def check_masks(batch: Batch) -> None:
     if "mask" not in batch:
         raise InputError(
             f"there is no mask to score {batch['id'][0]!r} with: give the data module the folder of masks, "
-            "use predict in place of test, or fit with limit_val_batches=0"
+            "use predict instead of test, or fit with limit_val_batches=0"
         )
 
 
 def original_sizes(maps: Tensor, batch: Batch) -> list[Tensor]:
-    """Maps [B, K, H, W] of a batch, each [K, H', W'] at its image's size before the data module shrank it."""
+    """Maps [B, K, H, W] of a batch, each resized to [K, H', W'], its image's size on disk."""
     sizes = batch["size"].tolist() if "size" in batch else [list(maps.shape[-2:])] * len(maps)
     return [resize(each[None], size)[0] for each, size in zip(maps, sizes, strict=True)]

@@ -10,11 +10,11 @@ from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox, true_class_rank
 
 
 class LocalizationScores(SeedScores):
-    """Quality of seeds, or, in a set whose images have boxes, of localization.
+    """Quality of seeds or, in a set whose images have boxes, of localization.
 
     Args:
         num_classes: number of foreground classes C.
-        threshold: share of a map's maximum above which its box is drawn.
+        threshold: share of a map's maximum at which it is thresholded into a box.
     """
 
     def __init__(self, num_classes: int, threshold: float) -> None:
@@ -44,10 +44,10 @@ class LocalizationScores(SeedScores):
         self.centre_box.update(batch["boxes"], torch.tensor([maps.shape[1:]] * len(maps)))
 
     def compute(self) -> dict[str, float]:
-        """The figures by name: of the boxes in percent where there are any, else of the seeds.
+        """The metrics by name: of the boxes in percent if there are any, else of the seeds.
 
-        GT-known, Top-1 and Top-5 are those at the given threshold; MaxBoxAcc and MaxBoxAccV2 are at the best.
-        Beside them is what a fixed box of the best size reaches, which any learned map should exceed.
+        GT-known, Top-1 and Top-5 are at the given threshold, MaxBoxAcc and MaxBoxAccV2 at the best one. The
+        accuracy of a fixed box of the best size is added, which any learned map should exceed.
         """
         if not self.boxes.update_called:
             return super().compute()

@@ -1,4 +1,4 @@
-"""What the baselines share that also localize: maps of the true class or of the predicted ones, and boxes."""
+"""The base of baselines that also localize, by maps of the true class or of the predicted ones."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 class LocalizationTask(SeedTask):
     """A baseline that classifies by maps, so that batches with boxes can be scored as well.
 
-    A subclass defines `scored_maps` beside what `SeedTask` asks for.
+    A subclass defines `scored_maps` and the methods of `SeedTask`.
 
     Args:
         num_classes: number of foreground classes C.
-        top_n: in batches with boxes, the average of the maps of the n classes that score highest localizes.
-            None takes the map of the true class, with which GT-known is independent of the classification.
-        box_threshold: share of a map's maximum above which its box is drawn.
+        top_n: in batches with boxes, localize by the average map of the n highest-scoring classes. None uses
+            the map of the true class, so that GT-known is independent of the classification.
+        box_threshold: share of a map's maximum at which it is thresholded into a box.
         kwargs: see `SeedTask`.
     """
 
@@ -47,7 +47,7 @@ class LocalizationTask(SeedTask):
         raise NotImplementedError
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Count the seeds of a batch; or its boxes, which are returned as a `BoxPrediction`."""
+        """Count the seeds of a batch, or its boxes, which are returned as a `BoxPrediction`."""
         if "boxes" not in batch:
             return super().test_step(batch, batch_idx)
         maps = self._count_boxes(batch)
@@ -64,7 +64,7 @@ class LocalizationTask(SeedTask):
         return None
 
     def _count_boxes(self, batch: Batch) -> Tensor:
-        """Count the boxes of a batch; returns what localizes the class: [B, H, W]."""
+        """Count the boxes of a batch; return the maps [B, H, W] that localize the class."""
         image, label, top_n = batch["image"], batch["label"], self.hparams["top_n"]
         maps, logits = self.scored_maps(image)
         chosen = averaged_maps(maps, label if top_n is None else first_classes(logits, top_n))[:, None]
@@ -74,7 +74,7 @@ class LocalizationTask(SeedTask):
 
 
 def first_classes(logits: Tensor, number: int) -> Tensor:
-    """The classes that score highest among logits: [B, C], as [B, C] of 0 and 1."""
+    """The highest-scoring classes of logits: [B, C], as [B, C] of 0 and 1."""
     return torch.zeros_like(logits).scatter(1, logits.topk(number).indices, 1.0)
 
 

@@ -1,8 +1,8 @@
-"""Optimizers by name, with the poly schedule of the field."""
+"""Optimizers by name, with the usual poly schedule."""
 
 import difflib
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ class OptimizerConfig:
         momentum: of SGD; other optimizers do not take it.
 
     Raises:
-        ValueError: an unknown optimizer, or a value out of its range; the message names it and the remedy.
+        ValueError: the optimizer is unknown or a value is out of range; the message names it and the remedy.
     """
 
     name: str = "SGD"
@@ -43,19 +43,19 @@ class OptimizerConfig:
         if self.name not in known:
             close = difflib.get_close_matches(self.name, known) or known
             raise InputError(f"torch.optim has no optimizer {self.name!r}; did you mean {', '.join(close)}?")
-        for field in fields(self)[1:]:
-            if not 0 <= (value := getattr(self, field.name)) < float("inf"):
-                raise InputError(f"{field.name} must be a finite number of at least 0, got {value}")
+        for name, value in vars(self).items():
+            if name != "name" and not 0 <= value < float("inf"):
+                raise InputError(f"{name} must be a finite number of at least 0, got {value}")
 
     def build(self, groups: list[dict[str, Any]], total: float) -> Any:
-        """An optimizer and its schedule, set at every step, in the form that `configure_optimizers` returns.
+        """An optimizer and its per-step schedule, in the form that `configure_optimizers` returns.
 
         Args:
             groups: parameters by learning rate.
             total: steps of the run.
         """
         own = {"momentum": self.momentum} if self.name == "SGD" else {}
-        optimizer = getattr(torch.optim, self.name)(groups, weight_decay=self.weight_decay, **own)
+        optimizer = vars(torch.optim)[self.name](groups, weight_decay=self.weight_decay, **own)
         factor = partial(poly_factor, total=total, power=self.poly_power, warmup_steps=self.warmup_steps)
         return {
             "optimizer": optimizer,

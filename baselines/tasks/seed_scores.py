@@ -1,4 +1,4 @@
-"""The figures by which a baseline's seeds are judged, counted without files."""
+"""The metrics of a baseline's seeds, counted without files."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from fbr_plugin.metrics import CooccurrenceSweep, SeedSweep, ViewAgreement
 
 
 class SeedScores(nn.Module):
-    """Quality of seeds over a whole set at the oracle and at the label-free background threshold.
+    """Quality of seeds over a whole set, at the oracle and at the label-free background threshold.
 
-    The oracle's threshold is chosen with the masks and so gives an upper bound. The label-free one is where
-    the seeds of an image and of its mirror image agree best. Recall, precision and false positives are those
-    at the oracle's.
+    The oracle threshold is chosen with the masks, so it gives an upper bound. At the label-free threshold,
+    the seeds of an image and of its mirror image agree best. Recall, precision and false positives are at the
+    oracle threshold.
 
     Args:
         num_classes: number of foreground classes C.
@@ -44,7 +44,7 @@ class SeedScores(nn.Module):
             self.cooccurrence.update(seed, batch["mask"], batch["texture"], batch["label"])
 
     def compute(self) -> dict[str, float]:
-        """The figures by name, in percent but for the thresholds."""
+        """The metrics by name, in percent except the thresholds."""
         sweep, label_free = self.sweep.compute(), self.agreement.compute().threshold
         figures = {
             "miou_oracle": sweep.oracle.miou,

@@ -1,4 +1,4 @@
-"""What the baselines share beside an encoder: inference and score of seeds, and the class-aware gate."""
+"""The base of the baselines: inference and scoring of seeds, and the class-aware gate."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -8,17 +8,19 @@ from torch import Tensor
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from fbr_plugin.baselines.tasks.seed_scores import SeedScores
 from fbr_plugin.contract import Baseline, SeedPrediction, SeedStyle, ViewShape
+from fbr_plugin.data.datamodules.base import running_data
+from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 
-SHALLOW_STRIDE = 8  # of the last level that sees little more of an image than a pixel's surroundings
+SHALLOW_STRIDE = 8  # of the last level with a small receptive field
 
 
 class SeedTask(Baseline, EncoderTask):
     """A baseline: an encoder, and new layers that a subclass sets as `self.head`.
 
-    A subclass defines `training_step`, which returns ``{"loss": ...}`` and, where `wants_views` is true,
-    ``"views"`` beside it; `seed_scores`; and `to_seeds`.
+    A subclass defines `seed_scores`, `to_seeds` and `training_step`, which returns ``{"loss": ...}`` and also
+    ``"views"`` if `wants_views` is true.
 
     Args:
         num_classes: number of foreground classes C.
@@ -47,10 +49,11 @@ class SeedTask(Baseline, EncoderTask):
     def setup(self, stage: str) -> None:
         """Check that the images have labels, which all of these baselines need."""
         super().setup(stage)
-        if getattr(getattr(self.trainer, "datamodule", None), "label_source", None) == "none":
+        data = running_data(self.trainer)
+        if isinstance(data, LayoutDataModule) and data.label_source == "none":
             raise InputError(
                 f"{type(self).__name__} needs image labels, but the data module's label_source is none: set "
-                "it to where they are"
+                "it to their source"
             )
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
@@ -62,9 +65,9 @@ class SeedTask(Baseline, EncoderTask):
         raise NotImplementedError
 
     def shallow(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The shallow levels, by which the gate describes a pixel: those up to the first of stride 8.
+        """The shallow levels, up to the first of stride 8, by which the gate describes a pixel.
 
-        Deeper ones see so much of the image that they say what the classifier believes of all of it.
+        Deeper levels have such large receptive fields that they reflect the classifier's view of the image.
         """
         return tuple(levels[: self.num_shallow])
 
@@ -81,7 +84,7 @@ class SeedTask(Baseline, EncoderTask):
         return plain, mirrored.flip(-1)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> SeedPrediction:
-        """The seeds of a batch, at the sizes that the images had before the data module shrank them."""
+        """The seeds of a batch, at the images' sizes on disk."""
         plain, mirrored = self.view_scores(batch, self.hparams["scales"])
         maps = self.to_seeds((plain + mirrored) / 2, batch)
         return SeedPrediction(batch["id"], original_sizes(maps, batch), batch["label"], self.seed_style)
@@ -95,7 +98,7 @@ class SeedTask(Baseline, EncoderTask):
         self._count(batch, self.hparams["scales"])
 
     def compute_metrics(self) -> dict[str, float]:
-        """The figures of the seeds of a set by name."""
+        """The metrics of a set's seeds by name."""
         return self.scores.compute()
 
     def _count(self, batch: Batch, scales: Sequence[float]) -> None:

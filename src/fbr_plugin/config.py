@@ -64,8 +64,7 @@ class FBRConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            _check(field.name, field.type, value)
+            _check(field.name, field.type, vars(self)[field.name])
         if self.min_bank > self.bank_size:
             raise InputError(f"min_bank ({self.min_bank}) must not exceed bank_size ({self.bank_size})")
 
@@ -132,7 +131,7 @@ class GateConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check(field.name, field.type, getattr(self, field.name))
+            _check(field.name, field.type, vars(self)[field.name])
 
 
 class Recommended(TypedDict):

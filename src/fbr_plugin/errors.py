@@ -1,6 +1,6 @@
-"""Mistakes in what a user gave, as errors and as warnings.
+"""Errors and warnings about a user's mistakes.
 
-Each error is also the built-in one of its kind; the command line prints any of them as one line.
+Each error is also the built-in one of its kind; the command line prints it as one line.
 """
 
 import warnings
@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 
 class UserError(Exception):
-    """A mistake in what the user gave; its message names the value seen and the remedy."""
+    """A user's mistake; its message names the value seen and the remedy."""
 
 
 class InputError(UserError, ValueError):
@@ -21,7 +21,7 @@ class InputTypeError(UserError, TypeError):
 
 
 class InputAttributeError(UserError, AttributeError):
-    """A class of one's own that lacks what is asked of it."""
+    """A user's class without a required attribute."""
 
 
 class MissingFileError(UserError, FileNotFoundError):
@@ -33,11 +33,11 @@ class MissingPackageError(UserError, ImportError):
 
 
 class DiskFullError(UserError, OSError):
-    """A disk without room for what is written."""
+    """A disk without room for a file."""
 
 
 class UsageError(UserError, RuntimeError):
-    """Something asked for at the wrong time, or where another run is at work."""
+    """A call at the wrong time, or in a folder that another run uses."""
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:

@@ -78,14 +78,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 def test_a_damaged_checkpoint_is_named(checkpoint: Path, damage: Callable[[bytes], bytes]) -> None:
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
     for options in ({}, {"weights_only": False}):
-        with pytest.raises(ValueError, match=r"a\.ckpt is damaged, or no checkpoint: give another one"):
+        with pytest.raises(ValueError, match=r"a\.ckpt is damaged or not a checkpoint: give another one"):
             WholeCheckpoints().load_checkpoint(checkpoint, **options)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"weight": torch.zeros(1)}])
 def test_a_file_of_something_else_is_no_checkpoint(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match=r"weights\.pt is damaged, or no checkpoint"):
+    with pytest.raises(ValueError, match=r"weights\.pt is damaged or not a checkpoint"):
         read_checkpoint(tmp_path / "weights.pt")
 
 

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.contract import FBRTerms, GateTerms
+from fbr_plugin.data import WSSSDataModule
 
 NAMES = ("boat", "train")
 KINDS = ("nroi", "pseudo_labels", "semantic_graph")
@@ -47,7 +48,7 @@ class WithTerms(Bare):
         return super().training_step(batch, batch_idx)
 
 
-class Images(LightningDataModule):
+class Images(WSSSDataModule):
     """Random batches with class names."""
 
     class_names = NAMES
@@ -175,7 +176,7 @@ def test_a_failing_logger_is_warned_about_once_and_the_others_go_on(
     working = TensorBoardLogger(tmp_path, name=None, version="run")
     images: list[str] = []
     monkeypatch.setattr(working.experiment, "add_image", lambda name, *args, **kwargs: images.append(name))
-    with pytest.warns(UserWarning, match=r"logging figures failed, training goes on: .*no route") as caught:
+    with pytest.warns(UserWarning, match=r"logging figures failed, training continues: .*no route") as caught:
         assert fit(tmp_path, WithTerms(), [broken, working]) == expected(2, 4)
     assert sum("logging figures failed" in str(warning.message) for warning in caught) == 1
     assert len(images) == 2 * len(KINDS)
@@ -190,7 +191,7 @@ def test_a_batch_that_cannot_be_drawn_does_not_stop_training(tmp_path: Path) -> 
             return super().training_step({"image": batch[0]}, batch_idx)
 
     module = Tuples()
-    with pytest.warns(UserWarning, match="drawing figures failed, training goes on") as caught:
+    with pytest.warns(UserWarning, match="plotting figures failed, training continues") as caught:
         assert fit(tmp_path, module) == []
     assert sum("figures failed" in str(warning.message) for warning in caught) == 1
     assert module.trainer.global_step == 4

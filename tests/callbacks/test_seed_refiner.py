@@ -180,6 +180,6 @@ def test_a_seed_that_cannot_be_refined_is_named(tmp_path: Path, workers: int) ->
 
 def test_an_id_that_holds_a_path_is_refused(tmp_path: Path) -> None:
     data = [{**items()[0], "id": "../photo"}]
-    with pytest.raises(ValueError, match=r"the id '\.\./photo' holds a path"):
+    with pytest.raises(ValueError, match=r"the id '\.\./photo' contains a path"):
         refine(SeedRefiner(tmp_path / "masks", {"masks": brightness}), data)
     assert not list(tmp_path.iterdir())

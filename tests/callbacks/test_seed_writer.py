@@ -108,7 +108,7 @@ def test_a_repeated_image_is_written_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [Seeds, Masks])
 @pytest.mark.parametrize("name", ["a/b", "../b", "a\\b"])
 def test_ids_with_a_path_are_refused(tmp_path: Path, name: str, kind: type[Seeds]) -> None:
-    with pytest.raises(ValueError, match=r"the id '.*' holds a path, but it names a file: rename"):
+    with pytest.raises(ValueError, match=r"the id '.*' contains a path, but must be a file name: rename"):
         predict(kind(), SeedWriter(tmp_path / "seeds"), [name])
     assert list(tmp_path.iterdir()) == []
 

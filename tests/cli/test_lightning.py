@@ -240,7 +240,7 @@ def test_a_run_in_a_folder_that_holds_one_takes_another(
     command("fit", *named)
     before = (Path("named") / "metrics.csv").read_text()
     command("test", *named, "--ckpt_path", only(Path("named").rglob("*.ckpt")))
-    assert "named holds a run already: this one is in named_2" in capsys.readouterr().out
+    assert "named already holds a run: this one is in named_2" in capsys.readouterr().out
     assert (Path("named") / "metrics.csv").read_text() == before
     assert "test/miou_oracle" in figures(Path("named_2"))
 
@@ -316,7 +316,7 @@ def test_classes_in_the_working_folder_are_found() -> None:
         (["--data.pseudo_label_dir", "nowhere"], r"nowhere/2007_\d+.png does not exist: check the folder"),
         (["--data.pseudo_label_dir", "null"], r"AMN trains on pseudo labels, .*: make them with"),
         (["--ckpt_path", "nowhere.ckpt"], r"Checkpoint file not found: .*nowhere.ckpt"),
-        (["--model.weights", "nowhere.ckpt"], r"no file of weights nowhere.ckpt; check the argument weights"),
+        (["--model.weights", "nowhere.ckpt"], r"weights=nowhere.ckpt does not exist; check the path"),
         (["--data.label_source", "none"], r"AMNFBR needs image labels, but .* label_source is none"),
         (
             ["--data.loading.batch_size", 7],
@@ -358,7 +358,9 @@ def test_in_a_shell_a_damaged_checkpoint_is_one_line(
         more = ["--output_dir", "seeds"] if subcommand == "predict" else []
         line = [subcommand, *words, *quick(3), *more, "--ckpt_path", "damaged.ckpt"]
         monkeypatch.setattr(sys, "argv", ["fbr-plugin", *map(str, line)])
-        with pytest.raises(SystemExit, match=r"^error: damaged.ckpt is damaged, or no checkpoint: give .*$"):
+        with pytest.raises(
+            SystemExit, match=r"^error: damaged.ckpt is damaged or not a checkpoint: give .*$"
+        ):
             main()
     assert not Path("runs").exists()
 
@@ -447,7 +449,7 @@ def test_in_a_shell_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     words = ["fit", "--config", str(CONFIG), "--data.root", "nowhere"]
     monkeypatch.setattr(sys, "argv", ["fbr-plugin", *words])
     with pytest.raises(
-        SystemExit, match=r"^error: the folder nowhere does not exist: classes.txt is looked for there$"
+        SystemExit, match=r"^error: the folder nowhere does not exist: it should hold classes.txt$"
     ):
         main()
 

@@ -127,7 +127,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match="2 images but 1 maps; draw one map for each"):
+    with pytest.raises(ValueError, match="2 images but 1 maps; give one map per image"):
         figures.nroi_clusters(IMAGES, LABELS[:1])
     with pytest.raises(ValueError, match="label 4 has no name: 3 foreground classes are named"):
         figures.seeds_over_images(IMAGES, (LABELS == 2) * 4, NAMES)

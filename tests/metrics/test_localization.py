@@ -177,7 +177,7 @@ def test_a_perfect_map_and_its_oracle() -> None:
 def test_boxes_beyond_the_image_are_cut_off_with_one_warning(metric: BoxSweep | BoxAccuracy) -> None:
     maps = torch.zeros(2, 40, 40)
     maps[:, :20, :20] = 1
-    with pytest.warns(UserWarning, match=r"reach beyond their image of 40x40.*cut off") as record:
+    with pytest.warns(UserWarning, match=r"reach beyond their image of 40x40.*clipped") as record:
         metric.update(maps, [torch.tensor([[-50, -50, 20, 20]]), torch.tensor([[0, 0, 19, 400]])])
     assert len(record) == 1
     result = metric.compute()
@@ -213,7 +213,7 @@ def test_wrong_batches() -> None:
         BoxSweep().update(maps, [box])
     with pytest.raises(ValueError, match=r"maps must be \[B, h, w\]"):
         BoxSweep().update(maps[:, None], [box, box])
-    with pytest.raises(ValueError, match=r"ranks must be \[B\], one an image, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"ranks must be \[B\], one per image, got \(3,\)"):
         BoxSweep().update(maps, [box, box], torch.zeros(3))
     with pytest.raises(ValueError, match=r"sizes must be \[B, 2\], got \(2,\)"):
         BoxSweep().update(maps, [box, box], sizes=torch.tensor([8, 8]))
@@ -301,5 +301,5 @@ def test_ranks() -> None:
     assert true_class_ranks(ties, torch.eye(200)[:1]).tolist() == [199]
     assert true_class_ranks(torch.zeros(1, 1), torch.ones(1, 1)).tolist() == [0]
     assert true_class_ranks(torch.full((1, 1), math.nan), torch.ones(1, 1)).tolist() == [1]
-    with pytest.raises(ValueError, match=r"one class an image, got \[2.0\] classes"):
+    with pytest.raises(ValueError, match=r"one class per image, got \[2.0\] classes"):
         true_class_ranks(scores[:1], torch.tensor([[1.0, 1.0, 0.0]]))

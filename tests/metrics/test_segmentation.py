@@ -133,7 +133,7 @@ def test_sweep_equals_one_evaluation_for_each_threshold(generator: torch.Generat
     assert result.oracle_threshold == BACKGROUND_THRESHOLDS[best_index]
     assert result.oracle == expected[best_index]
     assert result.at(0.25) == expected[2]
-    with pytest.raises(ValueError, match=r"threshold 0\.3 is none of"):
+    with pytest.raises(ValueError, match=r"threshold 0\.3 is not in"):
         result.at(0.3)
 
 

@@ -152,7 +152,7 @@ def test_a_stage_that_was_cut_goes_on_in_its_folder(tmp_path: Path, made: Log) -
     stages = [PipelineStage("long", {"x": 1}, make)]
     with pytest.raises(KeyboardInterrupt):
         list(run(stages, tmp_path))
-    assert reasons(stages, tmp_path) == {"long": "goes on where it was cut"}
+    assert reasons(stages, tmp_path) == {"long": "continues an interrupted run"}
     assert not (tmp_path / "long").exists()
     cut = False
     ((_, record),) = run(stages, tmp_path)
@@ -206,7 +206,7 @@ def test_from_makes_a_stage_and_those_after_it_again(tmp_path: Path, made: Log) 
     list(run(chain(made), tmp_path))
     made.clear()
     again = [found.reason for _, found in plan(chain(made), tmp_path, "second")]
-    assert again == ["cached", *["from second on all is made again"] * 2]
+    assert again == ["cached", *["everything from second on runs again"] * 2]
     assert made == []
     list(run(chain(made), tmp_path, "second"))
     assert made == ["second", "third"]
@@ -237,7 +237,7 @@ def test_settings_are_compared_as_json(tmp_path: Path, made: Log) -> None:
 def test_two_runs_keep_out_of_each_other_s_way(tmp_path: Path, made: Log) -> None:
     running = run(chain(made), tmp_path)
     next(running)
-    with pytest.raises(RuntimeError, match=r"another run is at work in .*: wait for its end"):
+    with pytest.raises(RuntimeError, match=r"another run uses .*: wait for its end"):
         next(run(chain(made), tmp_path))
     assert [stage.name for stage, _ in running] == ["second", "third"]
     list(run(chain(made), tmp_path))

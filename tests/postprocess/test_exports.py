@@ -183,12 +183,12 @@ def test_seeds_that_cannot_be_converted(tmp_path: Path, seed: Seed) -> None:
     unknown: Any = "IRN"
     with pytest.raises(ValueError, match=r"style must be one of 'irn', 'amn', 'seam', 'compact', got 'IRN'"):
         convert_seeds(old, ["a"], new, unknown)
-    with pytest.raises(ValueError, match=r"old holds the seeds that are read: write the new ones to another"):
+    with pytest.raises(ValueError, match=r"old holds the seeds to convert: write the new ones to another"):
         convert_seeds(old, ["a"], tmp_path / "new" / ".." / "old", "seam")
     with pytest.raises(FileNotFoundError, match=r"1 of 2 seeds are missing, the first is that of id b"):
         convert_seeds(old, ["a", "b"], new, "seam")
     write_mask(tmp_path / "masks" / "a.png", np.zeros((2, 2)))
-    with pytest.raises(ValueError, match=r"masks holds masks, of which no seeds can be made"):
+    with pytest.raises(ValueError, match=r"masks holds masks, which cannot become seeds"):
         convert_seeds(tmp_path / "masks", ["a"], new, "seam")
     assert not new.exists()
 

@@ -100,17 +100,17 @@ def test_picks_the_classes_of_an_image() -> None:
         ([1, 2], "it holds a list"),
         ({}, "it holds an empty dict"),
         ({"cams": 1}, r"it has the entries \['cams'\]"),
-        ({"keys": np.array([0])}, "is no seed"),
+        ({"keys": np.array([0])}, "is not a seed"),
         (
             {"keys": np.array([0]), "high_res": np.zeros((3, 4, 4))},
             r"1 keys for maps of the shape \(3, 4, 4\)",
         ),
         (
             {"keys": np.array([0, 0]), "high_res": np.zeros((2, 4, 4))},
-            r"keys \[0, 0\] are no 0-based classes",
+            r"keys \[0, 0\] are not 0-based classes",
         ),
-        ({-1: np.zeros((4, 4))}, r"keys \[-1\] are no 0-based classes"),
-        ({0: np.zeros((4, 4)), 1: np.zeros((5, 4))}, "is no seed"),
+        ({-1: np.zeros((4, 4))}, r"keys \[-1\] are not 0-based classes"),
+        ({0: np.zeros((4, 4)), 1: np.zeros((5, 4))}, "is not a seed"),
         ({0: np.full((4, 4), np.nan)}, "it has NaN or infinite scores"),
         (np.zeros((2, 3)), "it holds a ndarray"),
     ],
@@ -144,15 +144,15 @@ def test_a_file_that_would_run_something_is_refused(tmp_path: Path, name: str) -
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"scores": np.zeros((1, 2, 2))}, r"a.npz is no seed: it has the entries \['scores'\]"),
-        ({"keys": np.array([1])}, r"a.npz is no seed"),
+        ({"scores": np.zeros((1, 2, 2))}, r"a.npz is not a seed: it has the entries \['scores'\]"),
+        ({"keys": np.array([1])}, r"a.npz is not a seed"),
         ({"keys": np.array([1]), "scores": np.zeros((2, 2))}, r"1 keys for maps of the shape \(2, 2\)"),
         ({"keys": np.array([1, 2]), "scores": np.zeros((1, 2, 2))}, r"2 keys for maps of the shape"),
         ({"keys": np.array([1]), "scores": np.full((1, 2, 2), np.nan)}, "it has NaN or infinite scores"),
         ({"keys": np.array([1]), "scores": np.array([[["a"]]])}, "a.npz cannot be read: .*type 'U1'"),
         (
             {"keys": np.array([1]), "scores": np.zeros((1, 2, 2)), "background": np.zeros(3)},
-            "a.npz is no seed",
+            "a.npz is not a seed",
         ),
     ],
 )

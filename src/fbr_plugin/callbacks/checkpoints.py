@@ -1,4 +1,4 @@
-"""Checkpoints written whole or not at all, and an error that names the one that cannot be read."""
+"""Checkpoints that are written whole or not at all, and errors that name an unreadable one."""
 
 import errno
 from collections.abc import Callable
@@ -16,23 +16,23 @@ from fbr_plugin.files import replacing
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, and names one that it cannot read.
+    """Checkpoint I/O that writes files whole or not at all, and names a file that it cannot read.
 
-    Lightning's own writer copies a temporary file of another file system onto the checkpoint: a run that is
-    killed meanwhile leaves half a file, and loses the one that was there.
+    Lightning's own writer copies a temporary file from another file system onto the checkpoint. A run killed
+    in the meantime leaves half a file, and the previous checkpoint is lost.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write beside the file, then take its place."""
-        if storage_options is not None or "://" in str(path):  # not a file of this machine
+        """Write a temporary file beside the checkpoint, then rename it."""
+        if storage_options is not None or "://" in str(path):  # not a local file
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         with replacing(path) as partial, partial.open("wb") as file:
             try:
                 torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch's own, in place of the system's, say of a full disk
+            except RuntimeError as error:  # torch's error, which hides the system's, e.g. of a full disk
                 if not isinstance(error.__context__, OSError):
                     raise
                 raise DiskFullError(*error.__context__.args, str(path)) from error
@@ -54,16 +54,16 @@ def read_checkpoint(
         kwargs: further arguments of `read`.
 
     Raises:
-        OSError: the file is missing, among others.
-        ValueError: the file is damaged, or no checkpoint.
+        OSError: the file is missing or cannot be opened.
+        ValueError: the file is damaged or not a checkpoint.
     """
     try:
         content = read(path, *args, **kwargs)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a seek, in a file that is cut
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # from a seek in a truncated file
             raise
         if isinstance(error, UnpicklingError) and is_zipfile(path):
-            raise  # a whole file with objects that torch refuses; it says which
+            raise  # an intact file with objects that torch refuses and names
         raise InputError(_unreadable(path)) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise InputError(_unreadable(path))
@@ -71,7 +71,7 @@ def read_checkpoint(
 
 
 def save_whole(trainer: Trainer) -> Trainer:
-    """Have a trainer read and write by `WholeCheckpoints`, unless it was given a way of another kind."""
+    """Make a trainer use `WholeCheckpoints`, unless it was given another checkpoint I/O."""
     given = trainer.strategy.checkpoint_io
     if type(given) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = WholeCheckpoints()
@@ -82,6 +82,6 @@ def save_whole(trainer: Trainer) -> Trainer:
 
 def _unreadable(path: str | Path) -> str:
     return (
-        f"{path} is damaged, or no checkpoint: give another one; where a pipeline saved it, delete it, and "
-        "its stage begins anew"
+        f"{path} is damaged or not a checkpoint: give another one; if a pipeline saved it, delete it, and "
+        "its stage starts again"
     )

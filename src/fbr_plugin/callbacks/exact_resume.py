@@ -1,4 +1,4 @@
-"""What a checkpoint needs beyond Lightning's own state for a resumed run to equal the uninterrupted one."""
+"""State that Lightning's checkpoints lack, so that a resumed run equals an uninterrupted one."""
 
 import random
 from typing import Any
@@ -27,7 +27,7 @@ def collect_random_state() -> dict[str, Any]:
     """The state of this process's global generators, in types that ``torch.load(weights_only=True)`` accepts.
 
     Returns:
-        One state each under `python`, `numpy` and `torch`, one a visible device under `cuda`.
+        One state each under `python`, `numpy` and `torch`, and one per visible device under `cuda`.
     """
     legacy = np.random.get_state(legacy=False)  # noqa: NPY002 (the global generator is meant)
     key, position = legacy["state"]["key"], legacy["state"]["pos"]
@@ -48,16 +48,16 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 class ExactResume(Callback):
-    """Carry in the checkpoint what an exact resume needs and Lightning leaves out.
+    """Stores in the checkpoint what an exact resume needs and Lightning leaves out.
 
-    That is the state of every global random generator of every process (Python, numpy, torch and each CUDA
-    device), set when a resumed `fit` starts to train, after everything that draws while the run is being set
-    up. And it is the plain numbers that an optimizer counts in attributes of its own, outside its state, such
-    as `global_step` of the field's PolyOptimizer.
+    This is, first, the state of every global random generator of every process (Python, numpy, torch and each
+    CUDA device). It is restored when a resumed `fit` starts to train, after all random numbers of the setup.
+    Second, it is the plain numbers that an optimizer counts in its own attributes, outside its state, such as
+    `global_step` of the PolyOptimizer in common use.
 
-    A data loader draws a number from torch's generator whenever its iterator is created, and Lightning
-    creates that of the first resumed epoch earlier than in an uninterrupted run. So a resume at an epoch's
-    boundary is exact only with data loaders that have a `generator` of their own.
+    A data loader takes a number from torch's generator whenever its iterator is created, and Lightning
+    creates that of the first resumed epoch earlier than in an uninterrupted run. A resume at the boundary of
+    an epoch is therefore exact only with data loaders that have their own `generator`.
     """
 
     def __init__(self) -> None:
@@ -105,8 +105,8 @@ class ExactResume(Callback):
         if saved != present:
             rank_zero_warn(
                 f"The checkpoint holds the random state of {saved[0]} processes with {saved[1]} CUDA "
-                f"devices, this run has {present[0]} with {present[1]}: nothing is restored, the run draws "
-                "other numbers. Resume with the same number of processes and devices to continue exactly."
+                f"devices, this run has {present[0]} with {present[1]}: nothing is restored, and random "
+                "numbers will differ. Resume with as many processes and devices to continue exactly."
             )
             return
         restore_random_state(loaded[rank()])

@@ -1,4 +1,4 @@
-"""Figures of what FBR does, drawn at an interval during training."""
+"""Figures of FBR, plotted at an interval during training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,20 +14,21 @@ from torch import Tensor
 
 from fbr_plugin import figures
 from fbr_plugin.contract import FBRTerms, GateTerms, WithFBR
+from fbr_plugin.data.datamodules.base import WSSSDataModule, running_data
 from fbr_plugin.data.transforms import denormalise, to_photo
 from fbr_plugin.errors import InputError, WarnOnce
 
 
 class FBRFigures(Callback):
-    """Draws pseudo labels and background clusters over a batch's images, and the semantic graph.
+    """Plots pseudo labels and background clusters over a batch's images, and the semantic graph.
 
-    The figures become PNGs in the folder `figures` of the run, and go to TensorBoard and Weights & Biases
-    where these are loggers; in the latter the pseudo labels are mask overlays with class names. A figure or a
-    logger that fails is warned about once and does not stop training. A module without FBR draws nothing.
+    The figures are saved as PNGs in the run's folder `figures`, and sent to TensorBoard and Weights & Biases
+    if the run logs there; the latter gets the pseudo labels as mask overlays with class names. If a figure or
+    a logger fails, a single warning is given and training continues. Nothing is plotted without FBR.
 
     Args:
-        every_n_steps: optimizer steps between two drawings; 0 draws nothing.
-        num_images: images of the batch that are drawn, from its first.
+        every_n_steps: optimizer steps between figures; 0 plots nothing.
+        num_images: number of images to show, the first of the batch.
     """
 
     def __init__(self, every_n_steps: int = 500, num_images: int = 4) -> None:
@@ -41,12 +42,12 @@ class FBRFigures(Callback):
         self._warn = WarnOnce()
 
     def images(self, batch: Any) -> Tensor:
-        """The normalised images [B, 3, H, W] of a batch; override where a batch is not our dictionary."""
+        """The normalised images [B, 3, H, W] of a batch; override it for batches of another form."""
         images: Tensor = batch["image"]
         return images
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Learn the run's folder, which every process must ask for."""
+        """Get the run's folder, which is a collective call of all processes."""
         super().on_train_start(trainer, pl_module)
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "figures"
         self._last_step = trainer.global_step
@@ -54,24 +55,26 @@ class FBRFigures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draw on the first process when a step has ended that the interval names."""
+        """Plot on the first process at the end of a step, if it is due."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         terms = (pl_module.fbr_terms or pl_module.gate_terms) if isinstance(pl_module, WithFBR) else None
         step, before = trainer.global_step, self._last_step
-        self._last_step = step  # batches whose gradients accumulate end in one step
+        self._last_step = step  # several batches with accumulated gradients make one step
         if terms is None or step == before or not self.every_n_steps or step % self.every_n_steps:
             return
         if trainer.is_global_zero:
             try:
                 self._draw(trainer, terms, batch, step)
             except Exception as error:
-                self._warn(f"drawing figures failed, training goes on: {error!r}")
+                self._warn(f"plotting figures failed, training continues: {error!r}")
 
     def _draw(self, trainer: Trainer, terms: FBRTerms | GateTerms, batch: Any, step: int) -> None:
-        """Draw the figures of a step, save them, and hand them to the loggers."""
-        class_names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        num_classes = batch["label"].shape[1]
-        names = class_names or [f"class {number}" for number in range(1, num_classes + 1)]
+        """Plot the figures of a step, save them, and send them to the loggers."""
+        data = running_data(trainer)
+        if isinstance(data, WSSSDataModule):
+            names: Sequence[str] = data.class_names
+        else:
+            names = [f"class {number}" for number in range(1, batch["label"].shape[1] + 1)]
         normalised = self.images(batch)[: self.num_images]
         photos, images = denormalise(normalised), to_photo(normalised)
         labels = terms.pseudo_labels[: self.num_images]
@@ -95,7 +98,7 @@ class FBRFigures(Callback):
         overlays: list[dict[str, Any]],
         step: int,
     ) -> None:
-        """Hand the figures to a logger, whatever becomes of them there."""
+        """Send the figures to a logger; a failure becomes a warning."""
         try:
             if isinstance(logger, WandbLogger):
                 logger.log_image("fbr/pseudo_labels", list(photos), step, masks=overlays)
@@ -106,11 +109,11 @@ class FBRFigures(Callback):
                     pixels = figures.to_array(figure)
                     logger.experiment.add_image(f"fbr/{name}", pixels, step, dataformats="HWC")
         except Exception as error:
-            self._warn(f"logging figures failed, training goes on: {error!r}")
+            self._warn(f"logging figures failed, training continues: {error!r}")
 
 
 def _overlays(labels: Tensor, size: tuple[int, ...], class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Label maps [N, h, w] at the images' size, in the form of W&B's masks with class names."""
+    """Label maps [N, h, w], resized to the images, in W&B's format of masks with class names."""
     named = dict(enumerate(["background", *class_names]))
     grown = F.interpolate(labels[:, None].double(), size, mode="nearest-exact")[:, 0].byte().cpu().numpy()
     return [{"pseudo_labels": {"mask_data": mask, "class_labels": named}} for mask in grown]

@@ -1,4 +1,4 @@
-"""A figure of boxes, true and found, drawn when a test has ended."""
+"""A figure of true and predicted boxes, plotted at the end of a test."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from fbr_plugin.errors import InputError
 
 
 class LocalizationFigure(Callback):
-    """Draws examples of a test set with boxes to `figures/boxes.png` in the folder of the run.
+    """Plots examples from a test set with boxes to `figures/boxes.png` in the run's folder.
 
-    It draws the `BoxPrediction` of the module's `test_step`, on the first process; a test without boxes draws
-    nothing.
+    It shows what the module's `test_step` returns as `BoxPrediction`, on the first process. Nothing is
+    plotted in a test without boxes.
 
     Args:
-        num_images: examples, taken at even distances over the set.
+        num_images: number of examples, evenly spaced over the set.
     """
 
     def __init__(self, num_images: int = 10) -> None:
@@ -54,7 +54,7 @@ class LocalizationFigure(Callback):
             self._examples.append((photos[index], *(value.cpu() for value in own)))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the examples."""
+        """Plot the examples."""
         super().on_test_end(trainer, pl_module)
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "figures"
         if self._examples and trainer.is_global_zero:

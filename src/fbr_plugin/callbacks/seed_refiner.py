@@ -1,4 +1,4 @@
-"""Masks of predicted seeds, written as they come."""
+"""Masks made from predicted seeds during prediction."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -22,17 +22,17 @@ from fbr_plugin.postprocess.workers import start_workers
 
 
 class SeedRefiner(BasePredictionWriter):
-    """Turns each predicted seed into one or more masks, so that no seed has to be kept.
+    """Turns each predicted seed into one or more masks, so that seeds need not be stored.
 
-    The masks follow the edges of the photos as they were read, which a batch holds as `photo`.
+    The masks are refined along the edges of the original photos, which a batch holds as `photo`.
 
     Args:
         output_dir: parent of the folders of masks.
-        to_mask: for each folder, what turns an image [H, W, 3] and its seed into a mask [H, W]; the file of
-            the last one says that an image is done.
-        walk: a network such as IRN, which spreads scores over their image; None leaves them as they are.
-        power: to which seeds are raised first, before they walk (AMN 1.3, BAS 1.5).
-        workers: processes that run `to_mask`; 0 runs it in this one.
+        to_mask: for each folder, the function from an image [H, W, 3] and its seed to a mask [H, W]. The file
+            in the last folder marks an image as done.
+        walk: a network such as IRN, which propagates scores over their image; None leaves them unchanged.
+        power: exponent applied to the seeds first, before the random walk (AMN 1.3, BAS 1.5).
+        workers: processes that run `to_mask`; 0 runs it in the main process.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SeedRefiner(BasePredictionWriter):
             self._pool = start_workers(self.workers)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the network that spreads scores beside the one that predicts them."""
+        """Move the network that propagates scores to the device of the one that predicts them."""
         super().on_predict_start(trainer, pl_module)
         if isinstance(self.walk, nn.Module):
             self.walk.to(pl_module.device).eval()
@@ -89,7 +89,7 @@ class SeedRefiner(BasePredictionWriter):
             self._submit(name, photo, seed, pl_module.device)
 
     def _submit(self, name: str, photo: NDArray[np.uint8], seed: Seed, device: torch.device) -> None:
-        """Write one image's masks, here or in a process; few wait, so that memory stays bounded."""
+        """Write one image's masks, here or in a worker; the queue is short, so that memory stays bounded."""
         job = self.output_dir, self.to_mask, name, photo, seed
         if self._pool is None:
             write_masks(*job, device)

@@ -1,4 +1,4 @@
-"""Writing what `predict` yields, image by image."""
+"""Files of predicted seeds or masks, one per image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,19 +15,19 @@ from fbr_plugin.postprocess.seeds import Seed, threshold_labels
 
 
 class SeedWriter(BasePredictionWriter):
-    """Writes the seeds or masks of each predicted batch at once, so that a set need not fit into memory.
+    """Writes the seeds or masks of each batch as it is predicted, so that a set need not fit into memory.
 
     `predict_step` returns a `SeedPrediction`, or a `MaskPrediction`, whose masks become palette PNGs
-    `ID.png`. Every process writes its own images; one that a distributed sampler repeats is replaced by the
-    same content.
+    `ID.png`. Every process writes its own images; an image that a distributed sampler repeats is overwritten
+    with the same content.
 
     Args:
-        output_dir: folder of the files, made if missing.
-        format: layout of the seed files: `ID.npy` as IRN's (also BAS's), AMN's or SEAM's (also PPC's), or
-            `ID.npz`, compact: compressed and in half precision, about a third of the size; None takes the
-            `style` of the prediction, else AMN's where the background has scores of its own, else IRN's.
-        thresholds: FG and BG; given, label images `ID.png` are written instead of seeds: the class where a
-            score exceeds FG, 0 where none exceeds BG, 255 in between.
+        output_dir: folder of the files, created if missing.
+        format: layout of the seed files: `irn` (also BAS's), `amn` or `seam` (also PPC's) for `ID.npy`, or
+            `compact` for `ID.npz`, compressed and in half precision, about a third of the size. None uses
+            the prediction's `style`, else AMN's if the background has its own scores, else IRN's.
+        thresholds: FG and BG, to write label images `ID.png` instead of seeds: the class where a score
+            exceeds FG, 0 where none exceeds BG, 255 in between.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class SeedWriter(BasePredictionWriter):
                 self._write_masks(prediction, type(pl_module).__name__)
             case _:
                 raise InputTypeError(
-                    f"{type(pl_module).__name__}.predict_step returned {type(prediction).__name__}: to have "
-                    "files written it must return a fbr_plugin.SeedPrediction or a fbr_plugin.MaskPrediction"
+                    f"{type(pl_module).__name__}.predict_step returned {type(prediction).__name__}: to "
+                    "write files, it must return a fbr_plugin.SeedPrediction or a fbr_plugin.MaskPrediction"
                 )
 
     def _write_masks(self, prediction: MaskPrediction, model: str) -> None:

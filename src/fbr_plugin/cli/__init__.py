@@ -1,1 +1,1 @@
-"""The console script `fbr-plugin`: the parser, and a file a command."""
+"""The console script `fbr-plugin`: the entry point, and one file per command."""

@@ -1,4 +1,4 @@
-"""`fbr-plugin demo`: what FBR does to a baseline's seeds, from image labels to a scored table, in minutes."""
+"""`fbr-plugin demo`: the effect of FBR on a baseline's seeds, trained and scored in minutes."""
 
 import logging
 from pathlib import Path
@@ -23,21 +23,21 @@ def demo(
     cam_steps: int = 500,
     steps: int = 150,
 ) -> None:
-    """Train a CAM classifier, make labels of its seeds, and train a baseline without and with FBR.
+    """Train a CAM classifier, make labels from its seeds, and train a baseline without and with FBR.
 
-    Both arms begin with the CAM's encoder; AMN trains on the labels. They have the same data, initialisation
-    and batches. Scores are those of the training images' seeds.
-    A seed whose results are in the output folder, from the same settings, is not computed again.
+    Both variants start from the CAM's encoder, with the same data, initialisation and batches; AMN trains on
+    the labels. The seeds of the training images are scored. Results in the output folder that have the same
+    settings are not computed again.
 
     Args:
         output: folder of the results: metrics.json, metrics.csv and figures.
         seeds: random seeds, separated by commas; several give means, deviations and paired differences.
-        data: one's own folder (JPEGImages, SegmentationClass, ImageSets, classes.txt) in place of the scenes.
-        preset: how often classes of the scenes co-occur with their textures.
-        baseline: what FBR is added to.
-        fbr: its settings: ours with the class-aware gate, or those published for AMN or PPC.
+        data: your own folder (JPEGImages, SegmentationClass, ImageSets, classes.txt) instead of the scenes.
+        preset: how often the scenes' classes co-occur with their textures.
+        baseline: the baseline to which FBR is added.
+        fbr: settings of FBR: recommended, with the class-aware gate, or as published for AMN or PPC.
         encoder: "small", or the name of a timm model, trained from scratch.
-        size: pixels of a side of the scenes (64 unless given), or of the longer side of own images (128).
+        size: side of the scenes in pixels (default 64), or longer side of your own images (default 128).
         cam_steps: training steps of the CAM classifier.
         steps: training steps of the baseline.
     """

@@ -1,4 +1,4 @@
-"""`fbr-plugin evaluate`: score masks or seeds of any tool."""
+"""`fbr-plugin evaluate`: score masks or seeds from any tool."""
 
 from jsonargparse import auto_cli
 

@@ -1,4 +1,4 @@
-"""`fbr-plugin export`: write masks or seeds in another form."""
+"""`fbr-plugin export`: convert masks or seeds to another format."""
 
 from jsonargparse import auto_cli
 
@@ -6,7 +6,7 @@ from fbr_plugin.postprocess.exports import export
 
 
 def run(words: list[str]) -> None:
-    """Write the files and say where they are.
+    """Write the files and print where they are.
 
     Args:
         words: the command's name and its options.

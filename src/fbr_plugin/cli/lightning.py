@@ -14,7 +14,6 @@ from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.callbacks.checkpoints import read_checkpoint, save_whole
@@ -22,15 +21,16 @@ from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
 from fbr_plugin.training.mixin import FBRMixin
 
 CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
 DESCRIPTION = (
-    "Train weakly supervised baselines with or without FBR, write their seeds and score them. Beside the "
-    "subcommands below, `fbr-plugin pipeline` goes the whole way from image labels to scored masks, "
-    "`fbr-plugin evaluate` scores masks or seeds of any tool, `fbr-plugin export` gives them other forms, "
-    "and `fbr-plugin demo` shows in minutes what FBR does. Each has its own --help."
+    "Train weakly supervised baselines with or without FBR, write their seeds and score them. In addition to "
+    "the subcommands below, `fbr-plugin pipeline` runs all stages from image labels to scored masks, "
+    "`fbr-plugin evaluate` scores masks or seeds from any tool, `fbr-plugin export` converts them, and "
+    "`fbr-plugin demo` shows the effect of FBR in minutes. Each has its own --help."
 )
 
 
@@ -51,16 +51,16 @@ class CommandLine(LightningCLI):
             )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and note which settings of the model stand on the command line itself."""
+        """Parse the arguments, and note which of the model's settings are on the command line itself."""
         super().parse_arguments(parser, args)
         words = args if isinstance(args, list) else sys.argv[1:]
         named = (re.match(r"--model\.(?:init_args\.)?([\w.]+)", word) for word in words)
         self.typed = {match[1] for match in named if match}
 
     def _parse_ckpt_path(self) -> None:
-        """Take the model's settings from its checkpoint, but for those on the command line itself.
+        """Take the model's settings from its checkpoint, except those on the command line itself.
 
-        In Lightning's version the checkpoint overrules the command line, and one saved in Python fails.
+        In Lightning's version, the checkpoint has precedence, and one saved in Python fails.
         """
         subcommand = self.config.subcommand
         model, path = self.config[subcommand].model, self.config[subcommand].ckpt_path
@@ -77,24 +77,24 @@ class CommandLine(LightningCLI):
         if locate(saved) is not locate(model.class_path):
             raise InputError(
                 f"{path} was saved by {saved}, but the model is {model.class_path}: name that class as "
-                "--model; to begin another model with its encoder's weights, give --model.weights instead"
+                "--model; to start another model from its encoder's weights, give --model.weights instead"
             )
         names = [name for name in known if name in model.init_args and name not in self.typed]
         settings = {name: self._merged(name, known[name], model.init_args[name]) for name in names}
-        # The checkpoint holds all weights: neither their file nor the network is asked for.
+        # The checkpoint holds all weights: neither a file of weights nor a download is needed.
         unneeded = {"pretrained": False, "weights": None}
         settings |= {name: unneeded[name] for name in unneeded.keys() & {*vars(model.init_args)} - self.typed}
         update = {"model": {"class_path": model.class_path, "init_args": settings}}
         self.config = self.parser.parse_object({subcommand: update}, self.config)
 
     def _merged(self, name: str, saved: Any, parsed: Any) -> Any:
-        """A setting as it was saved, but for those of its fields that stand on the command line."""
+        """A setting as it was saved, except for the fields given on the command line."""
         if not isinstance(saved, dict):
             return saved
         return {**saved, **{field: parsed[field] for field in saved if f"{name}.{field}" in self.typed}}
 
     def before_instantiate_classes(self) -> None:
-        """Give the run a folder of its own, and its loggers a place there."""
+        """Give the run its own folder, also for its loggers."""
         config = self.config[self.subcommand]
         folder = _run_folder(config.trainer.default_root_dir, config.model.class_path)
         config.trainer.default_root_dir = folder
@@ -107,29 +107,29 @@ class CommandLine(LightningCLI):
                 logger.init_args.save_dir = folder
 
     def after_instantiate_classes(self) -> None:
-        """Leave out a logger that cannot start, write checkpoints whole, carry any model's random state."""
+        """Drop loggers that cannot start, write checkpoints whole, and save any model's random state."""
         save_whole(self.trainer)
         self.trainer.loggers = [logger for logger in self.trainer.loggers if _starts(logger)]
-        if not isinstance(self.model, FBRMixin):  # which brings its own
+        if not isinstance(self.model, FBRMixin):  # which has its own
             self.trainer.callbacks.append(ExactResume())  # type: ignore[attr-defined]
 
     def before_test(self) -> None:
-        """Draw the boxes of a set that has some."""
+        """Plot boxes, if the set has any."""
         self.trainer.callbacks.append(LocalizationFigure())  # type: ignore[attr-defined]
 
     def before_predict(self) -> None:
-        """Write what is predicted."""
+        """Write the predictions to files."""
         config = self.config_init.predict
-        config.return_predictions = False  # they are written as they come; a whole set would fill the memory
+        config.return_predictions = False  # they are written to files; a whole set would fill the memory
         thresholds = tuple(config.thresholds) if config.thresholds else None
         writer = SeedWriter(config.output_dir, config.format, thresholds)
         self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
 
 
 def _starts(logger: Logger) -> bool:
-    """Whether a logger starts; warns where it does not."""
+    """Whether a logger starts; warn if it does not."""
     try:
-        getattr(logger, "experiment", None)
+        getattr(logger, "experiment", None)  # starts it; Lightning's base class does not declare it
     except Exception as error:
         warnings.warn(f"{type(logger).__name__} could not start and is left out: {error}", stacklevel=2)
         return False
@@ -137,22 +137,22 @@ def _starts(logger: Logger) -> bool:
 
 
 def _run_folder(given: str | None, class_path: str) -> str:
-    """A folder for a run, by default `runs/<model>/<time>`, with a number where it holds a run already.
+    """A folder for a run, by default `runs/<model>/<time>`, with a number if that already holds a run.
 
-    The first process makes it; Lightning tells the others of it.
+    The first process creates it; Lightning sends its name to the others.
     """
     default = Path("runs", class_path.rpartition(".")[-1], datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     base = folder = Path(given or default)
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if is_rank_zero():
         for number in count(2):
             with suppress(FileExistsError):
-                folder.mkdir(parents=True)  # at once: another run may start in the same second
+                folder.mkdir(parents=True)  # atomic: another run may start in the same second
                 break
             if given and not (folder / "config.yaml").exists():
                 break
             folder = base.with_name(f"{base.name}_{number}")
         if given and folder != base:
-            print(f"{base} holds a run already: this one is in {folder}")
+            print(f"{base} already holds a run: this one is in {folder}")
     return str(folder)
 
 

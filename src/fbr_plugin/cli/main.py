@@ -1,4 +1,4 @@
-"""The entry point: it finds the command, and turns a mistake in the input into one line."""
+"""The entry point, which runs a command and reports a user's mistake in one line."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from importlib import import_module
 
 from fbr_plugin.errors import UserError
 
-# Commands with a file of their own in this folder; Lightning's subcommands share `lightning`.
+# Commands with their own file in this folder; Lightning's subcommands share `lightning`.
 COMMANDS = ("pipeline", "evaluate", "export", "demo")
 
 
@@ -16,14 +16,14 @@ def main(args: list[str] | None = None) -> None:
     """Run a command line.
 
     Args:
-        args: the words after `fbr-plugin`; None takes those of the shell, where a mistake in the input ends
-            in one line in place of a traceback.
+        args: the words after `fbr-plugin`; None uses those of the shell, and prints a user's mistake as one
+            line instead of a traceback.
     """
-    # Lightning advertises other packages, warns of its own use of torch, and of a run in a folder of its own.
+    # Lightning advertises other packages, and warns of its own use of torch and of a run's own folder.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_advertises_nothing)
     for known in (".*isinstance.treespec, LeafSpec", "The dirpath has changed from"):
         warnings.filterwarnings("ignore", known)
-    sys.path.append(os.getcwd())  # where one's own classes are, as with `python -m fbr_plugin`
+    sys.path.append(os.getcwd())  # to find your own classes, as `python -m fbr_plugin` does
     words = sys.argv[1:] if args is None else args
     command = words[0] if words and words[0] in COMMANDS else "lightning"
     try:
@@ -36,14 +36,14 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _mistake(error: BaseException | None) -> BaseException | None:
-    """The user's mistake that caused an error, also a missing file; None where there is none."""
+    """The user's mistake or missing file that caused an error; None if there is none."""
     while error is not None and not isinstance(error, UserError | FileNotFoundError):
         error = error.__cause__
     return error
 
 
 def _last_line(error: BaseException) -> str:
-    """An error's message; of one of a DataLoader's worker, which holds a traceback, its end."""
+    """The last line of an error's message, which skips the traceback in that of a DataLoader's worker."""
     kind = type(error)
     return str(error).rstrip().rpartition("\n")[2].removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
 

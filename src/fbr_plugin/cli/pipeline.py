@@ -1,4 +1,4 @@
-"""`fbr-plugin pipeline`: from image labels to scored masks by one command, kept stage by stage."""
+"""`fbr-plugin pipeline`: from image labels to scored masks in one command, saved stage by stage."""
 
 import json
 import logging
@@ -18,12 +18,12 @@ from fbr_plugin.pipeline.training import prepare
 
 
 def run(words: list[str]) -> None:
-    """Make, or plan, the stages.
+    """Run or plan the stages.
 
     Args:
         words: the command's name and its options.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it tells of every Trainer
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it reports every Trainer
     for known in (
         "but have no `validation_step`",
         "in eval mode at the start of training",  # IRN's encoder is frozen
@@ -49,7 +49,7 @@ def run(words: list[str]) -> None:
 
 
 def _chosen(stages: list[PipelineStage], config: Namespace) -> list[PipelineStage]:
-    """The stages up to the last that is asked for."""
+    """The stages up to the last requested one."""
     names = [stage.name for stage in stages]
     for option in ("from", "until"):
         if config[option] not in (None, *names):
@@ -61,4 +61,4 @@ def _chosen(stages: list[PipelineStage], config: Namespace) -> list[PipelineStag
 
 
 def _nothing(_: str) -> None:
-    """Say nothing: the first process does."""
+    """Print nothing, since the first process reports."""

@@ -1,4 +1,4 @@
-"""Lightning data modules: the embedded scenes, one's own folder, PASCAL VOC, COCO, localization."""
+"""Lightning data modules: synthetic scenes, your own folder, PASCAL VOC, COCO, localization."""
 
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.datamodules.coco import COCODataModule

@@ -1,4 +1,4 @@
-"""The one dataset of the project: items of any source, transformed."""
+"""The dataset behind all data modules: transformed items of any source."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +24,11 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     Args:
         source: raw items.
-        transform: what is done to image and masks.
-        training: whether a missing pseudo label is an error; elsewhere the item goes without, and brings the
-            photo as it was read, along whose edges masks are refined.
+        transform: transform of the image and its masks.
+        training: whether a missing pseudo label is an error. Outside training, items may lack one, and hold
+            the photo as it was read, along whose edges masks are refined.
         pseudo_label_dir: folder of `ID.png` with 0..C and 255, at the images' size.
-        saliency: the saliency map of each id; None goes without.
+        saliency: the file of each id's saliency map; None for no saliency.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ def photos(batch: dict[str, Any]) -> list[NDArray[np.uint8]]:
     """The photos [H, W, 3] of a batch as they were read, along whose edges masks are refined.
 
     Raises:
-        ValueError: a batch without.
+        ValueError: the batch has no photos.
     """
     if "photo" not in batch:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What names the content of a data set: the same for a copy elsewhere, another for an edited one."""
+"""Fingerprints of a data set's content: equal for a copy elsewhere, different after an edit."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ from fbr_plugin.data.sources import LayoutSource
 def fingerprint(source: LayoutSource) -> dict[str, str]:
     """Hashes of a list's ids, image labels, images and masks.
 
-    An image counts by its name and its size in bytes, as reading them all would take minutes; everything else
-    by its content.
+    Images are identified by name and size in bytes, since reading them all would take minutes, and everything
+    else by its content.
 
     Returns:
-        sha256 under "list", "images", and "labels" and "masks" where there are some.
+        sha256 under "list" and "images", and under "labels" and "masks" if the source has them.
     """
     parts = {"list": "\n".join(source.ids).encode(), "images": _sizes(source)}
     if source.labels is not None:
@@ -29,7 +29,7 @@ def fingerprint(source: LayoutSource) -> dict[str, str]:
 
 
 def content_hash(paths: Iterable[Path]) -> str:
-    """The sha256 of what files hold, in their order, whatever their names."""
+    """The sha256 of the contents of files in their order, whatever their names."""
     return hashlib.sha256(_digests(paths)).hexdigest()
 
 

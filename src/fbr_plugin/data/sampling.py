@@ -11,19 +11,19 @@ from torch.utils.data import DistributedSampler
 class EpochSampler(DistributedSampler[Any]):
     """Yields (index, seed) pairs that depend on the seed and the epoch alone.
 
-    Neither the number of workers nor an interruption changes what an item's augmentation draws, as its seed
-    comes from (seed, epoch, index). The remainder that does not fill every rank is dropped.
+    An item's augmentation is seeded by (seed, epoch, index), so that neither the number of workers nor an
+    interruption changes it. The remainder that does not fill every rank is dropped.
 
     Args:
-        dataset: what is sampled from; only its length counts.
-        seed: names the order and the augmentation of the whole run.
+        dataset: the dataset to sample; only its length is used.
+        seed: determines the order and the augmentation of the whole run.
         num_replicas: number of processes.
         rank: this process.
 
     Attributes:
-        position: gives the epoch and the samples of this rank to skip in it, asked whenever an iteration
-            begins. Without it every iteration is a whole epoch, the one set by `set_epoch`. The length stays
-            that of a whole epoch, as Lightning goes on counting where an interrupted one stopped.
+        position: returns the epoch, and how many of its samples this rank skips; called when an iteration
+            begins. Without it, every iteration is the whole epoch set by `set_epoch`. The length is always
+            that of a whole epoch, since Lightning continues its count after an interruption.
     """
 
     def __init__(self, dataset: Any, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
@@ -45,16 +45,16 @@ def item_seed(seed: int, epoch: int, index: int) -> int:
 
 
 def run_position(trainer: Trainer, num_batches: int, batch_size: int) -> tuple[int, int]:
-    """Epoch of a run, and samples of it that one rank is done with.
+    """The epoch of a run, and how many of its samples one rank has processed.
 
-    Counted by the batches of the whole run, which a checkpoint carries: Lightning makes the first iterator
-    before it tells the sampler an epoch, and its number of epochs skips one when a run limited by steps
-    resumes.
+    Both follow from the number of batches of the whole run, which a checkpoint holds. Lightning creates the
+    first iterator before it tells the sampler the epoch, and its epoch counter skips one when a run limited
+    by steps resumes.
 
     Args:
         trainer: trainer of the run, resumed or not.
         num_batches: batches of a whole epoch.
-        batch_size: images a batch, on each process.
+        batch_size: images in a batch, on each process.
     """
     limit = trainer.limit_train_batches
     num_batches = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)

@@ -1,21 +1,22 @@
-"""The settings that the data modules share, each documented once."""
+"""Settings that the data modules share."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fbr_plugin.errors import InputError
 
 
 @dataclass(frozen=True)
 class Lists:
-    """Which images each stage takes.
+    """The list of images for each stage.
 
     Args:
-        train: list of the ids of training.
-        val: list of the ids of validation and test.
-        predict: list of the ids of prediction; None takes the training list.
+        train: name of the list for training.
+        val: name of the list for validation and test.
+        predict: name of the list for prediction; None uses the training list.
 
     Raises:
-        ValueError: a list without a name.
+        ValueError: a name is empty.
     """
 
     train: str = "train"
@@ -23,23 +24,23 @@ class Lists:
     predict: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("train", "val", "predict"):
-            if getattr(self, name) == "":
+        for name, value in vars(self).items():
+            if value == "":
                 raise InputError(f"{name}='' names no list: give the name of its file, such as 'train'")
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How images are loaded.
+    """Batch sizes, worker processes and seed.
 
     Args:
         batch_size: images in a training batch, on each process.
-        eval_batch_size: images in a batch elsewhere; more than 1 requires images of one size.
-        num_workers: processes that load data; 0 loads in the main one.
-        seed: decides the order and the augmentation of training, and which scenes are drawn.
+        eval_batch_size: images in a batch outside training; more than 1 requires images of one size.
+        num_workers: processes that load data; 0 loads in the main process.
+        seed: determines the order and the augmentation in training, and the synthetic scenes.
 
     Raises:
-        ValueError: a value out of its range.
+        ValueError: a value is out of range.
     """
 
     batch_size: int = 16
@@ -48,25 +49,26 @@ class Loading:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("eval_batch_size", 1), ("num_workers", 0), ("seed", 0)):
-            if (value := getattr(self, name)) < least:
+        for name, value in vars(self).items():
+            least = 1 if name in ("batch_size", "eval_batch_size") else 0
+            if value < least:
                 raise InputError(f"{name} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random size, flip, colour and crop of training images. At most one setting decides the size.
+    """Random size, flip, colour and crop of training images. At most one setting may determine the size.
 
     Args:
         crop_size: side of the square crop; smaller images are padded at random sides, with the mean colour
             and with 255 in masks.
-        long_side: range in pixels from which the longer side is drawn, e.g. (320, 640) for a CAM.
-        rescale: range from which a factor of the image's own size is drawn, e.g. (0.5, 1.5) for AMN.
+        long_side: range in pixels from which the longer side is sampled, e.g. (320, 640) for a CAM.
+        rescale: range from which the scale factor is sampled, e.g. (0.5, 1.5) for AMN.
         resize: side of a square to which images of any shape are resized, e.g. 256 for localization.
         colour_jitter: largest relative change of brightness, contrast and saturation; 0 is none.
 
     Raises:
-        ValueError: a value out of its range, or two settings of the size.
+        ValueError: a value is out of range, or two settings determine the size.
     """
 
     crop_size: int = 512
@@ -76,7 +78,7 @@ class Augmentation:
     colour_jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        sizes = {name: getattr(self, name) for name in ("long_side", "rescale", "resize")}
+        sizes: dict[str, Any] = {"long_side": self.long_side, "rescale": self.rescale, "resize": self.resize}
         given = {name: value for name, value in sizes.items() if value is not None}
         if len(given) > 1:
             named = " and ".join(f"{name}={value}" for name, value in given.items())

@@ -1,4 +1,4 @@
-"""Where items come from: the protocol of a source, and the images of a list on disk."""
+"""Sources of items: the protocol, and the images of a list on disk."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,10 +19,10 @@ class LayoutSource:
     Args:
         ids: the images' names without suffix.
         image_dir: folder of `ID.jpg`, `ID.jpeg` or `ID.png`.
-        mask_dir: folder of `ID.png`; None goes without masks.
+        mask_dir: folder of `ID.png`; None for no masks.
         num_classes: C, the number of foreground classes.
-        labels: image labels by id; None takes them from the masks, or goes without.
-        boxes: boxes by id, which are cut off at their image's border with one warning; None goes without.
+        labels: image labels by id; None derives them from the masks, if there are any.
+        boxes: boxes by id, which are clipped to their image with one warning; None for no boxes.
     """
 
     def __init__(
@@ -65,18 +65,18 @@ class LayoutSource:
         return find_file(self.image_dir, name, IMAGE_SUFFIXES)
 
     def _inside(self, name: str, boxes: NDArray[np.int64], image: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The boxes [n, 4] of an image, cut off at its border."""
+        """The boxes [n, 4] of an image, clipped to it."""
         clipped = clip_boxes(name, boxes, image)
         if (clipped != boxes).any():
             self._warn(
-                f"{name}: of its boxes {boxes.tolist()} some reach beyond the image of {image.shape[1]}x"
-                f"{image.shape[0]} pixels: they, and any more of this kind, are cut off at the border"
+                f"{name}: some of the boxes {boxes.tolist()} reach beyond the image of {image.shape[1]}x"
+                f"{image.shape[0]} pixels: these, and any others like them, are clipped to the image"
             )
         return clipped
 
 
 class Source(Protocol):
-    """Raw items: `id` str, `image` uint8 [H, W, 3], maybe `label` float32 [C], maps uint8 [H, W],
+    """Raw items: `id` str, `image` uint8 [H, W, 3]; optional `label` float32 [C], maps uint8 [H, W],
     `saliency` float32 [H, W], `boxes` int64 [n, 4].
     """
 

@@ -27,7 +27,7 @@ MASK_KEYS = ("mask", "pseudo_label", "instances", "texture")
 
 
 class ShrinkLongSide(A.LongestMaxSize):
-    """Shrinks what is longer than `max_size`, and leaves the rest as it is."""
+    """Shrinks images whose longer side exceeds `max_size`, and leaves others unchanged."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         scale = super().get_params_dependent_on_data(params, data)["scale"]
@@ -35,7 +35,7 @@ class ShrinkLongSide(A.LongestMaxSize):
 
 
 def train_transform(settings: Augmentation) -> Transform:
-    """Random size, flip, colour and crop, by the settings."""
+    """Random size, flip, colour and crop, as the settings say."""
     steps: list[A.BasicTransform] = []
     if settings.long_side is not None:
         sides = list(range(settings.long_side[0], settings.long_side[1] + 1))
@@ -69,11 +69,11 @@ def shift_transform(size: int, shift: int) -> Transform:
 
 
 def eval_transform(max_size: int | None = None, square: int | None = None) -> Transform:
-    """Normalises alone, at the image's own size.
+    """Normalisation only, at the image's own size unless an argument changes it.
 
     Args:
-        max_size: longest side in pixels; bigger images are shrunk to it, with their masks. None shrinks none.
-        square: side of a square to which images of any shape are resized; None resizes none.
+        max_size: longest side in pixels; larger images and their masks are shrunk to it. None: any size.
+        square: side of a square to which images of any shape are resized; None: no resizing.
     """
     steps: list[A.BasicTransform] = []
     if max_size is not None:
@@ -89,17 +89,17 @@ def _compose(steps: list[A.BasicTransform]) -> Transform:
 
 
 def apply_transform(transform: Transform, item: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The item with image and maps transformed and turned into tensors, by draws that `seed` alone decides.
+    """Transform an item's image and maps into tensors, with randomness that depends only on `seed`.
 
-    Saliency is resampled bilinearly, and is 0 where the image is padded. Boxes follow a resized image,
-    rounded down as in the evaluation of localization; a transform that crops or flips is not for them.
+    Saliency is resampled bilinearly, and is 0 where the image is padded. Boxes are scaled with a resized
+    image and rounded down, as in localization benchmarks; crops and flips do not support them.
     """
     maps = {key: item[key] for key in ("image", *MASK_KEYS) if key in item}
     maps = _draw(transform, maps, seed, cv2.INTER_NEAREST)
     image = torch.from_numpy(np.ascontiguousarray(maps.pop("image").transpose(2, 0, 1)))
     result = {key: torch.from_numpy(value.astype(np.int64)) for key, value in maps.items()}
     if "saliency" in item:
-        # A pass of its own, as the library has one interpolation for all masks of a pass.
+        # A separate pass, because the library has one interpolation for all masks of a pass.
         twin = {"image": item["image"], "mask": item["saliency"]}
         soft = torch.from_numpy(np.ascontiguousarray(_draw(transform, twin, seed, cv2.INTER_LINEAR)["mask"]))
         result["saliency"] = torch.where(soft == IGNORE, 0.0, soft)
@@ -111,10 +111,10 @@ def apply_transform(transform: Transform, item: dict[str, Any], seed: int) -> di
 
 
 def _draw(transform: Transform, maps: dict[str, Any], seed: int, interpolation: int) -> dict[str, Any]:
-    """Image and masks transformed, masks with an interpolation of OpenCV's.
+    """Transform image and masks, the masks with one of OpenCV's interpolations.
 
-    One stream serves all steps: the seeding built into the library starts every step's stream from the same
-    number, so that the draws of one step (a size) would predict those of the next (a crop's place).
+    All steps share one random stream. The library's own seeding would start every step's stream from the
+    same number, so that the random value of one step (a size) would predict the next (a crop's position).
     """
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
     transform.set_mask_interpolation(interpolation)
@@ -130,5 +130,5 @@ def denormalise(image: Tensor) -> NDArray[np.uint8]:
 
 
 def to_photo(image: Tensor) -> Tensor:
-    """A normalised image [..., 3, H, W] as the RGB photo in [0, 1] that it was, on the CPU."""
+    """A normalised image [..., 3, H, W] as the original RGB photo in [0, 1], on the CPU."""
     return torch.from_numpy(denormalise(image)).movedim(-1, -3) / 255

@@ -31,13 +31,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ppc": {"fbr": FBRConfig.ppc()},
 }
 CAM_OPTIMIZER = OptimizerConfig("AdamW", lr=3e-3, head_lr=3e-3, weight_decay=1e-3, warmup_steps=20)
-# Where it differs from each baseline's own.
+# Fields that differ from each baseline's own.
 OPTIMIZER = {"name": "AdamW", "lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9, "warmup_steps": 20}
 LABEL_THRESHOLDS = (0.35, 0.10)
 
 
 def check_settings(settings: dict[str, Any]) -> None:
-    """Raise before any training if there is nothing to train or to score with."""
+    """Raise before any training if there are no steps to train, or no masks to score with."""
     for name in ("cam_steps", "steps"):
         if settings[name] < 1:
             raise InputError(f"--{name} must be at least 1, got {settings[name]}")
@@ -49,7 +49,7 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 
 def cached_pair(seed: int, settings: dict[str, Any], output: Path, draw: bool) -> dict[str, Any]:
-    """The results of one seed, from its file where that has the same settings."""
+    """The results of one seed, from its file if that has the same settings."""
     folder = output / f"seed_{seed}"
     path = folder / "metrics.json"
     if known(path, settings):
@@ -58,7 +58,7 @@ def cached_pair(seed: int, settings: dict[str, Any], output: Path, draw: bool) -
 
 
 def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path) -> dict[str, Any]:
-    """Train and score the CAM and both arms, and draw."""
+    """Train and score the CAM and the baseline without and with FBR, and plot."""
     common = {"encoder": settings["encoder"], "scales": (1.0,)}
     module = data_module(seed, settings)
     pl.seed_everything(seed, verbose=False)
@@ -86,7 +86,7 @@ def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: P
         print(f"seed {seed}: {name}")
         trainer, seconds[name], recorders[name] = fit(models[name], module, settings["steps"], folder)
         scores[name] = score(trainer, models[name], module)
-    # The fastest tenth of the steps: what else runs on the machine slows the others.
+    # The 10th percentile: other processes on the machine slow down single steps.
     step = {name: sorted(recorder.times)[len(recorder.times) // 10] for name, recorder in recorders.items()}
     for name, own_scores in scores.items():
         own_scores |= {"seconds": seconds[name], "seconds_per_step": step[name], "fbr_share": None}
@@ -97,7 +97,7 @@ def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: P
 
 
 def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None) -> WSSSDataModule:
-    """The scenes, or one's own photos, whose seeds are scored on the training set itself."""
+    """The scenes, or your own photos, whose seeds are scored on the training set itself."""
     size, folder = settings["size"], settings["data"]
     if folder is None:
         loading = Loading(eval_batch_size=50, seed=seed)
@@ -115,7 +115,7 @@ def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None)
 
 
 def fit(model: Any, module: WSSSDataModule, steps: int, folder: Path) -> tuple[pl.Trainer, float, Recorder]:
-    """Train a model; the trainer, the seconds that it took and what was recorded."""
+    """Train a model; return the trainer, the seconds that it took, and the recorder."""
     recorder = Recorder()
     trainer = pl.Trainer(
         max_steps=steps,
@@ -133,7 +133,7 @@ def fit(model: Any, module: WSSSDataModule, steps: int, folder: Path) -> tuple[p
 
 
 def score(trainer: pl.Trainer, model: Any, module: WSSSDataModule) -> dict[str, Any]:
-    """The figures of the training images' seeds, with the whole threshold sweep."""
+    """The scores of the training images' seeds, with the whole threshold sweep."""
     (logged,) = trainer.test(model, module, verbose=False)
     sweep = model.scores.sweep.compute()
     figures_of_arm = {name.removeprefix("test/"): value for name, value in logged.items()}

@@ -1,4 +1,4 @@
-"""Figures of a pair of trainings."""
+"""Figures of a baseline without and with FBR."""
 
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,6 @@ def seed(model: SeedTask, item: dict[str, Any]) -> Tensor:
 
 
 def label_map(model: SeedTask, item: dict[str, Any], threshold: float) -> Tensor:
-    """The seed of one item, cut at a threshold: [H, W]."""
+    """The label map [H, W] of an item's seed at a threshold."""
     score, best = seed(model, item).max(0)
     return torch.where(score > threshold, best + 1, 0)

@@ -1,4 +1,4 @@
-"""What is kept of a training for its figures."""
+"""A recorder of a training, for its figures."""
 
 import time
 from typing import Any
@@ -26,7 +26,7 @@ class Recorder(pl.Callback):
         self.start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, _: int) -> None:
-        """Note the step's time and what it logged."""
+        """Record the step's time and its logged loss terms."""
         self.times.append(time.perf_counter() - self.start)
         self.images = batch["image"][:EXAMPLES]
         for name in (term for term in TERMS if term in trainer.callback_metrics):

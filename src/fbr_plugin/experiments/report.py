@@ -24,16 +24,16 @@ COLUMNS = {
     "fbr_share": "FBR's share",
 }
 NOTES = (
-    "percent, but for the seconds of training; seeds of the training images. oracle: the threshold is",
-    "chosen with the masks; label-free: without. Recall, precision and false positives (FP: background taken",
-    "for a class of the image, on the texture that co-occurs with it and elsewhere) at the oracle's.",
+    "In percent, except the seconds of training; seeds of the training images. oracle: threshold chosen with",
+    "the masks; label-free: without. Recall, precision and false positives (FP: background predicted as a",
+    "class of the image, on the texture that co-occurs with it and elsewhere) are at the oracle threshold.",
 )
 
 Result = dict[str, Any]
 
 
 def write_results(results: Sequence[Result], settings: dict[str, Any], folder: Path) -> None:
-    """Write all figures as metrics.json, and those of the table as metrics.csv."""
+    """Write all metrics to metrics.json, and those of the table to metrics.csv."""
     write_text(folder / "metrics.json", json.dumps({"settings": settings, "seeds": results}, indent=2))
     rows = [
         {"seed": result["seed"], "method": name, **{column: score.get(column) for column in COLUMNS}}
@@ -48,7 +48,7 @@ def write_results(results: Sequence[Result], settings: dict[str, Any], folder: P
 
 
 def paired_table(results: Sequence[Result]) -> str:
-    """Lay out means and deviations over the seeds, and with several seeds the paired difference."""
+    """A table of means and deviations over the seeds and, with several seeds, the paired difference."""
     methods = list(results[0]["scores"])
     values = {
         name: {column: [result["scores"][name].get(column) for result in results] for column in COLUMNS}

@@ -1,4 +1,4 @@
-"""Results that are kept as JSON, each beside what it was made of."""
+"""Results cached as JSON, each with the key that determines it."""
 
 import json
 from collections.abc import Callable
@@ -9,18 +9,18 @@ from fbr_plugin.files import write_text
 
 
 def known(path: Path, key: Any) -> dict[str, Any] | None:
-    """The result in a file, where it was made of this key; else None."""
+    """The result in a file if its key is the same, else None."""
     content = json.loads(path.read_text()) if path.exists() else {}
     return content if content.get("key") == json.loads(json.dumps(key)) else None
 
 
 def cached(path: Path, key: Any, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result in a file where it was made of this key; else what is computed now, which is kept there.
+    """The result in a file if its key is the same; else compute it, and save it there.
 
     Args:
         path: JSON file.
-        key: what decides the result: anything that JSON holds.
-        compute: makes the result.
+        key: everything that determines the result, as JSON.
+        compute: computes the result.
     """
     if (result := known(path, key)) is not None:
         return result

@@ -37,6 +37,6 @@ def to_array(figure: Figure) -> NDArray[np.uint8]:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, complete or not at all; missing folders are made."""
+    """Write a figure as PNG, whole or not at all; missing folders are created."""
     with replacing(path) as partial:
         figure.savefig(partial, format="png")

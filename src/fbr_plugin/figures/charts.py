@@ -14,10 +14,10 @@ from fbr_plugin.errors import InputError
 from fbr_plugin.figures.canvas import INK, style
 
 Curve = tuple[Sequence[float], Sequence[float]]
-"""Steps and values, of one length."""
+"""Steps and values of the same length."""
 
 
-_MAX_NUMBERED = 25  # classes up to which a heat map has room for numbers
+_MAX_NUMBERED = 25  # most classes for which a heat map has room for numbers
 
 
 _METHODS = ("#4c72b0", "#dd8452", "#55a868", "#8172b3", "#c44e52", "#937860")
@@ -25,10 +25,10 @@ _METHODS = ("#4c72b0", "#dd8452", "#55a868", "#8172b3", "#c44e52", "#937860")
 
 @style
 def semantic_graph(graph: Tensor, class_names: Sequence[str]) -> Figure:
-    """Draw the semantic graph as a heat map with numbers; the row of a class without negatives stays grey.
+    """Plot the semantic graph as a heat map with numbers; rows of classes without negatives stay grey.
 
     Args:
-        graph: [C, C], row c holds the probability with which each class is drawn as a negative of c.
+        graph: [C, C]; row c holds the probability with which each class is sampled as a negative of c.
         class_names: names of the C foreground classes.
     """
     count = len(class_names)
@@ -58,7 +58,7 @@ def semantic_graph(graph: Tensor, class_names: Sequence[str]) -> Figure:
 
 @style
 def loss_curves(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """Draw a panel for each loss term and a line for each method: faint as logged, strong as smoothed.
+    """Plot a panel per loss term and a line per method: faint as logged, strong as smoothed.
 
     Args:
         curves: method -> term -> (steps, values).
@@ -86,12 +86,12 @@ def loss_curves(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
 def threshold_sweep(
     thresholds: Sequence[float], miou: Mapping[str, Sequence[float]], marks: Mapping[str, Mapping[str, float]]
 ) -> Figure:
-    """Draw mIoU against the background threshold.
+    """Plot mIoU against the background threshold.
 
     Args:
         thresholds: T background thresholds, ascending.
         miou: method -> T values in percent.
-        marks: method -> how a threshold was chosen ("oracle", "label_free") -> that threshold.
+        marks: method -> kind of threshold ("oracle", "label_free") -> threshold.
     """
     figure = Figure(figsize=(7.2, 3.2))
     axes = figure.subplots()
@@ -108,6 +108,6 @@ def threshold_sweep(
 
 
 def _smoothed(values: Sequence[float]) -> NDArray[np.float64]:
-    """Running mean of a window around each value, a twentieth of the curve wide."""
+    """Running mean over a window that is a twentieth of the curve wide."""
     window = np.ones(max(1, len(values) // 20))
     return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")

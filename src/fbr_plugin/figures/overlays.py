@@ -1,4 +1,4 @@
-"""Figures of label maps, background clusters, the semantic graph and curves: tensors in, a Figure out."""
+"""Figures of images with label maps, boxes, class maps or background clusters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,7 +17,7 @@ from fbr_plugin.figures.canvas import INK, style
 from fbr_plugin.functional import resize
 
 Maps = Tensor | Sequence[Tensor]
-"""One tensor [N, ...], or N tensors [...] where the images differ in size."""
+"""One tensor [N, ...], or N tensors [...] if the images differ in size."""
 
 _OPACITY = 0.65  # of colours over an image
 _CELL = 1.9  # inches of an image's side
@@ -26,11 +26,11 @@ _CLUSTERS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "
 
 @style
 def seeds_over_images(images: Maps, labels: Maps, class_names: Sequence[str]) -> Figure:
-    """Draw images and, below them, their label maps laid over them.
+    """Plot images and, below them, the images overlaid with their label maps.
 
     Args:
         images: N images [3, H, W] in [0, 1].
-        labels: N label maps [h, w], on a coarser grid if need be, 0 = background (left clear), 255 = ignored.
+        labels: N label maps [h, w], possibly on a coarser grid, 0 = background (left clear), 255 = ignored.
         class_names: names of the foreground classes.
     """
     over = [_blend(photo, _colours(own, class_names), own != 0) for photo, own in _pairs(images, labels)]
@@ -39,7 +39,7 @@ def seeds_over_images(images: Maps, labels: Maps, class_names: Sequence[str]) ->
 
 @style
 def examples(images: Maps, truths: Maps, methods: Mapping[str, Maps], class_names: Sequence[str]) -> Figure:
-    """Draw a row an image: the image, the true labels and the label map of each method.
+    """Plot one row per image: the image, the true labels and the label map of each method.
 
     Args:
         images: N images [3, H, W] in [0, 1].
@@ -56,7 +56,7 @@ def examples(images: Maps, truths: Maps, methods: Mapping[str, Maps], class_name
 
 @style
 def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: Maps) -> Figure:
-    """Draw images with their true boxes (white) and those found (red); below them the score maps.
+    """Plot images with true (white) and predicted boxes (red) and, below them, the score maps.
 
     Args:
         images: N images [3, H, W] in [0, 1].
@@ -80,7 +80,7 @@ def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: 
 
 @style
 def class_maps(images: Maps, maps: Mapping[str, Maps]) -> Figure:
-    """Draw a row an image: the image, and maps of one class laid over it, such as a seed and its gate.
+    """Plot one row per image: the image, and overlaid maps of one class, such as a seed and its gate.
 
     Args:
         images: N images [3, H, W] in [0, 1].
@@ -92,11 +92,11 @@ def class_maps(images: Maps, maps: Mapping[str, Maps]) -> Figure:
 
 @style
 def nroi_clusters(images: Maps, assignments: Maps) -> Figure:
-    """Draw images and, below them, the background clusters (negative regions of interest) laid over them.
+    """Plot images and, below them, overlaid background clusters (negative regions of interest).
 
     Args:
         images: N images [3, H, W] in [0, 1].
-        assignments: N maps [h, w] of cluster numbers, each image's own; -1 = not background (left clear).
+        assignments: N maps [h, w] of the image's own cluster numbers; -1 = not background (left clear).
     """
     palette = to_rgba_array(_CLUSTERS)[:, :3]
     pairs = _pairs(images, assignments)
@@ -105,21 +105,21 @@ def nroi_clusters(images: Maps, assignments: Maps) -> Figure:
 
 
 def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray[np.floating], NDArray[np.int64]]]:
-    """Each image [H, W, 3] with its map of integers, brought to its [H, W]."""
+    """Each image [H, W, 3] with its map of integers, resized to [H, W]."""
     if len(images) != len(maps):
-        raise InputError(f"there are {len(images)} images but {len(maps)} maps; draw one map for each image")
+        raise InputError(f"there are {len(images)} images but {len(maps)} maps; give one map per image")
     for photo, integers in zip(_photos(images), maps, strict=True):
         resized = F.interpolate(integers[None, None].double(), photo.shape[:2], mode="nearest-exact")
         yield photo, resized[0, 0].long().cpu().numpy()
 
 
 def _photos(images: Maps) -> list[NDArray[np.floating]]:
-    """N images [3, H, W] in [0, 1] as the [H, W, 3] that matplotlib draws."""
+    """N images [3, H, W] in [0, 1] as [H, W, 3] for matplotlib."""
     return [image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy() for image in images]
 
 
 def _heat(images: Maps, maps: Maps) -> list[NDArray[np.floating]]:
-    """Each image [H, W, 3] under the colours of its map [h, w] in [0, 1]."""
+    """Each image [H, W, 3] overlaid with its map [h, w] in [0, 1] as colours."""
     photos = _photos(images)
     grown = (
         resize(own[None, None].double().cpu(), photo.shape[:2])[0, 0].numpy()
@@ -132,7 +132,7 @@ def _heat(images: Maps, maps: Maps) -> list[NDArray[np.floating]]:
 
 
 def _colours(label: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np.float64]:
-    """A label map [H, W] in colours [H, W, 3]."""
+    """A label map [H, W] as colours [H, W, 3]."""
     wrong = label[(label > len(class_names)) & (label != IGNORE) | (label < 0)]
     if wrong.size:
         raise InputError(f"the label {wrong[0]} has no name: {len(class_names)} foreground classes are named")
@@ -142,13 +142,13 @@ def _colours(label: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np
 def _blend(
     photo: NDArray[np.floating], colours: NDArray[np.float64], where: NDArray[np.bool_]
 ) -> NDArray[np.floating]:
-    """Lay colours [H, W, 3] over an image [H, W, 3] turned grey, so that they stand out."""
+    """Overlay colours [H, W, 3] on an image [H, W, 3] converted to grey, so that they stand out."""
     grey = photo.mean(-1, keepdims=True)
     return np.where(where[..., None], (1 - _OPACITY) * grey + _OPACITY * colours, photo)
 
 
 def _grid(strips: Mapping[str, Sequence[NDArray[np.floating]]], vertical: bool = False) -> Figure:
-    """Draw titled strips of pictures: one below the other, or as columns side by side."""
+    """Plot titled strips of pictures, one below the other, or as columns side by side."""
     count = max(map(len, strips.values()))
     down, across = (count, len(strips)) if vertical else (len(strips), count)
     figure = Figure(figsize=(_CELL * across + 0.2, _CELL * down + 0.3), layout="compressed")
@@ -163,7 +163,7 @@ def _grid(strips: Mapping[str, Sequence[NDArray[np.floating]]], vertical: bool =
 
 
 def _class_legend(figure: Figure, labels: Maps, class_names: Sequence[str]) -> Figure:
-    """Name the colours of the classes that occur in the label maps."""
+    """Add a legend of the classes in the label maps."""
     present = sorted({int(value) for label in labels for value in label.unique()} - {0})
     names, colours = {**dict(enumerate(class_names, start=1)), IGNORE: "ignored"}, voc_palette() / 255
     patches = [Patch(facecolor=colours[value], edgecolor=INK, label=names[value]) for value in present]

@@ -1,6 +1,6 @@
 """Similarity of pixels to each class, and to background that occurs in images without the class.
 
-Ours, not part of the published method. All rows and maps are of unit length, so that products are cosines.
+This is not part of the published method. All vectors have unit length, so that products are cosines.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fbr_plugin.functional.kmeans import kmeans
 
-EPSILON = 1e-12  # least square of a length
+EPSILON = 1e-12  # smallest squared length
 
 
 class BackgroundClusters(NamedTuple):
@@ -20,7 +20,7 @@ class BackgroundClusters(NamedTuple):
 
     Attributes:
         centres: [M, L] of unit length; rows that are not used are 0.
-        class_absent: [M, C] bool, whether pixels of images without the class are in the cluster.
+        class_absent: [M, C] bool, whether the cluster has pixels from images without the class.
     """
 
     centres: Tensor
@@ -31,8 +31,8 @@ class ClassSimilarity(NamedTuple):
     """Similarity of pixels to each class and to its class-absent clusters.
 
     Attributes:
-        own: [B, C, h, w] cosine to the nearest prototype of the class; infinite for a class without any.
-        class_absent: [B, C, h, w] cosine to the nearest class-absent cluster; -infinite where there is none.
+        own: [B, C, h, w] cosine to the nearest prototype of the class; infinite for a class without one.
+        class_absent: [B, C, h, w] cosine to the nearest class-absent cluster; -infinite if there is none.
         cluster: [B, h, w] int64, the nearest background cluster.
     """
 
@@ -43,7 +43,7 @@ class ClassSimilarity(NamedTuple):
 
 @torch.no_grad()
 def hypercolumns(levels: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
-    """Stack feature levels into one vector for each cell of a grid, every level with the same length.
+    """Stack feature levels into one vector per grid cell, in which every level has the same length.
 
     Args:
         levels: maps [B, L_j, h_j, w_j]; a level is averaged over the cells of the grid.
@@ -55,7 +55,9 @@ def hypercolumns(levels: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
     with torch.autocast(levels[0].device.type, enabled=False):
         maps = [_pooled(level.float(), grid) for level in levels]
         squares = [own.square().sum(1, keepdim=True) for own in maps]
-        active = torch.stack([square > EPSILON for square in squares]).sum(0)  # levels that are not 0 there
+        active = torch.stack([square > EPSILON for square in squares]).sum(
+            0
+        )  # levels that are not 0 at the cell
         scaled = [
             own * (active * square).clamp_min(EPSILON).rsqrt()
             for own, square in zip(maps, squares, strict=True)
@@ -81,10 +83,10 @@ def background_clusters(
 
     Args:
         rows: [N, L] background pixels, of unit length.
-        labels: [N, C] labels of the images they came from.
+        labels: [N, C] labels of the images that the rows come from.
         mask: [N] bool, the rows that take part.
-        number: M, clusters.
-        least: pixels of images without a class that make a cluster class-absent.
+        number: M, the number of clusters.
+        least: how many pixels from images without a class make a cluster class-absent.
         generator: source of randomness.
     """
     clusters = kmeans(rows[None], mask[None], number, generator=generator)
@@ -104,7 +106,7 @@ def class_similarity(pixels: Tensor, prototypes: Tensor, clusters: BackgroundClu
     """
     used, number = prototypes.any(-1), len(clusters.centres)
     rows = torch.cat([prototypes.flatten(0, 1), clusters.centres])
-    # Added in one operation with the product, as the maps of cosines are large.
+    # Added in one operation with the product, because the maps of cosines are large.
     missing = torch.zeros_like(rows[:, :1]).masked_fill_(
         ~F.pad(used.flatten(), (0, number), value=True)[:, None], -torch.inf
     )
@@ -123,16 +125,16 @@ def class_similarity(pixels: Tensor, prototypes: Tensor, clusters: BackgroundClu
 def background_similarity(
     class_absent: Tensor, scores: Tensor, labels: Tensor, quantile: float, sure: float = 0.05
 ) -> Tensor:
-    """The usual similarity of a class's own background to its class-absent clusters.
+    """The typical similarity of a class's own background to its class-absent clusters.
 
-    It is a quantile over the pixels that are surely background, in the images that show the class.
+    It is a quantile over the confident background pixels of the images that show the class.
 
     Args:
         class_absent: [B, C, h, w] of `ClassSimilarity`.
         scores: [B, C, h, w] in [0, 1].
         labels: [B, C] image labels.
         quantile: in [0, 1].
-        sure: a pixel with a lower score is surely background of the class.
+        sure: a pixel with a lower score counts as confident background of the class.
 
     Returns:
         [C] cosines; nan for a class without such pixels.
@@ -146,12 +148,12 @@ def background_similarity(
 def gate(
     own: Tensor, class_absent: Tensor, typical: Tensor, temperature: float, similarity_temperature: float
 ) -> Tensor:
-    """Lower a class where class-absent background explains a pixel, and does so better than the class.
+    """Suppress a class where class-absent background explains a pixel better than the class does.
 
     (1 - sigmoid((f - r) / T_r) sigmoid((f - o) / T)) ** 2, with the cosines o to the nearest prototype of the
     class and f to its nearest class-absent cluster, and the similarity r of the class's background to these
-    clusters. Where a class's background never occurs without the class, no such cluster comes near it, and
-    the gate is 1.
+    clusters. If a class's background never occurs without the class, no such cluster is near it, and the gate
+    is 1.
 
     Args:
         own: [B, C, h, w] of `ClassSimilarity`.

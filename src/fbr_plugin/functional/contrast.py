@@ -1,4 +1,4 @@
-"""Pixel-to-prototype contrast (InfoNCE) with negatives that the queries of a class share, and separation."""
+"""Pixel-to-prototype contrast (InfoNCE) with negatives shared by the queries of a class, and separation."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ TILE = 64
 
 
 class Tiles(NamedTuple):
-    """Rows grouped by class into tiles of `TILE`, so that a tile has one class and shapes are known ahead.
+    """Rows grouped by class into tiles of `TILE`, so that a tile has one class and shapes are static.
 
     Attributes:
         rows: [T, TILE] int64 row of each slot, N where the slot is empty.
@@ -41,8 +41,8 @@ class Contrast(NamedTuple):
 def group_by_class(classes: Tensor, num_classes: int) -> Tiles:
     """Group rows by class into tiles.
 
-    The number of tiles depends on shapes alone where a host read would wait for the device; on the CPU, where
-    it is free, only the tiles that hold rows are kept.
+    On a GPU, the number of tiles depends only on shapes, so that the host never waits for the device. On the
+    CPU, only the tiles that hold rows are kept.
 
     Args:
         classes: [N] int64 in 0..C-1 for the rows that take part, C for the others.
@@ -59,7 +59,7 @@ def group_by_class(classes: Tensor, num_classes: int) -> Tiles:
     capacity = len(classes) // TILE + num_classes
     if classes.device.type == "cpu":
         capacity = int(tile_end[-1])
-    # Rows that take no part go to a slot behind the tiles.
+    # Rows that do not take part go to a slot behind the tiles.
     first_slot = F.pad((tile_end - tiles) * TILE, (0, 1), value=capacity * TILE)
     slot = (first_slot[sorted_classes] + offset).clamp_max(capacity * TILE)
     rows = torch.full((capacity * TILE + 1,), len(classes), device=classes.device)
@@ -92,7 +92,7 @@ def info_nce(
         temperature: tau.
 
     Returns:
-        A `Contrast` of zeros, connected to the graph, where no class contributes.
+        The `Contrast`; zeros, connected to the graph, if no class contributes.
     """
     num_classes = len(prototypes)
     rows = tiles.rows.flatten().clamp_max(len(queries) - 1)
@@ -114,12 +114,12 @@ def info_nce(
 
 
 def separation(foreground: Tensor, background: Tensor, eps: float = 1e-8) -> Tensor:
-    """Mean cosine similarity of two projections at the same pixel, a third of the cost of torch's own.
+    """Mean cosine similarity of two projections at the same pixel, at a third of the cost of torch's own.
 
     Args:
         foreground: [B, D, h, w].
         background: [B, D, h, w].
-        eps: least product of the two norms.
+        eps: lower bound of the product of the two norms.
     """
     products = foreground.square().sum(1) * background.square().sum(1)
     return ((foreground * background).sum(1) * products.clamp_min(eps**2).rsqrt()).mean()

@@ -1,4 +1,4 @@
-"""Batched, masked k-means: one clustering an image, all images at once, on the device of the points."""
+"""Batched, masked k-means: one clustering per image, all images at once, on the device of the points."""
 
 import math
 from typing import NamedTuple
@@ -35,19 +35,20 @@ def kmeans(
 ) -> KMeans:
     """Cluster the masked points of each row: greedy k-means++ seeding, then Lloyd iterations.
 
-    A row with at most `num_clusters` masked points returns these points themselves. A cluster that empties
-    moves to the point farthest from its centroid. Seeding is Arthur and Vassilvitskii, *k-means++*, SODA
-    2007, with 2 + floor(ln K) candidates a step of which the best is kept. Nothing here waits for the device.
+    For a row with at most `num_clusters` masked points, these points are the centroids. A cluster that
+    becomes empty moves to the point farthest from its centroid. Seeding follows Arthur and Vassilvitskii,
+    *k-means++*, SODA 2007, with the best of 2 + floor(ln K) candidates per step. The host never waits for the
+    device.
 
     Args:
         points: [B, N, D], any floating type; computed in at least float32.
         mask: [B, N] bool, the points that take part.
         num_clusters: K.
-        iterations: Lloyd iterations; they are always all run.
+        iterations: number of Lloyd iterations, without early stopping.
         generator: source of randomness, on the device of `points`.
 
     Raises:
-        ValueError: shapes that disagree, or K or the number of iterations below 1.
+        ValueError: shapes do not match, or K or the number of iterations is below 1.
     """
     if points.dim() != 3 or mask.shape != points.shape[:2]:
         raise InputError(
@@ -84,12 +85,12 @@ def _squared_distances(points: _Points, centroids: Tensor) -> Tensor:
 
 
 def _members(assignments: Tensor, mass: Tensor, num_clusters: int) -> Tensor:
-    """[B, N], [B, N] -> [B, N, K] mass of each point in its cluster."""
+    """The mass of each point in its cluster: [B, N], [B, N] -> [B, N, K]."""
     return F.one_hot(assignments, num_clusters).to(mass.dtype) * mass[..., None]
 
 
 def _draw(mass: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:
-    """Draw indices [B, draws] with probability proportional to `mass` [B, N]; any index where all is 0."""
+    """Sample indices [B, draws] with probability proportional to `mass` [B, N]; any index if all are 0."""
     cumulative = mass.cumsum(-1)
     uniform = torch.rand(len(mass), draws, dtype=mass.dtype, device=mass.device, generator=generator)
     # The last point with mass ends the range, whatever the rounding of the cumulative sum.
@@ -99,7 +100,7 @@ def _draw(mass: Tensor, draws: int, generator: torch.Generator | None) -> Tensor
 
 
 def _rows(points: Tensor, index: Tensor) -> Tensor:
-    """Gather [B, N, D] at [B, M] -> [B, M, D]."""
+    """Gather rows: [B, N, D] at [B, M] -> [B, M, D]."""
     return points.gather(1, index[..., None].expand(-1, -1, points.shape[-1]))
 
 
@@ -133,7 +134,7 @@ def _lloyd_step(points: _Points, centroids: Tensor) -> Tensor:
 
 
 def _few_points(points: _Points, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace the centroids of rows with at most K masked points by these points; also tell valid rows."""
+    """Use the masked points as centroids where there are at most K; also return which rows are valid."""
     num_clusters, num_points = centroids.shape[1], points.values.shape[1]
     present = points.mass > 0
     count = present.sum(1, keepdim=True)

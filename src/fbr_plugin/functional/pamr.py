@@ -1,4 +1,4 @@
-"""Pixel-adaptive mask refinement: masks follow the edges of their image, without parameters to train."""
+"""Pixel-adaptive mask refinement (PAMR) along the edges of an image, without trained parameters."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,29 +16,29 @@ EPSILON = 1e-8  # keeps flat surroundings finite: all neighbours then weigh the 
 def pamr(
     image: Tensor, masks: Tensor, iterations: int = 10, dilations: Sequence[int] = (1, 2, 4, 8, 12, 24)
 ) -> Tensor:
-    """Replace masks by the mean of their neighbours, weighted by the likeness of the pixels, again and again.
+    """Repeatedly replace masks by the mean over neighbours, weighted by the similarity of the pixels.
 
-    Each pixel has 8 neighbours at every dilation; beyond the border lies the nearest pixel of the border.
+    Each pixel has 8 neighbours at every dilation; the image is extended by its border pixels.
     A neighbour's weight is the softmax over all neighbours of -mean over channels of
     |difference| / (0.1 sigma + 1e-8), where sigma is the channel's standard deviation over all neighbours
     and, once for each dilation, the pixel itself. As the weights of a pixel sum to 1, probabilities remain
     probabilities, and the scale of the image's values does not matter. Araslanov and Roth, *Single-Stage
     Semantic Segmentation from Image Labels*, CVPR 2020, as released (`visinf/1-stage-wseg` at d905fca,
-    `models/mods/pamr.py`), but for masks of another grid, which are an error instead of being resized.
+    `models/mods/pamr.py`), except that masks on another grid are an error instead of being resized.
 
-    Memory: the weights, 8 numbers a pixel and dilation, and three times the masks, whatever their number.
+    Memory: the weights, 8 numbers per pixel and dilation, and three times the masks.
 
     Args:
-        image: [B, 3, H, W] images, or any other number of channels, of any size and scale.
-        masks: [B, K, H, W] one map a class on the same grid.
-        iterations: how often the masks are replaced; 0 returns them as they are.
+        image: [B, 3, H, W] images of any size and scale; other numbers of channels work, too.
+        masks: [B, K, H, W] one map per class on the same grid.
+        iterations: number of repetitions; 0 returns the masks unchanged.
         dilations: distances of the neighbours in pixels.
 
     Returns:
         [B, K, H, W] of the type of `masks`; computed in the wider of both types, in float32 at least.
 
     Raises:
-        ValueError: shapes or types that do not fit, negative iterations, or dilations that are not positive.
+        ValueError: shapes or types do not match, or `iterations` or `dilations` is out of range.
     """
     if image.ndim != 4 or masks.ndim != 4 or (len(image), *image.shape[2:]) != (len(masks), *masks.shape[2:]):
         raise InputError(
@@ -82,7 +82,7 @@ def _weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
         difference = neighbour - image
         first += difference
         second.addcmul_(difference, difference)
-    # Differences to the pixel itself, which is among the samples: no digits are lost as with raw moments.
+    # Differences to the pixel itself, which is among the samples, are more precise than raw moments.
     samples = 9 * len(dilations)
     deviation = ((second - first.square() / samples) / (samples - 1)).sqrt()
     unit = SHARPNESS * deviation + EPSILON

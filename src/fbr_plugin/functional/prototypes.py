@@ -22,16 +22,16 @@ class Prototypes(NamedTuple):
 
 @torch.no_grad()
 def class_prototypes(features: Tensor, normalised: Tensor, pseudo_labels: Tensor, topk: int) -> Prototypes:
-    """Average the features at each class's `topk` best scored positions in the batch, weighted by the score.
+    """Average the features at each class's `topk` best positions in the batch, weighted by the score.
 
     Args:
         features: [B, D, h, w] foreground projection.
         normalised: [B, 1+C, h, w] scores in [0, 1], background first.
         pseudo_labels: [B, h, w] int64, 0 = background.
-        topk: positions a class, at least 1; at most B*h*w are taken.
+        topk: number of positions per class, at least 1; at most B*h*w are used.
 
     Raises:
-        ValueError: `topk` below 1.
+        ValueError: `topk` is below 1.
     """
     if topk < 1:
         raise InputError(f"topk must be at least 1, got {topk}")

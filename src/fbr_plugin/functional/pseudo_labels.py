@@ -1,4 +1,4 @@
-"""Pseudo labels from class score maps, and which of them to trust."""
+"""Pseudo labels from class score maps, and their reliability."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from fbr_plugin.errors import InputError
 
 
 class ScoreMaps(NamedTuple):
-    """What `normalise_scores` makes of the score maps of a view.
+    """The normalised score maps of a view and their entropy.
 
     Attributes:
         normalised: [B, 1+C, h, w] in [0, 1], background first; maps of absent classes are 0.
@@ -40,18 +40,18 @@ def min_max(maps: Tensor) -> Tensor:
 
 @torch.no_grad()
 def normalise_scores(scores: Tensor, labels: Tensor, background_score: float = 0.1) -> ScoreMaps:
-    """Gate score maps by the image labels and normalise each to [0, 1].
+    """Mask score maps by the image labels, and normalise each to [0, 1].
 
-    Absent classes are removed first (-inf before the softmax of logits, times `labels` for activation maps):
-    normalising an absent class's noise to [0, 1] would let it win. A constant background is not normalised.
+    Absent classes are removed first (-inf before the softmax of logits, times `labels` for activation maps),
+    since an absent class's noise, normalised to [0, 1], would win. A constant background is not normalised.
 
     Args:
         scores: logits [B, 1+C, h, w], background first, or class activation maps before ReLU [B, C, h, w].
         labels: [B, C] image labels in {0, 1}.
-        background_score: the constant background of activation maps.
+        background_score: the constant background score of activation maps.
 
     Raises:
-        ValueError: shapes that disagree.
+        ValueError: shapes do not match.
     """
     check_scores(scores, labels)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
@@ -77,14 +77,14 @@ def hard_pixels(
     entropy_quantile: float = 0.25,
     score_floor: float = 0.05,
 ) -> Tensor:
-    """Tell the foreground pixels whose pseudo label is not reliable: the queries of the contrasts.
+    """Find the foreground pixels with unreliable pseudo labels, the queries of the contrasts.
 
-    A pixel of pseudo label c is sure when its score exceeds element floor(n * `confidence_quantile`) of the
-    n scores above `score_floor` of the pixels labelled c in its image, sorted ascending, or when its entropy
-    is at most the image's `entropy_quantile`. Every other foreground pixel is hard.
+    A pixel of pseudo label c is confident if its score exceeds element floor(n * `confidence_quantile`) of
+    the n scores above `score_floor` of the pixels labelled c in its image, sorted ascending, or if its
+    entropy is at most the image's `entropy_quantile`. Every other foreground pixel is hard.
 
     Args:
-        maps: of `normalise_scores`.
+        maps: result of `normalise_scores`.
         pseudo_labels: [B, h, w] int64, 0 = background.
         confidence_quantile: in [0, 1).
         entropy_quantile: in [0, 1), over all pixels of the image.
@@ -96,7 +96,7 @@ def hard_pixels(
     batch, channels = maps.normalised.shape[:2]
     labels = pseudo_labels.flatten(1)
     score = maps.normalised.flatten(2).gather(1, labels[:, None])[:, 0]
-    # One sort an image serves all classes: by score, then stably by class, so that each class is a run.
+    # One sort per image serves all classes: by score, then stably by class, so that each class is a run.
     counted = score > score_floor
     key = torch.where(counted, labels, channels)
     order = score.argsort(1)
@@ -115,10 +115,10 @@ def hard_pixels(
 
 @torch.no_grad()
 def background_target(scores: Tensor, labels: Tensor, threshold: float = 0.05) -> Tensor:
-    """Pixels that no class of the image claims: where the summed, max-normalised activation maps are low.
+    """Pixels without a class of the image, where the sum of max-normalised activation maps is low.
 
     Args:
-        scores: activation maps [B, C, h, w], or logits [B, 1+C, h, w], whose foreground logits serve as such.
+        scores: activation maps [B, C, h, w], or logits [B, 1+C, h, w] with foreground logits as such maps.
         labels: [B, C] image labels in {0, 1}.
         threshold: on the sum over classes of relu(map) / max(map).
 

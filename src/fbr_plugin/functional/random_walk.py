@@ -1,4 +1,4 @@
-"""IRN's random walk: scores spread over a grid of pixels, but not across class boundaries.
+"""IRN's random walk, which propagates scores over a grid of pixels, but not across class boundaries.
 
 After Ahn, Cho, Kwak, Weakly Supervised Learning of Instance Segmentation with Inter-pixel Relations (CVPR
 2019), sections 3.3 and 3.5, and `misc/indexing.py` of jiwoon-ahn/irn at a2ece00.
@@ -23,11 +23,11 @@ Path = tuple[Offset, ...]
 def paths(radius: int) -> tuple[Path, ...]:
     """The straight paths from a pixel to those less than `radius` away that come after it, row by row.
 
-    A path holds the pixels of the box between its ends that lie less than one pixel off the line between
-    them, as offsets (dy, dx) from its first end, (0, 0); the last one is its other end.
+    A path holds the pixels between its ends that are less than one pixel off the line between them, as
+    offsets (dy, dx) from its first end, (0, 0); the last offset is its other end.
 
     Args:
-        radius: in pixels; there is no path below 2.
+        radius: in pixels; no paths exist below 2.
     """
     return tuple(
         _path(y, x)
@@ -45,7 +45,7 @@ def _path(y: int, x: int) -> Path:
 
 
 def neighbours(maps: Tensor, end: Offset, offset: Offset = (0, 0)) -> Tensor:
-    """What maps hold at `offset` from every pixel whose `end` lies within them.
+    """The values of maps at `offset` from every pixel whose `end` lies within them.
 
     Args:
         maps: [..., h, w].
@@ -62,7 +62,7 @@ def neighbours(maps: Tensor, end: Offset, offset: Offset = (0, 0)) -> Tensor:
 
 
 def path_affinity(boundary: Tensor, path: Path) -> Tensor:
-    """1 - the strongest boundary on the path from each pixel to its other end, both ends included.
+    """One minus the strongest boundary on the path from each pixel to its other end, both ends included.
 
     Args:
         boundary: [..., h, w] in [0, 1].
@@ -75,10 +75,10 @@ def path_affinity(boundary: Tensor, path: Path) -> Tensor:
 
 
 def transition_matrix(boundary: Tensor, radius: int = 5, beta: float = 10.0) -> Tensor:
-    """The sparse matrix by which a step replaces each pixel's score by a mean over its surroundings.
+    """The sparse matrix of a step, which replaces each pixel's score by a mean over its surroundings.
 
-    The weight of a pixel less than `radius` away is their affinity to the power of `beta`, that of the pixel
-    itself 1. The released code multiplies row vectors by the transposed matrix.
+    A pixel less than `radius` away has the weight affinity ** `beta`, and the pixel itself 1. The released
+    code multiplies row vectors by the transposed matrix.
 
     Args:
         boundary: [h, w] in [0, 1].
@@ -90,7 +90,7 @@ def transition_matrix(boundary: Tensor, radius: int = 5, beta: float = 10.0) -> 
     """
     forward = paths(radius)
     height, width = boundary.shape
-    own = len(forward)  # pixels go row by row, and so do the neighbours of each
+    own = len(forward)  # pixels are ordered row by row, and so are the neighbours of each
     weights = boundary.new_zeros(height, width, 2 * own + 1)
     weights[..., own] = 1
     planes = weights.movedim(-1, 0)
@@ -125,25 +125,25 @@ def propagate(
     steps: int = 256,
     max_memory: int = 2**30,
 ) -> Tensor:
-    """Let scores walk at random over the pixels that no boundary separates.
+    """Propagate scores by a random walk over the pixels that no boundary separates.
 
-    Scores are first multiplied by 1 - boundary. The steps are sparse products, of all classes at once or of
-    as many as the memory allows: the dense matrix of [h*w, h*w] is never built. They run in double precision,
-    as rounding errors add up over the steps: in float32 they reach 6e-5.
+    Scores are first multiplied by 1 - boundary. The steps are sparse products of as many classes at once as
+    the memory allows; the dense matrix [h*w, h*w] is never built. They run in double precision, because
+    rounding errors accumulate over the steps: in float32 they reach 6e-5.
 
     Args:
-        scores: [K, h, w], of any class or instance each.
+        scores: [K, h, w], each of any class or instance.
         boundary: [h, w] in [0, 1], strength of the class boundary.
         radius: only pixels less than this many pixels apart exchange scores in a step.
         beta: exponent of the affinities; the larger, the stricter the boundaries.
-        steps: of the walk; IRN squares its matrix 8 times, which makes 256.
-        max_memory: bytes that the walk may take beside its arguments and its result.
+        steps: number of steps; IRN squares its matrix 8 times, which makes 256.
+        max_memory: bytes that the walk may use besides its arguments and its result.
 
     Returns:
         [K, h, w] in the type of the scores, at least float32.
 
     Raises:
-        ValueError: an argument of the wrong shape or range, or a `max_memory` that a single class exceeds.
+        ValueError: an argument has a wrong shape or range, or a single class exceeds `max_memory`.
     """
     check_settings(radius, beta, steps)
     _check_maps(scores, boundary)
@@ -167,8 +167,8 @@ def propagate(
 
 
 def _walk(scores: Tensor, transition: Tensor, steps: int) -> Tensor:
-    """Scores [K, h, w] after so many steps."""
-    # A single class as a vector: its product takes a third of the time of that with a matrix of one column.
+    """Scores [K, h, w] after the given number of steps."""
+    # A single class as a vector: the product is three times as fast as with a matrix of one column.
     rows = scores.flatten(1).t().squeeze(1)
     for _ in range(steps):
         rows = transition @ rows
@@ -176,7 +176,7 @@ def _walk(scores: Tensor, transition: Tensor, steps: int) -> Tensor:
 
 
 def check_settings(radius: int, beta: float, steps: int) -> None:
-    """Refuse settings that no walk can have, with a `ValueError`."""
+    """Raise `ValueError` for settings out of range."""
     if radius < 1 or beta <= 0 or steps < 0:
         raise InputError(
             "a walk has a radius of at least 1 pixel, a beta above 0 and at least 0 steps, got "
@@ -185,7 +185,7 @@ def check_settings(radius: int, beta: float, steps: int) -> None:
 
 
 def _check_maps(scores: Tensor, boundary: Tensor) -> None:
-    """Refuse maps that no walk can be over."""
+    """Raise for maps of wrong shape or range."""
     if boundary.ndim != 2 or scores.ndim != 3 or scores.shape[1:] != boundary.shape:
         raise InputError(
             "scores must be [K, h, w] and boundary [h, w] of the same grid, got "

@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring maps [B, K, h, w] to a height and width, bilinearly; the same where they have it already."""
+    """Resize maps [B, K, h, w] bilinearly to a height and width; maps of that size are returned unchanged."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return interpolate(maps, tuple(size), mode="bilinear", align_corners=False)

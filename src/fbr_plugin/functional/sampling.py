@@ -1,4 +1,4 @@
-"""Which negatives to contrast with: the semantic graph, pixels of other classes, rows of the bank."""
+"""Sampling of negatives: by the semantic graph from pixels of other classes, and from the bank."""
 
 import torch
 import torch.nn.functional as F
@@ -28,16 +28,16 @@ def semantic_graph(prototypes: Tensor, present: Tensor, temperature: float = 0.5
 def sample_pixels(
     graph: Tensor, pseudo_labels: Tensor, num_negatives: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Active sampling: draw a class by the semantic graph, then one of its pixels uniformly.
+    """Active sampling: choose a class by the semantic graph, then one of its pixels uniformly.
 
     Args:
         graph: [C, C] of `semantic_graph`.
         pseudo_labels: [N] int64, 0 = background.
-        num_negatives: n, draws with replacement for each class.
+        num_negatives: n, samples with replacement for each class.
         generator: source of randomness, on the device of `graph`.
 
     Returns:
-        [C, n] int64 pixel indices; rows of classes without any other class are arbitrary.
+        [C, n] int64 pixel indices; arbitrary for classes without other present classes.
     """
     classes, pixels = len(graph), len(pseudo_labels)
     uniform = torch.rand(2, classes, num_negatives, device=graph.device, generator=generator)
@@ -58,7 +58,7 @@ def sample_pixels(
 def sample_bank(
     fill: Tensor, num_classes: int, num_negatives: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draw rows of the bank uniformly, with replacement, for each class.
+    """Sample rows of the bank uniformly, with replacement, for each class.
 
     Args:
         fill: 0-d int64, rows in the bank.

@@ -1,4 +1,4 @@
-"""Metrics over a whole set, streaming: every state is an integer histogram that ranks add up."""
+"""Streaming metrics over a whole set: every state is an integer histogram, summed over the ranks."""
 
 from fbr_plugin.metrics.agreement import AgreementResult, ViewAgreement
 from fbr_plugin.metrics.centre_box import CentreBox, CentreBoxResult

@@ -17,9 +17,9 @@ from fbr_plugin.metrics.sweep import (
     top_class_bins,
 )
 
-# Scores are summed as integers in units of 1 / FIXED_POINT: alike in any order, under any module precision.
+# Scores are summed as integers in units of 1 / FIXED_POINT: exact in any order and at any module precision.
 FIXED_POINT = 2**20
-TOLERANCE = 1e-3  # interpolation and half precision leave [0, 1] by less
+TOLERANCE = 1e-3  # interpolation and half precision exceed [0, 1] by less
 
 
 class AgreementResult(NamedTuple):
@@ -27,7 +27,7 @@ class AgreementResult(NamedTuple):
 
     Attributes:
         thresholds: the T background thresholds.
-        agreement: agreement at each of them, in percent.
+        agreement: agreement at each threshold, in percent.
     """
 
     thresholds: tuple[float, ...]
@@ -35,24 +35,24 @@ class AgreementResult(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        """The label-free threshold: the one of the best agreement, found without masks."""
+        """The label-free threshold: that of the best agreement, found without masks."""
         return self.thresholds[self.agreement.index(max(self.agreement))]
 
 
 class ViewAgreement(Metric):
-    """Agreement of the seeds of two views of the same images, such as flipped and rescaled ones.
+    """Agreement of the seeds of two views of the same images, such as flipped or rescaled ones.
 
-    The masks of two views agree perfectly where the threshold is 0 and nothing is background, so that their
-    overlap, even corrected for chance, only ever asks for a low threshold. Instead the *mask* of one view is
-    held against the *scores* of the other, read as the probability p of the class that the mask names:
+    The masks of two views agree perfectly at a threshold of 0, where nothing is background, so that their
+    overlap, even corrected for chance, always favours a low threshold. Instead, the *mask* of one view is
+    compared with the *scores* of the other, read as the probability p of the mask's class:
 
         foreground = sum_mask p / (sum p + |mask| - sum_mask p)        (soft intersection over union)
         background = the same of the complement of the mask and 1 - p
         agreement  = (foreground + background) / 2
 
-    A low threshold takes in pixels of which the other view is unsure, a high one leaves out pixels of which
-    it is sure, and counting background as much as foreground keeps the larger of both from deciding alone.
-    Either view gives the mask once.
+    A low threshold includes pixels of which the other view is unsure; a high one excludes pixels of which it
+    is sure. Equal weights of background and foreground keep the larger one from dominating. Each view
+    provides the mask once.
 
     Args:
         num_classes: number of foreground classes C.
@@ -72,7 +72,7 @@ class ViewAgreement(Metric):
         self.add_state("mass", empty.clone(), dist_reduce_fx="sum")
 
     def update(self, first: Tensor, second: Tensor) -> None:
-        """Count the pixels of one image or batch seen in two views, both brought back to the same grid.
+        """Count the pixels of one image or batch in two views, both on the same grid.
 
         Args:
             first: [C, H, W] or [B, C, H, W] seed of one view, in [0, 1].
@@ -80,7 +80,7 @@ class ViewAgreement(Metric):
         """
         if first.shape != second.shape:
             raise InputError(
-                f"views are {tuple(first.shape)} and {tuple(second.shape)}: bring them to one size"
+                f"views are {tuple(first.shape)} and {tuple(second.shape)}: resize them to one size"
             )
         for name, seed in (("first view", first), ("second view", second)):
             check_seed(seed, self.num_classes, name)

@@ -1,4 +1,4 @@
-"""Score maps and boxes on one grid: overlap, scaling, and the boxes a map gives at every threshold.
+"""Score maps and boxes on one grid: overlap, scaling, and the boxes of a map at every threshold.
 
 A box is x0, y0, x1, y1 in pixels from 0, both corners inside it: one pixel is a box with x0 = x1, y0 = y1.
 """
@@ -20,15 +20,15 @@ BOX_THRESHOLDS = np.arange(0, 1, 0.001)
 """The thresholds, as shares of a map's maximum."""
 
 IOUS = (0.3, 0.5, 0.7)
-"""The overlaps with a true box from which a box is right."""
+"""The smallest overlaps with a true box at which a box is correct."""
 
 
 def check_batch(maps: Tensor, truths: Sequence[Tensor] | Tensor, sizes: Tensor | None) -> None:
-    """Raise unless a batch holds finite score maps and as many truths and sizes.
+    """Raise unless a batch holds finite score maps, and a truth and a size for each.
 
     Args:
         maps: [B, h, w] score maps.
-        truths: boxes or masks of each image.
+        truths: true boxes or masks of each image.
         sizes: [B, 2] heights and widths, or None.
     """
     if maps.ndim != 3 or len(truths) != len(maps):
@@ -64,7 +64,7 @@ def _area(boxes: NDArray[Any]) -> NDArray[Any]:
 
 
 def clip_boxes(boxes: NDArray[np.float64], height: int, width: int) -> tuple[NDArray[np.float64], bool]:
-    """Cut the boxes of one image to it.
+    """Clip boxes to their image.
 
     Args:
         boxes: [n, 4] boxes.
@@ -73,7 +73,7 @@ def clip_boxes(boxes: NDArray[np.float64], height: int, width: int) -> tuple[NDA
 
     Returns:
         boxes: [n, 4] boxes inside the image.
-        cut: whether any reached beyond it.
+        cut: whether any box reached beyond it.
     """
     if boxes.ndim != 2 or boxes.shape[-1] != 4 or not len(boxes):
         raise InputError(
@@ -92,7 +92,7 @@ def clip_boxes(boxes: NDArray[np.float64], height: int, width: int) -> tuple[NDA
 
 
 def scale_boxes(boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Scale the boxes [n, 4] of an image to one of `SIZE` x `SIZE`."""
+    """Scale the boxes [n, 4] of an image to `SIZE` x `SIZE` pixels."""
     return boxes * SIZE / np.array([width, height, width, height], np.float64)
 
 
@@ -102,7 +102,7 @@ def resize_map(score: NDArray[np.float64], interpolation: int) -> NDArray[np.flo
 
 
 def normalise_map(score: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Stretch a map [h, w] to [0, 1] by its extremes; a constant one becomes 0."""
+    """Min-max normalise a map [h, w] to [0, 1]; a constant map becomes 0."""
     above = score - float(score.min())
     return above / (float(above.max()) or 1.0)
 
@@ -112,8 +112,8 @@ def contour_ious(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compare true boxes with those of the contours of a score map at every threshold.
 
-    The map is cut to 256 levels, so it has few distinct outlines: contours are traced once for each. A hole's
-    contour counts as one more. A map without any contour has the box of its first pixel.
+    The map is quantised to 256 levels, and contours are traced once per level. The contour of a hole counts
+    as well. A map without contours has the box of its first pixel.
 
     Args:
         score: [S, S] normalised scores.
@@ -122,7 +122,7 @@ def contour_ious(
 
     Returns:
         largest: [T] overlap of the contour of the largest area with the true box nearest to it.
-        best: [T] largest overlap of any contour with any true box.
+        best: [T] largest overlap between any contour and any true box.
     """
     levels = (score * 255).astype(np.uint8)
     cuts = (thresholds * levels.max()).astype(np.uint8)
@@ -138,7 +138,7 @@ def contour_ious(
 def _contours(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Boxes [N, 4] and areas [N] of the contours of a mask [S, S], in the order of tracing.
 
-    A box reaches one pixel further right and down than its contour, as published figures have it.
+    A box extends one pixel further right and down than its contour, as in published evaluations.
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
@@ -149,9 +149,9 @@ def _contours(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 
 def component_box(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Box [4] of the component of a mask [S, S] with most pixels, the whole grid where there is none.
+    """Box [4] of the largest component of a mask [S, S]; the whole grid if the mask is empty.
 
-    Pixels that touch at a corner are connected. The box reaches one pixel further right and down, as in the
+    Pixels that touch at a corner are connected. The box extends one pixel further right and down, as in the
     evaluation published with BAS.
     """
     number, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
@@ -162,7 +162,7 @@ def component_box(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def centred_boxes(sides: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Boxes in the middle of the grid of every pair of sides: [K, K, 4] for K even widths and heights."""
+    """Boxes [K, K, 4] in the middle of the grid, for all pairs of K even widths and heights."""
     low, high = (SIZE - sides) // 2, (SIZE + sides) // 2 - 1
     x, y = np.meshgrid(np.arange(len(sides)), np.arange(len(sides)), indexing="ij")
     return np.stack([low[x], low[y], high[x], high[y]], -1)

@@ -1,4 +1,4 @@
-"""What a box in the middle of every image reaches, which any learned map should exceed."""
+"""The accuracy of a box in the middle of every image, which any learned map should exceed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,13 +15,13 @@ _SIDES = np.arange(4, SIZE + 1, 4)
 
 
 class CentreBoxResult(NamedTuple):
-    """What one box in the middle of every image reaches, in percent.
+    """Accuracy of one box in the middle of every image, in percent.
 
     Attributes:
-        gt_known: overlap with a true box at IoU 0.5, with the best size.
+        gt_known: GT-known at an IoU of 0.5, with the best size.
         max_box_acc_v2: mean over the IoUs 0.3, 0.5 and 0.7, each with its best size.
-        width: that of the box of `gt_known`, as a share of the image's.
-        height: the same for its height.
+        width: width of the box of `gt_known`, as a share of the image's.
+        height: height of that box, as a share of the image's.
     """
 
     gt_known: float
@@ -33,8 +33,8 @@ class CentreBoxResult(NamedTuple):
 class CentreBox(Metric):
     """Accuracy of a fixed box in the middle of every image.
 
-    Its size, a share of the image's width and height, is the best of all in steps of 1/56, chosen with the
-    boxes like the oracle thresholds of `BoxSweep`.
+    Its size, as a share of the image's width and height, is the best in steps of 1/56. Like the oracle
+    thresholds of `BoxSweep`, it is chosen with the true boxes.
     """
 
     full_state_update = False

@@ -1,4 +1,4 @@
-"""False positives of seeds on the background that comes along with a class."""
+"""False positives of seeds on the background that co-occurs with a class."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,12 +20,12 @@ from fbr_plugin.metrics.sweep import (
 
 
 class CooccurrenceResult(NamedTuple):
-    """False positives at every background threshold, in percent of the background pixels in question.
+    """False positives at every background threshold, in percent of the background pixels concerned.
 
     Attributes:
         thresholds: the T background thresholds.
-        own: of the pixels on a present class's own texture, those predicted as that class.
-        other: of all other background pixels of the images with that class, those predicted as that class.
+        own: share of a present class's own texture that is predicted as that class.
+        other: share of all other background in the images with that class that is predicted as that class.
     """
 
     thresholds: tuple[float, ...]
@@ -34,10 +34,10 @@ class CooccurrenceResult(NamedTuple):
 
 
 class CooccurrenceSweep(Metric):
-    """How often background is taken for a class, on the texture tied to this class and elsewhere.
+    """Counts background predicted as a class, on the texture that co-occurs with the class and elsewhere.
 
-    Each image counts once for each of its classes; the texture with number c - 1 is tied to class c, textures
-    from C on to none.
+    Each image counts once for each of its classes. Texture c - 1 belongs to class c; textures from C on
+    belong to none.
 
     Args:
         num_classes: number of foreground classes C.

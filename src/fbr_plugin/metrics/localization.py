@@ -1,4 +1,4 @@
-"""Localization quality over a whole set: boxes by the protocol that most share, and by that of BAS."""
+"""Localization accuracy over a whole set, by the common protocol and by that of BAS."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,12 +26,12 @@ from fbr_plugin.metrics.boxes import (
 
 
 class BoxResult(NamedTuple):
-    """Share of the images whose box is right, in percent.
+    """Share of images with a correct box, in percent.
 
     Attributes:
-        gt_known: overlap with a true box at IoU 0.5.
-        top1: the same, where the first predicted class is right as well; nan without ranks.
-        top5: the same, where one of the first five is; nan without ranks.
+        gt_known: the box overlaps a true box with an IoU of 0.5.
+        top1: in addition, the first predicted class is correct; nan without ranks.
+        top5: in addition, one of the first five predicted classes is correct; nan without ranks.
     """
 
     gt_known: float
@@ -45,8 +45,8 @@ class BoxSweepResult(NamedTuple):
     Attributes:
         thresholds: the T thresholds, as shares of a map's maximum.
         results: the result of the largest contour at each of them.
-        any_contour: by IoU 0.3, 0.5 and 0.7, at each threshold the share of images in which any contour's box
-            overlaps any true box.
+        any_contour: for the IoUs 0.3, 0.5 and 0.7, the share of images at each threshold in which the box of
+            any contour overlaps any true box.
     """
 
     thresholds: tuple[float, ...]
@@ -55,7 +55,7 @@ class BoxSweepResult(NamedTuple):
 
     @property
     def oracle_threshold(self) -> float:
-        """The threshold of the best GT-known: chosen with the boxes, so an upper bound, no result."""
+        """The threshold of the best GT-known: chosen with the boxes, so it gives an upper bound."""
         return max(
             zip(self.results, self.thresholds, strict=True), key=lambda pair: (pair[0].gt_known, -pair[1])
         )[1]
@@ -77,7 +77,7 @@ class BoxSweepResult(NamedTuple):
 
 
 class _BoxMetric(Metric):
-    """Right boxes, from one score map of the true class for each image."""
+    """Counts of correct boxes, from one score map of the true class per image."""
 
     full_state_update = False
     hits: Tensor
@@ -105,15 +105,15 @@ class _BoxMetric(Metric):
         Args:
             maps: [B, h, w] scores of the true class, of any range and size.
             boxes: for each image its true boxes [n, 4]: x0, y0, x1, y1 in pixels from 0, corners inside.
-                What reaches beyond the image is cut off, with one warning.
-            ranks: [B] places of the true classes among the predicted ones, from 0; without, Top-1 and Top-5
-                leave these images out.
-            sizes: [B, 2] heights and widths of the images in whose pixels the boxes are; None: the maps' own.
+                Boxes that reach beyond the image are clipped, with one warning.
+            ranks: [B] ranks of the true classes among the predicted ones, from 0; None leaves these images
+                out of Top-1 and Top-5.
+            sizes: [B, 2] heights and widths of the images to which the boxes refer; None: the maps' own.
         """
         check_batch(maps, boxes, sizes)
         if ranks is not None and ranks.shape != maps.shape[:1]:
             raise InputError(
-                f"ranks must be [B], one an image, got {tuple(ranks.shape)} for {len(maps)} maps"
+                f"ranks must be [B], one per image, got {tuple(ranks.shape)} for {len(maps)} maps"
             )
         frames = [maps.shape[1:]] * len(maps) if sizes is None else sizes.tolist()
         right = [
@@ -129,7 +129,7 @@ class _BoxMetric(Metric):
             self.ranked_images += len(right)
 
     def judge(self, score: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether a map's box is right by each criterion at each threshold: [criteria, T].
+        """Whether a map's box is correct: [criteria, T], for each criterion and threshold.
 
         Args:
             score: [h, w] scores.
@@ -138,7 +138,7 @@ class _BoxMetric(Metric):
         raise NotImplementedError
 
     def _results(self) -> tuple[BoxResult, ...]:
-        """Results of the first criterion at each threshold."""
+        """Results by the first criterion at each threshold."""
         known = 100 * self.hits[:1].cpu().double() / self.images.cpu()
         ranked = 100 * self.ranked_hits.cpu().double() / self.ranked_images.cpu()
         return tuple(BoxResult(*shares) for shares in torch.cat([known, ranked]).T.tolist())
@@ -147,19 +147,19 @@ class _BoxMetric(Metric):
         boxes, cut = clip_boxes(given.cpu().double().numpy(), height, width)
         if cut:
             self._warn(
-                f"of the boxes {given.tolist()} some reach beyond their image of {width}x{height}: they, and "
-                "any more of this kind, are cut off at its border"
+                f"some of the boxes {given.tolist()} reach beyond their image of {width}x{height}: these, "
+                "and any others like them, are clipped to the image"
             )
         return scale_boxes(boxes, height, width)
 
 
 class BoxSweep(_BoxMetric):
-    """Localization at every threshold at once, by the protocol that most publications share.
+    """Localization at every threshold at once, by the protocol of most publications.
 
     Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, and their code
-    at commit 96f4b88. Maps are resized to 224 x 224 (bicubic) and stretched to [0, 1], true boxes scaled
-    along; the prediction at threshold t, from 0 to .999 in steps of .001, is what exceeds `int(255 * t)` of
-    255 levels. A box is right if its IoU reaches the bound.
+    at commit 96f4b88. Maps are resized to 224 x 224 (bicubic) and normalised to [0, 1]; true boxes are scaled
+    with them. At threshold t, from 0 to .999 in steps of .001, the foreground is what exceeds `int(255 * t)`
+    of 255 levels. A box is correct if its IoU reaches the bound.
     """
 
     def __init__(self) -> None:
@@ -182,13 +182,13 @@ class BoxAccuracy(_BoxMetric):
     """Localization at a fixed threshold, as in the evaluation published with BAS.
 
     Wu et al., "Background Activation Suppression for Weakly Supervised Object Localization", CVPR 2022, and
-    their code at commit 54c395e, which ends with the mean over classes where this is the mean over images.
-    Maps are stretched to [0, 1] and resized to 224 x 224 (bilinear); the box is that of the largest component
-    above the threshold, and right if its IoU exceeds 0.5.
+    their code at commit 54c395e, except that they average over classes, and this metric over images. Maps are
+    normalised to [0, 1] and resized to 224 x 224 (bilinear). The box is that of the largest component above
+    the threshold, and correct if its IoU exceeds 0.5.
 
     Args:
-        threshold: share of a map's maximum. CUB takes .1; ILSVRC .45 with VGG, .25 with ResNet and Inception,
-            .5 with MobileNet.
+        threshold: share of a map's maximum. Published values are .1 for CUB; for ILSVRC, .45 with VGG, .25
+            with ResNet and Inception, and .5 with MobileNet.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -210,17 +210,17 @@ class BoxAccuracy(_BoxMetric):
 
 
 def true_class_ranks(scores: Tensor, label: Tensor) -> Tensor:
-    """Place of each image's true class among all classes by their scores, from 0; ties and NaN come last.
+    """Rank of each image's true class by the class scores, from 0; ties and NaN count against it.
 
     Args:
         scores: [B, C] class scores.
         label: [B, C] image labels in {0, 1}, one class each.
 
     Returns:
-        [B] int64 number of other classes that score as high as the true one, or higher.
+        [B] int64 number of other classes that score at least as high as the true one.
     """
     if not (label.sum(1) == 1).all():
-        raise InputError(f"label must hold one class an image, got {label.sum(1).tolist()} classes")
+        raise InputError(f"label must hold one class per image, got {label.sum(1).tolist()} classes")
     true_score = scores.gather(1, label.argmax(1, keepdim=True))
     place = (~(scores < true_score)).sum(1) - 1
     return torch.where(true_score[:, 0].isnan(), scores.shape[1], place)

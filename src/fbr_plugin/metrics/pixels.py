@@ -1,4 +1,4 @@
-"""Localization quality pixel by pixel."""
+"""Pixel-wise localization quality."""
 
 from typing import NamedTuple
 
@@ -14,11 +14,11 @@ from fbr_plugin.metrics.sweep import IGNORE, check_labels, histogram
 
 
 class PixelResult(NamedTuple):
-    """Quality of score maps pixel by pixel, in percent.
+    """Pixel-wise quality of score maps, in percent.
 
     Attributes:
-        pxap: area under the curve of precision against recall.
-        piou: best intersection over union of foreground over the thresholds, each over the whole set.
+        pxap: area under the precision-recall curve.
+        piou: best intersection over union of the foreground at any threshold, over the whole set.
         oracle_threshold: the threshold of `piou`, chosen with the masks.
     """
 
@@ -30,8 +30,8 @@ class PixelResult(NamedTuple):
 class PixelSweep(Metric):
     """Pixel quality of score maps at every threshold at once: PxAP and PIoU.
 
-    Maps are resized to 224 x 224 (bicubic) and stretched to [0, 1], true masks are resized along. The
-    prediction at threshold t, from 0 to 1 in steps of .001, is what reaches t.
+    Maps are resized to 224 x 224 (bicubic) and normalised to [0, 1]; true masks are resized with them. At
+    threshold t, from 0 to 1 in steps of .001, the foreground is what reaches t.
     """
 
     full_state_update = False
@@ -47,7 +47,7 @@ class PixelSweep(Metric):
 
         Args:
             maps: [B, h, w] scores, of any range and size.
-            masks: [B, H, W] true masks: 0 = background, 255 = ignored, all else is foreground.
+            masks: [B, H, W] true masks: 0 = background, 255 = ignored, anything else is foreground.
         """
         check_batch(maps, masks, None)
         if masks.ndim != 3:

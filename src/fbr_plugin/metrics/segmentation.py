@@ -1,4 +1,4 @@
-"""Segmentation quality over a whole set, of masks and of seeds at every background threshold at once."""
+"""Segmentation quality over a whole set: of masks, and of seeds at every background threshold at once."""
 
 import math
 from collections.abc import Sequence
@@ -29,11 +29,10 @@ class SegmentationResult(NamedTuple):
         miou: mean of `iou` over the classes that occur.
         iou: intersection over union of background and each foreground class; nan for a class that is absent
             from truth and prediction.
-        recall: share of the true foreground pixels that have the right class.
-        precision: share of the predicted foreground pixels that have the right class.
-        accuracy: share of all pixels that have the right class.
-        unlabelled: share of the pixels that the prediction left at 255 though the truth knows them; they
-            count as wrong.
+        recall: share of the true foreground pixels with the correct class.
+        precision: share of the predicted foreground pixels with the correct class.
+        accuracy: share of all pixels with the correct class.
+        unlabelled: share of the pixels that have a true class but no prediction (255); they count as wrong.
     """
 
     miou: float
@@ -45,7 +44,7 @@ class SegmentationResult(NamedTuple):
 
     @property
     def absent(self) -> tuple[int, ...]:
-        """Classes that neither truth nor prediction holds: left out of the mean."""
+        """Classes that occur in neither truth nor prediction, and so are left out of the mean."""
         return tuple(index for index, value in enumerate(self.iou) if math.isnan(value))
 
 
@@ -54,7 +53,7 @@ class SweepResult(NamedTuple):
 
     Attributes:
         thresholds: the T background thresholds.
-        results: the result at each of them.
+        results: the result at each threshold.
     """
 
     thresholds: tuple[float, ...]
@@ -67,7 +66,7 @@ class SweepResult(NamedTuple):
 
     @property
     def oracle_threshold(self) -> float:
-        """The threshold of the best mIoU: chosen with the masks, so an upper bound rather than a result."""
+        """The threshold of the best mIoU: chosen with the masks, so it gives an upper bound."""
         return max(zip(self.miou, self.thresholds, strict=True), key=lambda pair: (pair[0], -pair[1]))[1]
 
     @property
@@ -78,15 +77,15 @@ class SweepResult(NamedTuple):
     def at(self, threshold: float) -> SegmentationResult:
         """Return the result at one of the thresholds."""
         if threshold not in self.thresholds:
-            raise InputError(f"threshold {threshold} is none of the sweep's {self.thresholds}")
+            raise InputError(f"threshold {threshold} is not in the sweep: choose one of {self.thresholds}")
         return self.results[self.thresholds.index(threshold)]
 
 
 def summarise_confusion(confusion: Tensor) -> SegmentationResult:
-    """Compute all figures of one confusion matrix.
+    """Compute all metrics from one confusion matrix.
 
     Args:
-        confusion: [1+C, 2+C] int64 pixels by truth (rows) and prediction (columns), the last column being
+        confusion: [1+C, 2+C] int64 pixels by truth (rows) and prediction (columns); the last column counts
             pixels without a prediction.
     """
     counts = confusion.double()
@@ -106,7 +105,7 @@ def summarise_confusion(confusion: Tensor) -> SegmentationResult:
 class SegmentationScore(Metric):
     """Intersection over union of masks, from one 64-bit confusion matrix over the whole set.
 
-    Pixels that are 255 in the truth are ignored; 255 in the prediction alone is a pixel without prediction.
+    Pixels that are 255 in the truth are ignored; 255 only in the prediction is a pixel without a prediction.
 
     Args:
         num_classes: number of foreground classes C.
@@ -146,11 +145,10 @@ class SegmentationScore(Metric):
 
 
 class SeedSweep(Metric):
-    """Quality of seeds at every background threshold in one pass and without files.
+    """Quality of seeds at every background threshold, in one pass and without files.
 
-    At threshold t the prediction is the foreground class of the largest score where that score exceeds t, and
-    background elsewhere. A histogram over truth, best class and quantised score holds this for all t at once,
-    and exactly.
+    At threshold t, the prediction is the foreground class with the largest score where that score exceeds t,
+    and background elsewhere. A histogram over truth, best class and quantised score covers all t exactly.
 
     Args:
         num_classes: number of foreground classes C.
@@ -171,11 +169,10 @@ class SeedSweep(Metric):
         """Count the pixels of one image or batch.
 
         Args:
-            seed: [C, H, W] or [B, C, H, W] foreground scores, 0 for classes that the image lacks; with `keys`
-                only their channels.
+            seed: [C, H, W] or [B, C, H, W] foreground scores, 0 for classes that the image lacks. With
+                `keys`, it has only the channels of these classes.
             target: [H, W] or [B, H, W] true classes, 255 where ignored.
-            keys: [M] the 0-based classes of the channels, where the others are left out because they are 0;
-                None for all C.
+            keys: [M] 0-based classes of the channels, if all other channels are 0 and left out; None: all C.
         """
         if keys is None:
             check_seed(seed, self.num_classes)

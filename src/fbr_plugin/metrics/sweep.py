@@ -1,4 +1,4 @@
-"""What all metrics over background thresholds share: quantised scores, one histogram for every threshold."""
+"""Shared parts of metrics over background thresholds: quantised scores, one histogram for all thresholds."""
 
 import math
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ IGNORE = 255
 BACKGROUND_THRESHOLDS = tuple(step / 100 for step in range(100))
 """The background thresholds: 0 to .99 in steps of .01.
 
-The field's sweep ends at .59, which cuts off the best of AMN's seeds."""
+The usual sweep ends at .59, below the best threshold of AMN's seeds."""
 
 
 def check_num_classes(num_classes: int) -> int:
-    """Return the number of foreground classes if label images of 8 bits can hold it beside 0 and 255."""
+    """Return the number of foreground classes if 8-bit label images can hold them besides 0 and 255."""
     if not 1 <= num_classes < IGNORE:
         raise InputError(f"num_classes must be 1 to {IGNORE - 1} foreground classes, got {num_classes}")
     return num_classes
 
 
 def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
-    """Return the background thresholds as floats if there are any and they ascend from 0 or above."""
+    """Return the background thresholds as floats, if there are any and they ascend from at least 0."""
     values = tuple(float(threshold) for threshold in thresholds)
     ascending = all(low < high for low, high in pairwise(values))
     if not values or not ascending or values[0] < 0 or not all(map(math.isfinite, values)):
-        raise InputError(f"thresholds must be one or more numbers from 0 on in ascending order, got {values}")
+        raise InputError(f"thresholds must be one or more numbers >= 0 in ascending order, got {values}")
     return values
 
 
@@ -38,7 +38,7 @@ def check_labels(labels: Tensor, num_classes: int, name: str) -> None:
     Args:
         labels: integers of any shape.
         num_classes: number of foreground classes.
-        name: what the error calls the label image.
+        name: name of the label image in errors.
     """
     if labels.is_floating_point() or labels.is_complex():
         raise InputTypeError(f"{name} must hold integer class numbers, got {labels.dtype}")
@@ -56,7 +56,7 @@ def check_seed(seed: Tensor, num_classes: int, name: str = "seed") -> None:
     Args:
         seed: [..., C, H, W] scores.
         num_classes: number of foreground classes C.
-        name: what the error calls the seed.
+        name: name of the seed in errors.
     """
     if seed.ndim < 3 or seed.shape[-3] != num_classes:
         raise InputError(
@@ -83,10 +83,10 @@ def threshold_bins(scores: Tensor, thresholds: Sequence[float]) -> Tensor:
 
 
 def top_class_bins(seed: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Return all that any background threshold can ask of a seed: its best class and that class's bin.
+    """Return the best class of a seed and its bin, which determine the prediction at every threshold.
 
-    The prediction at threshold t is `1 + best` where `bins > t` and background elsewhere, so everywhere where
-    the seed has no channel.
+    The prediction at threshold t is `1 + best` where `bins > t`, and background elsewhere; a seed without
+    channels is all background.
 
     Args:
         seed: [..., C, H, W] scores.

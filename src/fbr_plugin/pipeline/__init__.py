@@ -1,1 +1,1 @@
-"""`fbr-plugin pipeline`: stages from image labels to scored masks, each kept, resumed and reported."""
+"""`fbr-plugin pipeline`: stages from image labels to scored masks, each cached, resumed and reported."""

@@ -1,4 +1,4 @@
-"""The stages of a pipeline's settings: what each does, what decides it, and what it starts from."""
+"""The stages of a pipeline, built from its settings: their actions, dependencies and inputs."""
 
 import json
 import os
@@ -29,7 +29,7 @@ WALKED_BACKGROUND = 0.25  # of IRN's released code
 
 @reading_once()
 def build_stages(config: Namespace) -> list[PipelineStage]:
-    """The stages that the settings ask for, in order; this writes nothing and reads each list once."""
+    """The stages that the settings require, in order; this writes nothing and reads each list once."""
     networks = trainings(config)
     classifier = seeds = networks["classifier"]
     result = [_training("classifier", classifier, "fit", "test")]
@@ -39,7 +39,7 @@ def build_stages(config: Namespace) -> list[PipelineStage]:
         labels: tuple[str, ...] = ()
         if config.labels:
             result.append(_labels("labels", config.labels, classifier, needs))
-            labels = ("labels",)  # which AMN reads where it predicts, too
+            labels = ("labels",)  # which AMN also reads in prediction
         result.append(_training("baseline", seeds, "fit", "test", labels=labels))
         needs = ("baseline", *labels)
     if config.seeds:
@@ -58,7 +58,7 @@ def build_stages(config: Namespace) -> list[PipelineStage]:
 def _training(
     name: str, training: Training, *uses: Literal["fit", "test"], labels: tuple[str, ...] = ()
 ) -> PipelineStage:
-    """Train a network, and score its seeds where it has some."""
+    """A stage that trains a network, and scores its seeds if it has any."""
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         model = training.network(inputs.get("classifier"))
@@ -71,7 +71,7 @@ def _training(
 
 
 def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...]) -> PipelineStage:
-    """Write labels of two thresholds."""
+    """A stage that writes labels from two thresholds."""
     if labels.fg < labels.bg:
         raise InputError(f"{name}.fg ({labels.fg}) is below {name}.bg ({labels.bg}): swap them")
     own = {**labels.as_dict(), "refine": method(labels.refine)}
@@ -86,7 +86,7 @@ def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...
 
 
 def _arrays(style: SeedStyle, seeds: Training, needs: tuple[str, ...]) -> PipelineStage:
-    """Write the seeds themselves."""
+    """A stage that writes the seeds themselves."""
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         _predict(seeds, inputs, SeedWriter(folder, style), folder)
@@ -96,19 +96,19 @@ def _arrays(style: SeedStyle, seeds: Training, needs: tuple[str, ...]) -> Pipeli
 
 
 def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tuple[str, ...]) -> PipelineStage:
-    """Write a mask of every training image, before and after its refinement."""
+    """A stage that writes a mask of every training image, before and after refinement."""
     own = {**masks.as_dict(), "refine": method(masks.refine)}
     settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.model}
     unknown = own["background"] is None and not walk and seeds.module.prepared("test")
     if unknown and not stages.has_masks(seeds.module):
         raise InputError(
-            "no threshold known, as there are no masks to score seeds with: set masks.background, say .25"
+            "no threshold known, as there are no masks to score seeds with: set masks.background, e.g. to .25"
         )
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         background = own["background"]
         if background is None:
-            # The threshold is one of the seeds, which are raised to the power before they meet it.
+            # The threshold was chosen for seeds that are not yet raised to the power.
             background = (
                 WALKED_BACKGROUND if walk else _label_free_threshold(inputs[needs[0]]) ** own["power"]
             )
@@ -138,7 +138,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
 
 
 def _predictions(network: Training) -> PipelineStage:
-    """Write what the segmentation network predicts where it is scored, of PASCAL VOC also as an archive."""
+    """A stage that writes the segmentation network's masks of the test images, for VOC also as an archive."""
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         data, masks = network.images(), folder / "masks"
@@ -154,20 +154,20 @@ def _predictions(network: Training) -> PipelineStage:
 
 
 def _workers(settings: dict[str, Any]) -> int:
-    """Processes for a CRF, a share of the cores for each device; PAMR runs on the device itself."""
+    """The number of processes for a CRF, each device's share of the cores; PAMR runs on the device itself."""
     if settings["refine"] != "crf":
         return 0
     return max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count()))
 
 
 def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | SeedWriter, done: Path) -> None:
-    """Have a callback write what becomes of the seeds of the training images."""
+    """Predict the seeds of the training images, which a callback writes or turns into masks."""
     checkpoint = next(inputs[name] for name in ("baseline", "classifier") if name in inputs) / CHECKPOINT
     data = seeds.images(inputs["labels"] / "labels" if "labels" in inputs else None)
     stages.predict(checkpoint, seeds.network(), data, seeds.trainer_flags(), writer, done)
 
 
 def _label_free_threshold(folder: Path) -> float:
-    """The threshold that a stage found without masks."""
+    """The label-free threshold of a stage."""
     scores: Scores = json.loads((folder / RECORD).read_text())["scores"]
     return scores["threshold_label_free"]

@@ -1,7 +1,7 @@
-"""Folders of results that know what they were made of: kept while nothing changed, and whole or not there.
+"""Cached results of stages: kept while settings and inputs are unchanged, and complete or absent.
 
-A stage fills `NAME.partial`, which becomes `NAME` by one rename when it is done, with a record of its
-settings, of the results that it started from, and of the hash of each of its files.
+A stage fills `NAME.partial`, which is renamed to `NAME` when it is complete. A record holds its settings, the
+results that it started from, and the hash of each of its files.
 """
 
 import errno
@@ -31,11 +31,11 @@ from fbr_plugin.pipeline.record import (
 
 
 class Status(NamedTuple):
-    """Whether a stage's result is there, or why it is made.
+    """The state of a stage's result.
 
     Attributes:
-        record: what is known of the result; None where the stage has to run.
-        reason: why it runs; "cached" where it does not.
+        record: the record of the result; None if the stage has to run.
+        reason: why the stage has to run; "cached" if it does not.
     """
 
     record: StageRecord | None
@@ -43,49 +43,53 @@ class Status(NamedTuple):
 
 
 def status(stage: PipelineStage, output: Path, digests: Mapping[str, str]) -> Status:
-    """Compare a stage's result with what would be made now.
+    """Compare a stage's result with what a run would make now.
 
     Args:
         stage: the stage.
         output: folder of all stages.
-        digests: of the results of the stages that it needs; one left out is about to be made.
+        digests: of the results of the stages that it needs; missing ones are about to be made.
     """
     folder = output / stage.name
     if not folder.is_dir():
         begun = read_record(_partial(folder))
         cut = begun is not None and begun["made_of"] == made_of(stage, digests)
-        return Status(None, "goes on where it was cut" if cut else "not made yet")
+        return Status(None, "continues an interrupted run" if cut else "not made yet")
     record = read_record(folder)
     if record is None:
         return Status(None, f"{folder / RECORD} is missing or no longer readable")
     if missing := [name for name in stage.needs if name not in digests]:
-        return Status(None, f"{' and '.join(missing)} will be made (it is kept if that comes out the same)")
+        return Status(
+            None, f"{' and '.join(missing)} will be made (this stage is kept if the result is the same)"
+        )
     if change := first_change(record["made_of"], made_of(stage, digests)):
         return Status(None, change)
     for path in sorted({*record["files"], *files_of(folder)}):
         known, found = record["files"].get(path), folder / path
         if known is None or not found.is_file() or sha256_of(found) != known:
             what = "was added" if known is None else "was edited" if found.is_file() else "was removed"
-            return Status(None, f"{found} {what} after the stage had written its folder")
+            return Status(None, f"{found} {what} after the stage was complete")
     return Status(record, "cached")
 
 
 def plan(
     stages: Sequence[PipelineStage], output: Path, first: str | None = None
 ) -> Iterator[tuple[PipelineStage, Status]]:
-    """What `run` would do, without doing it.
+    """The status of each stage, without running any.
 
     Args:
         stages: in order.
         output: folder of all stages.
-        first: this stage and those after it are made again.
+        first: this stage and those after it are run again.
     """
     digests: dict[str, str] = {}
     forced = False
     for stage in stages:
         forced = forced or stage.name == first
         found = (
-            Status(None, f"from {first} on all is made again") if forced else status(stage, output, digests)
+            Status(None, f"everything from {first} on runs again")
+            if forced
+            else status(stage, output, digests)
         )
         if found.record:
             digests[stage.name] = found.record["digest"]
@@ -98,17 +102,17 @@ def run(
     first: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Iterator[tuple[PipelineStage, StageRecord]]:
-    """Make what is not there yet, and yield the record of each stage as it is done.
+    """Run the stages without a valid result, and yield the record of each stage when it is complete.
 
     Args:
         stages: in order.
         output: folder of all stages.
-        first: this stage and those after it are made again.
-        say: told what happens to each stage.
+        first: this stage and those after it are run again.
+        say: called with a message about each stage.
 
     Raises:
-        OSError: the disk is full, among others. What is finished stays, and the next call goes on.
-        RuntimeError: another run is at work in the folder.
+        OSError: for example, the disk is full. Finished work is kept, and the next call continues.
+        RuntimeError: another run uses the folder.
     """
     with _alone(output):
         yield from _run(stages, output, first, say)
@@ -116,7 +120,7 @@ def run(
 
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the lock ends with the process, however that ends."""
+    """Keep other runs out of a folder by a lock, which ends with the process, even if that is killed."""
     if not is_rank_zero():
         yield
         return
@@ -129,17 +133,15 @@ def _alone(output: Path) -> Iterator[None]:
         except ImportError:  # Windows
             pass
         except BlockingIOError:
-            raise UsageError(
-                f"another run is at work in {output}: wait for its end, or give another output"
-            ) from None
+            raise UsageError(f"another run uses {output}: wait for its end, or give another output") from None
         yield
 
 
 def _run(
     stages: Sequence[PipelineStage], output: Path, first: str | None, say: Callable[[str], None]
 ) -> Iterator[tuple[PipelineStage, StageRecord]]:
-    """`run`, once the folder is this process's own."""
-    if first is not None and is_rank_zero():  # the other processes find it done
+    """Run the stages in a folder that this process has locked."""
+    if first is not None and is_rank_zero():  # the other processes find it complete
         for stage in stages[[stage.name for stage in stages].index(first) :]:
             for folder in (output / stage.name, _partial(output / stage.name)):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -152,7 +154,7 @@ def _run(
 
 
 def _make(stage: PipelineStage, output: Path, records: Mapping[str, StageRecord]) -> StageRecord:
-    """Fill a stage's folder, and give it its name when it is whole."""
+    """Fill a stage's folder, and rename it when it is complete."""
     folder, partial = output / stage.name, _partial(output / stage.name)
     origin = made_of(stage, {name: record["digest"] for name, record in records.items()})
     begun = read_record(partial)

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 RECORD = "stage.json"
-CURVES = "curves"  # a folder of what a training logs, which no later stage reads
+CURVES = "curves"  # folder of a training's logs, which no later stage reads
 StageRecord = dict[str, Any]
 Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
 class PipelineStage:
-    """A function that fills a folder.
+    """A step of the pipeline, which fills a folder.
 
     Args:
-        name: of the stage and of its folder.
-        settings: what decides its result, beside the results that it starts from; JSON.
-        make: fills a folder, given the folders of the stages in `needs` by name, and returns its scores. What
-            it finds in the folder was left by a call of the same settings that was cut.
+        name: name of the stage and of its folder.
+        settings: everything that determines its result besides the results that it needs; JSON.
+        make: fills a folder, given the folders of the stages in `needs` by name, and returns its scores.
+            Files already in the folder are from an interrupted call with the same settings.
         needs: names of the stages whose results it starts from.
     """
 
@@ -32,7 +32,7 @@ class PipelineStage:
 
 
 def made_of(stage: PipelineStage, digests: Mapping[str, str]) -> dict[str, Any]:
-    """Settings and inputs as they look when read back from JSON."""
+    """A stage's settings and inputs, in the form in which JSON returns them."""
     inputs = {name: digests.get(name) for name in stage.needs}
     text = json.dumps({"settings": stage.settings, "inputs": inputs}, default=str)
     read: dict[str, Any] = json.loads(text)
@@ -70,7 +70,7 @@ def _leaves(settings: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def files_of(folder: Path) -> Iterator[str]:
-    """The files of a result as relative paths: not its record, curves of a training, and hidden files."""
+    """The files of a result as relative paths, without its record, training logs and hidden files."""
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
         if path.is_file() and parts[0] not in (RECORD, CURVES) and not parts[-1].startswith("."):

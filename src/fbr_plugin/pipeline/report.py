@@ -24,7 +24,7 @@ SCORES = {
 
 
 def stage_table(records: dict[str, StageRecord]) -> str:
-    """The mIoU of every stage, laid out for the terminal."""
+    """A table of every stage's mIoU for the terminal."""
     lines = [f"{'stage':14}{'what is scored':50}{'mIoU':>7}{'seconds':>9}"]
     lines.append("-" * len(lines[0]))
     for name, record in records.items():
@@ -40,7 +40,7 @@ def stage_table(records: dict[str, StageRecord]) -> str:
 
 
 def build_report(config: Namespace, records: dict[str, StageRecord]) -> dict[str, Any]:
-    """What `report.json` holds."""
+    """The content of `report.json`."""
     return {
         "written": datetime.now().isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

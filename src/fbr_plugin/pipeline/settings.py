@@ -1,4 +1,4 @@
-"""The settings of the pipeline: one parser, and what a network's section of them builds."""
+"""The settings of the pipeline and their parser."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,14 @@ Refiner = Literal["auto", "crf", "pamr", "none"]
 
 @dataclass
 class LabelSettings:
-    """Labels of two thresholds, made of seeds.
+    """Labels made from seeds by two thresholds.
 
     Args:
-        fg: a pixel whose best score exceeds it has that class.
+        fg: a pixel whose best score exceeds this gets that class.
         bg: a pixel whose best score is at most this is background; those in between are ignored.
-        refine: by what labels are refined along edges; "auto" is a dense CRF where pydensecrf2 is installed,
+        refine: method that refines labels along edges; "auto" is a dense CRF if pydensecrf2 is installed,
             else PAMR.
-        scale: divides the distances of the CRF, which suit PASCAL VOC's photos: n where objects are n times
+        scale: divides the distances of the CRF, which suit PASCAL VOC's photos; use n if objects are n times
             smaller.
     """
 
@@ -37,14 +37,14 @@ class LabelSettings:
 
 @dataclass
 class MaskSettings:
-    """Masks of every pixel, made of seeds.
+    """Masks of every pixel, made from seeds.
 
     Args:
-        background: score of the background, beside seeds raised to `power`; None takes .25 after IRN's random
-            walk, else the threshold at which the seeds of images and of their mirror images agree best.
-        power: to which seeds are raised (AMN 1.3, BAS 1.5), before IRN's random walk.
-        refine: by what masks are refined along edges, as in the labels.
-        scale: of the CRF, as in the labels.
+        background: score of the background, compared with seeds raised to `power`; None uses .25 after IRN's
+            random walk, else the threshold at which the seeds of images and their mirror images agree best.
+        power: exponent of the seeds (AMN 1.3, BAS 1.5), applied before IRN's random walk.
+        refine: method that refines masks along edges, as for the labels.
+        scale: of the CRF, as for the labels.
     """
 
     background: float | None = None
@@ -54,22 +54,20 @@ class MaskSettings:
 
 
 def parser() -> ArgumentParser:
-    """The settings of the whole pipeline."""
+    """The parser of the whole pipeline's settings."""
     result = ArgumentParser(
         prog="fbr-plugin pipeline",
-        description="Train a classifier on image labels, a baseline on labels of its seeds, IRN on those of "
-        "the baseline's, and a segmentation network on the masks of it all; score every stage. Each stage "
-        "has a folder, is skipped while neither its settings nor what it starts from change, and goes on "
-        "where it was cut.",
+        description="Train a classifier on image labels, a baseline on labels from its seeds, IRN on labels "
+        "from the baseline's seeds, and a segmentation network on the resulting masks; score every stage. "
+        "Each stage has a folder, is skipped while its settings and inputs are unchanged, and continues "
+        "after an interruption.",
     )
     result.add_argument("--config", action="config", help="YAML file of settings")
     result.add_argument("--output", type=Path, default=Path("runs/pipeline"), help="folder of the stages")
     result.add_argument("--seed_everything", type=int, default=0, help="random seed of every stage")
-    result.add_argument("--from", metavar="STAGE", help="make this stage and those after it again")
-    result.add_argument("--until", metavar="STAGE", help="end with this stage")
-    result.add_argument(
-        "--dry-run", action="store_true", help="say what would be made, and why; make nothing"
-    )
+    result.add_argument("--from", metavar="STAGE", help="run this stage and those after it again")
+    result.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    result.add_argument("--dry-run", action="store_true", help="print which stages would run, and why")
     result.add_subclass_arguments(WSSSDataModule, "data", required=True)
     result.add_class_arguments(pl.Trainer, "trainer", instantiate=False)
     for name in TRAININGS:
@@ -78,24 +76,22 @@ def parser() -> ArgumentParser:
             "data.num_classes", f"{name}.model.init_args.num_classes", apply_on="instantiate"
         )
         for part in ("trainer", "data"):
-            what = f"arguments of {part} for the {name} alone, in the place of the common ones"
+            what = f"arguments of {part} for the {name} only, which replace the common ones"
             result.add_argument(f"--{name}.{part}", type=dict[str, Any], default={}, help=what)
-    what = "what AMN is trained on; null makes none, for a baseline that needs none"
+    what = "labels for AMN; null makes none, for a baseline without them"
     result.add_argument("--labels", type=LabelSettings | None, default=LabelSettings(), help=what)
     result.add_argument(
-        "--seeds", type=SeedStyle | None, help="write the seeds as arrays, too, in this style"
+        "--seeds", type=SeedStyle | None, help="also write the seeds as arrays, in this style"
     )
+    result.add_argument("--affinity", type=LabelSettings, default=LabelSettings(), help="labels for IRN")
     result.add_argument(
-        "--affinity", type=LabelSettings, default=LabelSettings(), help="what IRN is trained on"
-    )
-    result.add_argument(
-        "--masks", type=MaskSettings, default=MaskSettings(), help="the result for the training images"
+        "--masks", type=MaskSettings, default=MaskSettings(), help="masks of the training images"
     )
     return result
 
 
 def method(refiner: Refiner) -> Method | None:
-    """The refiner that a setting means here; an ImportError where it is not installed."""
+    """The refinement method of a setting; raise ImportError if it is not installed."""
     if refiner == "crf":
         import_pydensecrf()
     return default_method() if refiner == "auto" else None if refiner == "none" else refiner

@@ -1,4 +1,4 @@
-"""What the stages of the pipeline do: train, predict and score in a folder, and go on where they were cut."""
+"""Actions of the pipeline's stages: train, predict and score in a folder, and resume after interruptions."""
 
 import shutil
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ SAVE_EVERY = timedelta(minutes=2)
 
 
 def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Mapping[str, Any]) -> None:
-    """Train a model; its weights are `model.ckpt` in the folder, its curves lie in `curves`.
+    """Train a model; the folder gets its weights as `model.ckpt` and its curves in `curves`.
 
     Args:
-        folder: of the stage; a checkpoint that an interrupted call left there is resumed exactly.
-        model: to be trained.
+        folder: folder of the stage; the checkpoint of an interrupted call is resumed exactly.
+        model: the model to train.
         data: its training images.
         flags: arguments of `pytorch_lightning.Trainer`.
     """
@@ -47,7 +47,7 @@ def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Ma
     saver = ModelCheckpoint(
         begun.parent, begun.stem, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
-    state = [] if isinstance(model, FBRMixin) else [ExactResume()]  # the mixin brings its own
+    state = [] if isinstance(model, FBRMixin) else [ExactResume()]  # the mixin has its own
     trainer = _trainer(folder, flags, saver, *state, logger=CSVLogger(folder, name=CURVES))
     trainer.fit(model, data, ckpt_path=str(begun) if begun.exists() else None)
     if trainer.interrupted:
@@ -60,7 +60,7 @@ def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Ma
 def test(
     folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Mapping[str, Any]
 ) -> dict[str, float]:
-    """The scores of a trained model on the images of `test`; none where these have no masks."""
+    """The scores of a trained model on the test images; none if these have no masks."""
     if not has_masks(data):
         return {}
     trainer = _trainer(folder, flags)
@@ -69,7 +69,7 @@ def test(
 
 
 def has_masks(data: WSSSDataModule) -> bool:
-    """Whether the images of `test` have masks to score with."""
+    """Whether the test images have masks."""
     return "mask" in data.dataset("test").source[0]
 
 
@@ -82,21 +82,21 @@ def predict(
     written: Path,
     stage: Stage = "predict",
 ) -> None:
-    """Have a callback write what a trained model predicts, but for images that it has written before.
+    """Predict with a trained model and a callback that writes files, except for images already written.
 
     Args:
         checkpoint: weights of the model.
-        model: what predicts.
+        model: the model.
         data: its images.
         flags: arguments of `pytorch_lightning.Trainer`.
         writer: writes one file for each image.
-        written: folder in which a file of an image's name says that the image is done.
-        stage: which images.
+        written: folder in which a file with an image's name marks it as done.
+        stage: the stage whose images to predict.
     """
     dataset = data.dataset(stage)
     done = {path.stem for path in written.glob("[!.]*.[np]*")} if written.is_dir() else set()
     pending = [index for index, name in enumerate(dataset.source.ids) if name not in done]
-    barrier()  # before anyone writes
+    barrier()  # before any process writes
     if pending:
         loader = data.loader(Subset(dataset, pending), data.loading.eval_batch_size)
         trainer = _trainer(written.parent, flags, writer)
@@ -105,11 +105,11 @@ def predict(
 
 
 def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, float]:
-    """The mIoU in percent of folders of masks `ID.png`, over the images of `test` that they hold.
+    """The mIoU in percent of folders of masks `ID.png`, over those test images that they hold.
 
     Args:
-        folders: by the name of their score.
-        data: with true masks; where there are none, or none of these images, there is no score.
+        folders: the folders by the name of their score.
+        data: the data module; without true masks of these images, there is no score.
     """
     source = data.dataset("test").source
     known = _known(folders, source)
@@ -122,11 +122,11 @@ def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, 
 
 
 def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) -> None:
-    """Draw the first images of `test` that folders of masks hold, with their true masks.
+    """Plot the first test images of which there are predicted masks, with their true masks.
 
     Args:
-        folders: by the title of their column.
-        data: with true masks; without, nothing is drawn.
+        folders: folders of masks by the title of their column.
+        data: the data module; without true masks, nothing is plotted.
         path: file to write.
     """
     source = data.dataset("test").source
@@ -140,14 +140,14 @@ def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) ->
 
 
 def _known(folders: Mapping[str, Path], source: Source) -> list[int]:
-    """The items of a source that the folders hold; none where it has no masks."""
+    """The items of a source with masks in the folders; none if the source has no true masks."""
     first = next(iter(folders.values()))
     known = [index for index, name in enumerate(source.ids) if (first / f"{name}.png").exists()]
     return known if known and "mask" in source[known[0]] else []
 
 
 def _read(folders: Mapping[str, Path], name: str, num_classes: int) -> list[NDArray[np.uint8]]:
-    """An image's mask [H, W] in each of the folders."""
+    """Read an image's mask [H, W] from each of the folders."""
     return [read_mask(folder / f"{name}.png", num_classes) for folder in folders.values()]
 
 

@@ -19,7 +19,7 @@ from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.pipeline.settings import TRAININGS, parser
 from fbr_plugin.pipeline.stages import CHECKPOINT
 
-# What no result depends on: where files lie (their content counts) and how they are loaded; what is shown.
+# No result depends on where files are (only on their content), how they are loaded, and what is displayed.
 ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir"}
 SHOWN = {"enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler"}
 
@@ -32,13 +32,13 @@ class Training:
     Args:
         config: all settings.
         name: one of `TRAININGS`.
-        modules: the data modules that networks share which have the same arguments of theirs.
+        modules: data modules by their arguments, shared by networks with the same arguments.
 
     Attributes:
-        module: the data module that a plan looks at.
+        module: the data module used for planning.
 
     Raises:
-        ValueError: arguments that model, data module or Trainer do not know.
+        ValueError: the model, the data module or the Trainer does not have an argument.
     """
 
     def __init__(self, config: Namespace, name: str, modules: dict[str, WSSSDataModule]) -> None:
@@ -66,16 +66,16 @@ class Training:
         _trainer_parser().parse_object({"trainer": self.flags})  # a mistake shows before anything is made
 
     def images(self, labels: Path | None = None) -> WSSSDataModule:
-        """The data module, with a folder of labels to train on."""
+        """The data module, optionally with a folder of pseudo labels to train on."""
         given = {"pseudo_label_dir": str(labels)} if labels else {}
         return _instance(WSSSDataModule, self.data, given)
 
     def network(self, classifier: Path | None = None) -> pl.LightningModule:
-        """The network, of the initialisation that its seed names.
+        """The network, initialised from its seed.
 
         Args:
-            classifier: folder of the classifier, with whose encoder the network starts if it has no weights
-                of its own and an encoder of the same name.
+            classifier: folder of the classifier. The network starts from the classifier's encoder if it has
+                the same encoder and no weights of its own.
         """
         given: dict[str, Any] = {"num_classes": self.num_classes}
         if classifier is not None and self.from_classifier:
@@ -85,14 +85,14 @@ class Training:
         return _instance(pl.LightningModule, self.model, {key: given[key] for key in given if key in known})
 
     def trainer_flags(self) -> dict[str, Any]:
-        """The arguments of the Trainer that are given."""
+        """The given arguments of the Trainer, instantiated."""
         built = _instantiate(_trainer_parser(), {"trainer": self.flags})
         return {flag: built.trainer[flag] for flag in self.flags}
 
     def settings(self, *uses: Stage) -> dict[str, Any]:
-        """What a result depends on that reads the images of these stages of the data module.
+        """Everything that determines a result which uses these stages of the data module.
 
-        A training alone ("fit") does not depend on what its model names as `prediction_only`.
+        A training ("fit" alone) does not depend on its model's `prediction_only` arguments.
         """
         kept = self.model["init_args"]
         if uses == ("fit",):
@@ -115,13 +115,13 @@ class Training:
 
 
 def trainings(config: Namespace) -> dict[str, Training]:
-    """The networks that the settings ask for, by name."""
+    """The networks in the settings, by name."""
     modules: dict[str, WSSSDataModule] = {}
     return {name: Training(config, name, modules) for name in TRAININGS if config[name].model}
 
 
 def prepare(config: Namespace) -> None:
-    """What a run does before it is planned: build what its flags name, and make the data that is missing."""
+    """Prepare a run before it is planned: check the Trainer's arguments, and make missing data."""
     networks = trainings(config).values()
     for network in networks:
         network.trainer_flags()  # a mistake shows before anything is made
@@ -132,7 +132,7 @@ def prepare(config: Namespace) -> None:
 
 @read_once
 def _files(module: LayoutDataModule, use: Stage) -> dict[str, str]:
-    """Hashes of the images of a stage and of what belongs to them."""
+    """Hashes of the images of a stage and of their labels, masks and saliency maps."""
     files = fingerprint(module.source(use))
     if not module.prepared(use):
         files["masks"] = "not made yet"
@@ -148,7 +148,7 @@ def _trainer_parser() -> ArgumentParser:
 
 
 def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Common arguments with one's own in their place, field by field where an argument has fields."""
+    """Common arguments, replaced by a network's own, field by field if an argument has fields."""
     fields = {key: _merged(common[key], own[key]) for key in own if _nested(common.get(key), own[key])}
     return {**common, **own, **fields}
 
@@ -158,13 +158,13 @@ def _nested(*values: Any) -> bool:
 
 
 def _deciding(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a data module that results depend on, also among fields."""
+    """The arguments of a data module that determine results, including nested ones."""
     kept = {key: value for key, value in arguments.items() if key not in ELSEWHERE}
     return {key: _deciding(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _instance(base: type[T], spec: dict[str, Any], given: dict[str, Any]) -> T:
-    """An instance of a class by its path."""
+    """Create an instance of a class by its path."""
     one = ArgumentParser(exit_on_error=False)
     one.add_subclass_arguments(base, "value")
     value = {"class_path": spec["class_path"], "init_args": {**spec["init_args"], **given}}
@@ -173,6 +173,5 @@ def _instance(base: type[T], spec: dict[str, Any], given: dict[str, Any]) -> T:
 
 
 def _instantiate(built_by: ArgumentParser, values: dict[str, Any]) -> Namespace:
-    parsed = built_by.parse_object(values)
-    made: Namespace = getattr(built_by, "instantiate", built_by.instantiate_classes)(parsed)
+    made: Namespace = built_by.instantiate(built_by.parse_object(values))
     return made

@@ -1,1 +1,1 @@
-"""From a network's scores to seeds, masks and their files."""
+"""Post-processing: from a network's scores to seeds, masks and their files."""

@@ -1,4 +1,4 @@
-"""Labels of the pixels a seed is sure of, refined along the edges of their image: what IRN is trained on."""
+"""Labels of a seed's confident pixels, refined along image edges: the training labels of IRN."""
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ def affinity_labels(
     scale: float = 1.0,
     device: str | torch.device = "cpu",
 ) -> NDArray[np.uint8]:
-    """Labels of two thresholds, each refined for itself, as in IRN's `cam_to_ir_label.py` (commit a2ece00).
+    """Labels of two thresholds, each refined on its own, as in IRN's `cam_to_ir_label.py` (commit a2ece00).
 
-    At each threshold, the best class of a pixel or, unless one exceeds it, the background is refined as if an
-    annotator had drawn it. What is foreground at the upper threshold keeps its class; of the rest, what is
-    background at the lower one is background.
+    At each threshold, every pixel is labelled with its best class if that exceeds the threshold, else as
+    background, and these labels are refined. Foreground at the upper threshold keeps its class; of the rest,
+    background at the lower threshold is background.
 
     Args:
         image: [H, W, 3].
@@ -37,7 +37,7 @@ def affinity_labels(
         [H, W] 0 for background, 1..C, 255 where the thresholds disagree.
 
     Raises:
-        ValueError: `fg` below `bg`; an image that `refine` refuses, such as one of another size.
+        ValueError: `fg` is below `bg`, or `refine` rejects the image, such as one of another size.
     """
     unrefined = threshold_labels(seed, fg, bg)
     if method is None or not len(seed.keys):

@@ -1,4 +1,4 @@
-"""A dense CRF over the pixels of an image, by pydensecrf2. Free of torch: its processes start fast."""
+"""A dense CRF by pydensecrf2. This file does not import torch, so that worker processes start fast."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from fbr_plugin.errors import MissingPackageError
 
 STEPS = 10  # of mean field inference
-LABEL_CERTAINTY = 0.7  # probability that a label is right
+LABEL_CERTAINTY = 0.7  # probability that a label is correct
 
 
 class Kernel(NamedTuple):
-    """Which pixels want the same class.
+    """A pairwise kernel, which favours equal classes of near and similar pixels.
 
     Attributes:
-        sxy: standard deviation of their distance, in pixels.
-        compat: how much they want it.
-        srgb: standard deviation of the difference of their colours, of 255; None where colour has no part.
+        sxy: standard deviation of the distance, in pixels.
+        compat: weight of the kernel.
+        srgb: standard deviation of the colour difference, of 255; None for a kernel without colour.
     """
 
     sxy: float
@@ -31,14 +31,14 @@ APPEARANCE_OF_SCORES = Kernel(80, 10, 13)
 
 
 def import_pydensecrf() -> None:
-    """Raises ImportError with the remedy where pydensecrf2 cannot be imported."""
+    """Raise ImportError with the remedy if pydensecrf2 cannot be imported."""
     try:
         import pydensecrf.densecrf
         import pydensecrf.utils  # noqa: F401
     except ImportError as error:
         raise MissingPackageError(
-            f"a dense CRF needs pydensecrf2 ({error}): pip install 'fbr_plugin[crf]', which takes a C++ "
-            'compiler, or take the method "pamr"'
+            f"a dense CRF needs pydensecrf2 ({error}): pip install 'fbr_plugin[crf]', which needs a C++ "
+            'compiler, or use the method "pamr"'
         ) from error
 
 
@@ -49,14 +49,14 @@ def dense_crf(
 
     Krähenbühl and Koltun, *Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials*, NIPS
     2011, with the parameters of IRN for labels (`jiwoon-ahn/irn` at a2ece00, `misc/imutils.py`) and of PSA
-    for scores (`jiwoon-ahn/psa` at 9493e59, `tool/imutils.py`), which later methods took over.
+    for scores (`jiwoon-ahn/psa` at 9493e59, `tool/imutils.py`), which later methods adopted.
 
     Args:
         image: [H, W, 3] RGB, contiguous and writable.
         scores: [K, H, W] probabilities, contiguous.
-        hard: whether the best class of each pixel is taken as its label, right with probability 0.7, in
-            place of its probabilities.
-        scale: the distances of the kernels are divided by it, as by PSA's `scale_factor`.
+        hard: whether to use each pixel's best class as a label, correct with probability 0.7, instead of its
+            probabilities.
+        scale: divides the distances of the kernels, as PSA's `scale_factor` does.
 
     Returns:
         [K, H, W] probabilities.
@@ -64,7 +64,7 @@ def dense_crf(
     from pydensecrf import densecrf, utils
 
     classes, height, width = scores.shape
-    if classes == 1:  # nothing to decide; as a label it would divide by 0
+    if classes == 1:  # a single class: a label would divide by 0
         return np.ones_like(scores)
     if hard:
         unary = utils.unary_from_labels(scores.argmax(0), classes, LABEL_CERTAINTY, zero_unsure=False)

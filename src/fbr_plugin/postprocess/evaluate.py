@@ -1,4 +1,4 @@
-"""Score masks or seeds of any tool against true masks."""
+"""Evaluation of masks or seeds from any tool against true masks."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, rea
 
 
 class Evaluation(NamedTuple):
-    """What was found, and on what.
+    """The result of an evaluation, and the data behind it.
 
     Attributes:
-        class_names: background and the foreground classes.
+        class_names: names of the background and the foreground classes.
         classes_from: where the number of classes comes from.
         num_images: length of the list.
         list_sha256: hash of the list file.
-        masks_sha256: hash of ids and pixels of the true masks, whatever wrote the files.
+        masks_sha256: hash of ids and pixels of the true masks, independent of the file encoding.
         result: quality of the masks, or of the seeds at the oracle threshold.
         sweep: quality of seeds at every threshold; None for masks.
     """
@@ -53,17 +53,17 @@ def evaluate(
     thresholds: Sequence[float] = BACKGROUND_THRESHOLDS,
     output: Path | None = None,
 ) -> Evaluation:
-    """Score masks (ID.png) or seeds (ID.npy, ID.npz) of any tool against true masks.
+    """Score masks (ID.png) or seeds (ID.npy, ID.npz) from any tool against true masks.
 
     Args:
         predictions: folder of the masks or seeds.
         masks: folder of the true masks ID.png: 0 = background, 1..C, 255 = ignore.
-        list_file: list of ids, bare or as pairs of image and mask.
-        num_classes: number of foreground classes C; None takes classes.txt beside the folder of masks, and
-            where there is none the largest class in the masks.
-        class_names: names of the foreground classes; None takes classes.txt as well.
+        list_file: list of ids, one per line, or of pairs of image and mask.
+        num_classes: number of foreground classes C; None reads it from classes.txt beside the folder of
+            masks or, without that file, uses the largest class in the masks.
+        class_names: names of the foreground classes; None reads classes.txt as well.
         thresholds: background thresholds at which seeds are scored.
-        output: JSON file to write the figures to; None writes none.
+        output: JSON file for the results; None writes no file.
     """
     predictions, masks, list_file = Path(predictions), Path(masks), Path(list_file)
     ids = read_ids(list_file)
@@ -128,7 +128,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
 
 
 def _tensors(path: Path, metric: SegmentationScore | SeedSweep, size: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """What a metric counts of a prediction: a mask [H, W], or scores [M, H, W] and keys [M] of a seed."""
+    """A prediction as tensors for a metric: a mask [H, W], or scores [M, H, W] and keys [M] of a seed."""
     if isinstance(metric, SegmentationScore):
         return (torch.from_numpy(read_mask(path, metric.num_classes)),)
     seed = read_seed(path, empty_size=(size[0], size[1]))
@@ -154,12 +154,12 @@ def _classes(
 
 
 def _any_mask(path: Path) -> NDArray[np.uint8]:
-    """A mask of any number of classes."""
+    """Read a mask with any number of classes."""
     return read_mask(path, IGNORE - 1)
 
 
 def _write_json(path: Path, evaluation: Evaluation) -> None:
-    """Write all figures; nan becomes null."""
+    """Write all results; nan becomes null."""
     sweep = evaluation.sweep
     content = evaluation._asdict() | {
         "result": evaluation.result._asdict(),
@@ -174,7 +174,7 @@ def _write_json(path: Path, evaluation: Evaluation) -> None:
 
 
 def _without_nan(value: object) -> object:
-    """Replace nan, which JSON lacks, by None in nested containers."""
+    """Replace nan, which JSON does not have, by None in nested containers."""
     if isinstance(value, dict):
         return {key: _without_nan(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

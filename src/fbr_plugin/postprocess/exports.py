@@ -1,4 +1,4 @@
-"""Masks and seeds in the forms that servers and other tools read."""
+"""Export of masks and seeds to the formats of evaluation servers and other tools."""
 
 import gzip
 import json
@@ -41,17 +41,17 @@ def export(
     image_dir: Path | None = None,
     coco_ids: bool = True,
 ) -> Path:
-    """Write masks (ID.png) or seeds (ID.npy, ID.npz) of any tool in another form.
+    """Convert masks (ID.png) or seeds (ID.npy, ID.npz) from any tool to another format.
 
     Args:
         predictions: folder of the masks or seeds.
-        list_file: list of ids, bare or as pairs of image and mask.
-        what: `voc` makes the tar.gz that PASCAL VOC's server takes and `coco` a JSON of COCO's run-length
-            codes, both of masks; `irn`, `amn`, `seam` and `compact` make seeds of that layout of any seeds.
+        list_file: list of ids, one per line, or of pairs of image and mask.
+        what: `voc` packs masks into the tar.gz for PASCAL VOC's server, and `coco` writes them as a JSON of
+            COCO's run-length codes; `irn`, `amn`, `seam` and `compact` convert seeds to that layout.
         output: the archive, the JSON file, or the folder of seeds to write.
-        image_dir: folder of the images, whose sizes the masks of `voc` must have; None leaves that unchecked.
-        coco_ids: the JSON of `coco` numbers the classes 1 to 80 as COCO does, up to 90; False leaves the
-            numbers of the masks, of any classes.
+        image_dir: folder of the images, to check the sizes of the masks for `voc`; None skips the check.
+        coco_ids: whether `coco` maps the classes 1 to 80 to COCO's category ids, up to 90; False keeps the
+            numbers in the masks, of any classes.
     """
     predictions, output, ids = Path(predictions), Path(output), read_ids(Path(list_file))
     if what == "voc":
@@ -66,13 +66,13 @@ def export(
 def submission(mask_dir: Path, ids: Sequence[str], path: Path, image_dir: Path | None = None) -> None:
     """Pack masks for PASCAL VOC's evaluation server, whole or not at all.
 
-    The archive depends on ids and files alone: the same masks give the same bytes.
+    The archive depends only on the ids and the files: the same masks give the same bytes.
 
     Args:
-        mask_dir: folder of palette PNGs `ID.png` with 0 to 20; the server knows no 255.
+        mask_dir: folder of palette PNGs `ID.png` with values 0 to 20; the server does not accept 255.
         ids: images of the test list.
         path: `.tar.gz` file to write.
-        image_dir: folder of the images, whose sizes the masks must have; None leaves that unchecked.
+        image_dir: folder of the images, to check the sizes of the masks; None skips the check.
     """
     masks = existing_files(mask_dir, ids, ".png", "masks")
     with (
@@ -90,17 +90,17 @@ def submission(mask_dir: Path, ids: Sequence[str], path: Path, image_dir: Path |
 
 
 def coco_rle(mask_dir: Path, ids: Sequence[str], path: Path, coco_ids: bool = True) -> None:
-    """Write masks as a list of COCO's results, whole or not at all.
+    """Write masks as a list in COCO's results format, whole or not at all.
 
-    There is one record of each class of an image: `image_id`, `category_id`, `segmentation` (compressed
+    There is one record per class of an image: `image_id`, `category_id`, `segmentation` (compressed
     run-length code), `score` 1.0, `area` in pixels and `bbox` (x, y, width, height). Background and 255 have
-    none. `image_id` is COCO's number, 2007000032 of VOC's 2007_000032, and any other id as it is.
+    none. `image_id` is COCO's number, 2007000032 for VOC's 2007_000032, and otherwise the id itself.
 
     Args:
         mask_dir: folder of masks `ID.png`.
         ids: images to write.
         path: JSON file to write.
-        coco_ids: number the classes 1 to 80 as COCO does, up to 90; False leaves the numbers of the masks.
+        coco_ids: map the classes 1 to 80 to COCO's category ids, up to 90; False keeps the masks' numbers.
     """
     tools = mask_tools()
     numbers = [0, *COCO_CATEGORIES] if coco_ids else range(IGNORE)
@@ -124,26 +124,26 @@ def coco_rle(mask_dir: Path, ids: Sequence[str], path: Path, coco_ids: bool = Tr
 
 
 def convert_seeds(seed_dir: Path, ids: Sequence[str], output_dir: Path, style: SeedStyle) -> None:
-    """Write seeds of any layout in another one.
+    """Convert seeds of any layout to another one.
 
     Args:
         seed_dir: folder of the seeds.
         ids: images to convert.
-        output_dir: another folder, made if missing.
+        output_dir: another folder, created if missing.
         style: layout to write; `amn` needs seeds with a background.
     """
     suffix = common_suffix(seed_dir, ids)
     if suffix == ".png":
-        raise InputError(f"{seed_dir} holds masks, of which no seeds can be made: name a folder of seeds")
+        raise InputError(f"{seed_dir} holds masks, which cannot become seeds: name a folder of seeds")
     if Path(seed_dir).resolve() == Path(output_dir).resolve():
-        raise InputError(f"{output_dir} holds the seeds that are read: write the new ones to another folder")
+        raise InputError(f"{output_dir} holds the seeds to convert: write the new ones to another folder")
     seeds = existing_files(seed_dir, ids, suffix, "seeds")
     for name, path in zip(tqdm(ids, f"{style} seeds", disable=None), seeds, strict=True):
         write_seed(seed_path(output_dir, name, style), read_seed(path), style)
 
 
 def _check_submitted(path: Path, image: Path | None) -> None:
-    """Raises for a mask that the server would refuse or misread."""
+    """Raise for a mask that the server would reject or misread."""
     opened = open_image(path)
     if opened.mode != "P":
         raise InputError(
@@ -158,6 +158,6 @@ def _check_submitted(path: Path, image: Path | None) -> None:
 
 
 def _image_id(name: str) -> int | str:
-    """A name as the number that COCO's tools know it by, where it is one."""
+    """The number in a name, which COCO's tools use as the id; the name itself if it is not a number."""
     number = coco_number(name)
     return number if number is not None else int(name.replace("_", "")) if _VOC_NAME.fullmatch(name) else name

@@ -1,4 +1,4 @@
-"""Seeds from a network's scores: several scales and both reflections averaged, then normalised."""
+"""Multi-scale inference: scores averaged over several scales and the mirror image."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,13 +23,13 @@ def multi_scale_scores(
     Args:
         score_fn: image [B, 3, h, w] and label [B, C] to scores [B, K, ceil(h / stride), ceil(w / stride)].
         image: [B, 3, H, W] images of one size.
-        label: [B, C] image labels; None for a `score_fn` that takes no notice of them.
+        label: [B, C] image labels; None for a `score_fn` that ignores them.
         stride: pixels from one score to the next.
         scales: factors of the image's size.
-        flip: whether the mirrored image is scored as well.
+        flip: whether to score the mirrored image as well.
 
     Returns:
-        [B, K, H, W] mean of whatever `score_fn` returns, such as CAMs after ReLU or logits.
+        [B, K, H, W] mean of what `score_fn` returns, such as CAMs after ReLU or logits.
     """
     if not scales or min(scales) <= 0:
         raise InputError(f"scales must be one or more positive factors, got {tuple(scales)}")
@@ -40,13 +40,13 @@ def multi_scale_scores(
         scaled = resize(image, size)
         views.append(upsample_scores(score_fn(scaled, label), size, stride))
         if flip:
-            # Mirrored back at full resolution: the grid reaches past the right edge, and only there.
+            # Mirrored back at full resolution, because the grid extends past the right edge only.
             views.append(upsample_scores(score_fn(scaled.flip(-1), label), size, stride).flip(-1))
     return torch.stack([resize(view, (height, width)) for view in views]).mean(0)
 
 
 def upsample_scores(scores: Tensor, size: Sequence[int], stride: int) -> Tensor:
-    """Bring scores to the size of the image that they were computed from, whose edge their grid may pass.
+    """Upsample scores to the size of their image, past whose edge their grid may extend.
 
     Args:
         scores: [B, K, ceil(H / stride), ceil(W / stride)].

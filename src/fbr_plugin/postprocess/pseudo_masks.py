@@ -1,4 +1,4 @@
-"""From a seed to a mask of every pixel."""
+"""Pseudo masks: a label of every pixel from a seed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ def pseudo_mask(
     scale: float = 1.0,
     device: str | torch.device = "cpu",
 ) -> NDArray[np.uint8]:
-    """The best class of each pixel, the background having a constant score.
+    """The best class of each pixel, where the background has a constant score.
 
     Args:
         image: [H, W, 3].
@@ -63,11 +63,11 @@ def write_masks(
 
     Args:
         output_dir: parent of the folders.
-        to_mask: what makes the mask of each folder.
+        to_mask: for each folder, the function that makes its mask.
         name: ID of the image.
         image: [H, W, 3].
         seed: its seed.
-        device: where they are made, as far as they are not on the CPU.
+        device: where PAMR is computed.
     """
     for folder, function in to_mask.items():
         try:

@@ -15,7 +15,7 @@ Method = Literal["crf", "pamr"]
 
 
 def default_method() -> Method:
-    """The refiner where none is asked for: a dense CRF where pydensecrf2 is installed, else PAMR."""
+    """The default method: a dense CRF if pydensecrf2 is installed, else PAMR."""
     return "pamr" if find_spec("pydensecrf") is None else "crf"
 
 
@@ -31,22 +31,22 @@ def refine(
 
     Args:
         image: [H, W, 3] RGB.
-        scores: [K, H, W] of the background, which is first, and the classes of the image; not negative. Each
-            pixel's scores are divided by their sum; where that is 0, all classes are equally likely.
-        method: "crf" or "pamr"; None takes `default_method()`.
-        hard: whether the best class of each pixel, the first of equals, is taken as its label in place of
-            its scores.
-        device: where PAMR is computed. The CRF is computed on the CPU.
-        scale: how many times smaller objects are than in the photos of VOC, about 140 pixels, for which the
-            distances in the CRF were chosen.
+        scores: [K, H, W] non-negative scores of the background, first, and of the image's classes. Each
+            pixel's scores are divided by their sum; if that is 0, all classes are equally likely.
+        method: "crf" or "pamr"; None uses `default_method()`.
+        hard: whether to use each pixel's best class, the first among equals, as a label instead of its
+            scores.
+        device: where PAMR is computed. The CRF runs on the CPU.
+        scale: how many times smaller objects are than in VOC's photos, where they measure about 140 pixels
+            and for which the CRF's distances were chosen.
 
     Returns:
         [K, H, W] probabilities.
 
     Raises:
-        ImportError: a CRF is asked for, but pydensecrf2 cannot be imported.
-        ValueError: an unknown method, a scale of 0 or less; image or scores of another shape or type; scores
-            that are negative or not finite.
+        ImportError: the method is "crf", but pydensecrf2 cannot be imported.
+        ValueError: the method is unknown, the scale is not positive, image or scores have a wrong shape or
+            type, or scores are negative or not finite.
     """
     method = _checked(method, scale)
     image, scores = _prepared(image, scores)
@@ -59,7 +59,7 @@ def refine(
 
 
 def _checked(method: Method | None, scale: float) -> Method:
-    """The method to use."""
+    """Check the arguments, and choose the method."""
     check_choice("method", method, (*get_args(Method), None))
     if not scale > 0:
         raise InputError(f"scale must be above 0, got {scale}")
@@ -72,7 +72,7 @@ def _checked(method: Method | None, scale: float) -> Method:
 def _prepared(
     image: NDArray[np.uint8], scores: NDArray[np.floating]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Copies of image and scores, contiguous, with scores that sum to 1."""
+    """Contiguous copies of image and scores, with scores that sum to 1."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(f"image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
     if not np.issubdtype(scores.dtype, np.floating) or scores.ndim != 3 or not len(scores):

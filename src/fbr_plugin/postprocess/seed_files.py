@@ -1,6 +1,6 @@
-"""The files that stages exchange: seeds of every circulating layout, and labels of two thresholds.
+"""Files of seeds, in the layouts in common use.
 
-Masks and labels are PNGs, written and read by `fbr_plugin.data.images`.
+Masks and labels are PNGs, written and read by `fbr_plugin.data.readers.images`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,22 +20,22 @@ from fbr_plugin.postprocess.seeds import Seed
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises for an id that would name a file in another folder."""
+    """Raise for an id that would name a file in another folder."""
     for name in names:
         if {"/", "\\"} & set(name):
-            raise InputError(f"the id {name!r} holds a path, but it names a file: rename the image")
+            raise InputError(f"the id {name!r} contains a path, but must be a file name: rename the image")
 
 
 def read_seed(path: str | Path, empty_size: tuple[int, int] | None = None) -> Seed:
-    """Read a seed of any layout that circulates, recognised by its content.
+    """Read a seed of any common layout, recognised by its content.
 
-    A dictionary with `keys` and `high_res` (or only `cam`) holds M maps as IRN and BAS write them, or M+1
-    with the background first as AMN does; a dictionary from classes to maps is SEAM's and PPC's. Arrays
-    `keys` and `scores`, and maybe `background`, are our own compact layout.
+    A dictionary with `keys` and `high_res` (or only `cam`) holds M maps, as IRN and BAS write them, or M+1
+    with the background first, as AMN does. SEAM and PPC write a dictionary from classes to maps. Arrays
+    `keys`, `scores` and optionally `background` are this package's compact layout.
 
     Args:
         path: `.npy`, `.npz` or pickle file.
-        empty_size: height and width of a seed whose file leaves them open, as SEAM's of no class does.
+        empty_size: height and width of a seed whose file does not hold them, such as SEAM's without classes.
     """
     content = load_restricted(path)
     if isinstance(content, dict) and not content and empty_size:
@@ -44,8 +44,8 @@ def read_seed(path: str | Path, empty_size: tuple[int, int] | None = None) -> Se
         keys, maps = _unpack(content)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{path} is no seed: {error}. Known are {{'keys', 'cam', 'high_res'}}, {{'keys', 'scores'}} and "
-            "{class: map}"
+            f"{path} is not a seed: {error}. Known layouts are "
+            "{'keys', 'cam', 'high_res'}, {'keys', 'scores'} and {class: map}"
         ) from error
     extra = len(maps) - len(keys)
     return Seed(keys, maps[extra:], maps[0] if extra else None)
@@ -56,7 +56,7 @@ def _unpack(content: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     if not isinstance(content, dict):
         raise InputTypeError(f"it holds a {type(content).__name__}")
     if not content:
-        raise InputError("it holds an empty dict, which leaves its size open")
+        raise InputError("it holds an empty dict, whose size is unknown")
     if {"keys", "scores"} <= content.keys():
         keys, maps = content["keys"], content["scores"]
         if "background" in content:
@@ -71,7 +71,7 @@ def _unpack(content: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     if maps.ndim != 3 or keys.ndim != 1 or len(maps) - len(keys) not in (0, 1):
         raise InputError(f"it has {keys.size} keys for maps of the shape {maps.shape}")
     if len(np.unique(keys)) != len(keys) or (keys < 0).any():
-        raise InputError(f"its keys {keys.tolist()} are no 0-based classes")
+        raise InputError(f"its keys {keys.tolist()} are not 0-based classes")
     if not np.isfinite(maps).all():
         raise InputError("it has NaN or infinite scores")
     return keys, maps
@@ -82,9 +82,9 @@ def write_seed(path: str | Path, seed: Seed, style: SeedStyle) -> None:
 
     Args:
         path: file to write, as named by `seed_path`.
-        seed: what is written; `irn` and `seam` leave its background out, `amn` needs it.
+        seed: the seed; `irn` and `seam` leave its background out, `amn` needs it.
         style: `irn` and `amn` hold the maps at the image's size (`high_res`) and at a quarter (`cam`), `seam`
-            a map for each class, all as pickles; `compact` is ours, compressed and in half precision.
+            a map per class, all as pickles; `compact` is compressed and in half precision.
     """
     check_choice("style", style, SeedStyle)
     if style == "compact":
@@ -108,7 +108,7 @@ def write_seed(path: str | Path, seed: Seed, style: SeedStyle) -> None:
 
 
 def _write_compact(path: str | Path, seed: Seed) -> None:
-    """Write `keys` int16 [M], `scores` float16 [M, H, W] and maybe `background` float16 [H, W]."""
+    """Write `keys` int16 [M], `scores` float16 [M, H, W] and, if present, `background` float16 [H, W]."""
     arrays = {"keys": seed.keys.astype(np.int16), "scores": seed.scores.astype(np.float16)}
     if seed.background is not None:
         arrays["background"] = seed.background.astype(np.float16)
@@ -117,12 +117,12 @@ def _write_compact(path: str | Path, seed: Seed) -> None:
 
 
 def seed_path(folder: str | Path, name: str, style: SeedStyle) -> Path:
-    """Where the seed of an image goes: `ID.npz` of the compact style, `ID.npy` of the others."""
+    """The file of an image's seed: `ID.npz` in the compact style, `ID.npy` in the others."""
     return Path(folder, f"{name}.{'npz' if style == 'compact' else 'npy'}")
 
 
 def common_suffix(folder: Path, ids: Sequence[str]) -> str:
-    """Which of `.npy`, `.npz` (seeds) and `.png` (masks) the files of some ids in a folder have."""
+    """The suffix of the files of some ids in a folder: `.npy` or `.npz` (seeds), or `.png` (masks)."""
     kinds = {".npy": "seeds (ID.npy)", ".npz": "compact seeds (ID.npz)", ".png": "masks (ID.png)"}
     found = [kind for kind in kinds if any(find_file(folder, name, (kind,)).is_file() for name in ids)]
     if len(found) != 1:
@@ -136,7 +136,7 @@ def common_suffix(folder: Path, ids: Sequence[str]) -> str:
 
 
 def existing_files(folder: Path, ids: Sequence[str], suffix: str, what: str) -> list[Path]:
-    """The files of all ids, each found under any of its names; missing ones are an error."""
+    """The files of all ids, each found under any spelling of its name; missing files are an error."""
     paths = [find_file(folder, name, (suffix,)) for name in ids]
     missing = [(name, path) for name, path in zip(ids, paths, strict=True) if not path.is_file()]
     if missing:

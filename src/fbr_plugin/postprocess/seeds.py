@@ -1,4 +1,4 @@
-"""Seeds: the scores of an image's classes, made of a network's scores, and their two-threshold labels."""
+"""Seeds, the scores of an image's classes, and labels made from them by two thresholds."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Seed(NamedTuple):
     Attributes:
         keys: int64 [M], the 0-based foreground classes of the image.
         scores: float32 [M, H, W], their scores.
-        background: float32 [H, W], score of the background where it has one of its own.
+        background: float32 [H, W], score of the background; None if it has none.
     """
 
     keys: NDArray[np.int64]
@@ -27,7 +27,7 @@ class Seed(NamedTuple):
 
     @classmethod
     def from_dense(cls, scores: Tensor, label: Tensor) -> "Seed":
-        """Pick the classes of an image out of the scores of all.
+        """Select the classes of an image from the scores of all classes.
 
         Args:
             scores: [C, H, W], or [1+C, H, W] with the background first.
@@ -45,7 +45,7 @@ class Seed(NamedTuple):
 
 
 def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
-    """Labels [H, W] of the pixels a seed is sure of.
+    """Labels [H, W] of the pixels whose class is clear from the seed.
 
     Args:
         seed: scores of one image.
@@ -65,7 +65,7 @@ def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
 
 
 def cams_to_seeds(scores: Tensor, label: Tensor) -> Tensor:
-    """Turn class activation maps into seeds: every map is divided by its maximum.
+    """Turn class activation maps into seeds by dividing every map by its maximum.
 
     Args:
         scores: [B, C, H, W] class activation maps.
@@ -79,15 +79,15 @@ def cams_to_seeds(scores: Tensor, label: Tensor) -> Tensor:
 
 
 def logits_to_seeds(logits: Tensor, label: Tensor, pseudo_label: Tensor | None = None) -> Tensor:
-    """Turn logits into AMN's seeds: probabilities, stretched where the network was trained on a label.
+    """Turn logits into AMN's seeds: probabilities, normalised where the training label is not background.
 
-    As in AMN's `make_amn_cam.py` (commit dca2cbb): softmax over all classes, and wherever the two-threshold
-    label is not background, the min-max normalised map in its place.
+    As in AMN's `make_amn_cam.py` (commit dca2cbb), the seed is the softmax over all classes; where the
+    two-threshold label is not background, it is the min-max normalised map instead.
 
     Args:
         logits: [B, 1+C, H, W], background first.
         label: [B, C] image labels in {0, 1}.
-        pseudo_label: [B, H, W] labels 0 to C, or 255; None stretches nothing.
+        pseudo_label: [B, H, W] labels 0 to C, or 255; None normalises nothing.
 
     Returns:
         [B, 1+C, H, W] in [0, 1], 0 for classes that the image lacks.

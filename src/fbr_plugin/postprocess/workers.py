@@ -8,22 +8,22 @@ from threading import Thread
 
 
 def start_workers(workers: int) -> ProcessPoolExecutor:
-    """Spawned processes; end them by `shutdown(cancel_futures=True)`.
+    """A pool of spawned processes; end it by `shutdown(cancel_futures=True)`.
 
-    Left to themselves, the processes of a pool whose owner is killed wait for work forever. These end with
-    it, and leave Ctrl-C to it. A script that starts them needs `if __name__ == "__main__":`.
+    Normally, the processes of a pool whose owner is killed wait for work forever. These end with their owner,
+    and leave Ctrl-C to it. A script that starts them needs `if __name__ == "__main__":`.
     """
     return ProcessPoolExecutor(workers, get_context("spawn"), _begin)
 
 
 def _begin() -> None:
-    """What a worker does first."""
+    """Initialise a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Wait for the end of the process that started this one, and end as well, without finishing anything."""
+    """Wait for the end of the parent process, then end at once."""
     if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)

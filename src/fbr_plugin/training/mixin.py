@@ -73,6 +73,7 @@ class FBRMixin(_Module):
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
         self.save_hyperparameters({"fbr": asdict(fbr), "gate": asdict(gate)})
         # Every rank keeps the same memory by itself; broadcasting it would cost its size at each step.
+        # PyTorch reads the names from this attribute, which another mixin may have set.
         self._ddp_params_and_buffers_to_ignore = [
             *getattr(self, "_ddp_params_and_buffers_to_ignore", []),
             *(name for name, _ in self.named_buffers() if name in {*self._memory()}),
@@ -209,10 +210,9 @@ class FBRMixin(_Module):
 
     def _log_means(self, group: str, terms: Sequence[FBRTerms] | Sequence[GateTerms]) -> None:
         """Log every term that is a number, as its mean over the views."""
-        for name in terms[0]._fields:
-            values = [getattr(term, name).detach() for term in terms]
+        for name, *values in zip(terms[0]._fields, *terms, strict=True):
             if name != "finite" and not values[0].dim():
-                self.log(f"{group}/{name}", sum(value.float() for value in values) / len(values))
+                self.log(f"{group}/{name}", sum(value.detach().float() for value in values) / len(values))
 
     def _parts(self) -> Iterator[FBRLoss | ClassAwareGate]:
         """The losses and the gate, as far as there are any."""

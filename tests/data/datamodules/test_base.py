@@ -139,7 +139,7 @@ def test_too_few_images_for_a_batch() -> None:
 
 def test_images_of_two_sizes_in_a_batch() -> None:
     items = [{"image": torch.zeros(3, 4, width), "id": "x"} for width in (5, 6)]
-    with pytest.raises(ValueError, match=r"\[\(4, 5\), \(4, 6\)\] in one batch: set eval_batch_size to 1"):
+    with pytest.raises(ValueError, match=r"of the sizes \[\(4, 5\), \(4, 6\)\]: set eval_batch_size to 1"):
         collate(items)
 
 

@@ -299,16 +299,16 @@ def test_images_of_another_size_and_masks_of_other_classes(root: Path) -> None:
             {"images": [{"id": 9, "file_name": "a.jpg"}]},
             r"does not hold COCO's instances \(KeyError: 'height'",
         ),
-        ({"category_id": 12}, r"annotation 0 is of category 12, which is none of COCO's 80: \[1, 2, 3"),
-        ({"image_id": 77}, r"annotation 0 belongs to the image 77, which is none of its images"),
+        ({"category_id": 12}, r"annotation 0 is of category 12, which is not one of COCO's 80: \[1, 2, 3"),
+        ({"image_id": 77}, r"annotation 0 belongs to the image 77, which the file does not list"),
         (
             {"segmentation": [[1, 1, 5, 5]]},
-            rf"an object of {NAMES[0]} cannot be drawn .*polygon of 4 numbers",
+            rf"an object of {NAMES[0]} cannot be rasterised .*polygon of 4 numbers",
         ),
-        ({"segmentation": []}, r"cannot be drawn \(IndexError"),
+        ({"segmentation": []}, r"cannot be rasterised \(IndexError"),
         ({"segmentation": {"size": [24, 20], "counts": [480]}}, r"do not fill an image of 24x20 pixels"),
-        ({"segmentation": {"size": [20, 24], "counts": [0, 9999]}}, r"cannot be drawn \(ValueError"),
-        ({"segmentation": "a polygon"}, r"cannot be drawn \(TypeError"),
+        ({"segmentation": {"size": [20, 24], "counts": [0, 9999]}}, r"cannot be rasterised \(ValueError"),
+        ({"segmentation": "a polygon"}, r"cannot be rasterised \(TypeError"),
     ],
 )
 def test_annotations_that_are_wrong(root: Path, change: dict[str, Any], message: str) -> None:
@@ -324,7 +324,7 @@ def test_annotations_that_are_wrong(root: Path, change: dict[str, Any], message:
 def test_files_that_are_no_annotations(root: Path) -> None:
     path = train_json(root)
     for text, message in [
-        ('{"images": [', "instances_train2014.json is no JSON"),
+        ('{"images": [', "instances_train2014.json is not valid JSON"),
         ("[1, 2]", r"does not hold COCO's instances .*name instances_train2014.json or"),
         ('{"images": []}', r"does not hold COCO's instances \(KeyError: 'annotations'\)"),
     ]:

@@ -81,7 +81,7 @@ def test_names_as_cameras_write_them(make_folder: MakeFolder) -> None:
 def test_an_id_with_a_space(make_folder: MakeFolder) -> None:
     root = make_folder()
     (root / "ImageSets/Segmentation/train.txt").write_text("img 1\nimg 2\n")
-    with pytest.raises(ValueError, match=r"'img 1' and 'img 2' both begin with the id img: ids are"):
+    with pytest.raises(ValueError, match=r"'img 1' and 'img 2' both begin with the id img: ids must"):
         open_folder(root).dataset("fit")
 
 

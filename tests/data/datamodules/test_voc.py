@@ -44,7 +44,7 @@ def test_labels_from_xml(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a.xml holds \['cow boy'\]: the classes are"):
         VOCDataModule(root, label_source="xml").source("fit")
     (root / "Annotations/a.xml").write_text("<annotation>")
-    with pytest.raises(ValueError, match=r"a.xml is no XML"):
+    with pytest.raises(ValueError, match=r"a.xml is not valid XML"):
         VOCDataModule(root, label_source="xml").source("fit")
     (root / "Annotations/a.xml").unlink()
     with pytest.raises(FileNotFoundError, match=r"a.xml does not exist"):
@@ -59,7 +59,7 @@ def test_label_file_of_another_shape(tmp_path: Path) -> None:
     ):
         VOCDataModule(root).source("fit")
     np.save(root / "cls_labels.npy", [1, 2])
-    with pytest.raises(ValueError, match=r"cls_labels.npy holds a ndarray: it should be a dict"):
+    with pytest.raises(ValueError, match=r"cls_labels.npy holds a ndarray: it should hold a dict"):
         VOCDataModule(root).source("fit")
 
 

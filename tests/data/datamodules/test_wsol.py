@@ -135,7 +135,7 @@ def test_images_without_boxes(folder: Path) -> None:
     (folder / "labels.csv").write_text("id,cat,dog\nimg_2,1,0\nimg_3,0,1\n")
     write_xml(folder / "Annotations/img_2.xml", [])
     module = WSOLDataModule(folder)
-    with pytest.raises(ValueError, match=r"img_2.xml holds no box: add one, or take the image off the list"):
+    with pytest.raises(ValueError, match=r"img_2.xml has no box: add one, or remove the image"):
         module.dataset("test")
     (folder / "Annotations/img_2.xml").unlink()
     with pytest.raises(FileNotFoundError, match=r"img_2.xml does not exist"):

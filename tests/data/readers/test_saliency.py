@@ -123,7 +123,9 @@ def test_many_missing_maps(make_folder: MakeFolder) -> None:
 
 def test_maps_of_16_bits(root: Path) -> None:
     Image.fromarray(np.zeros((20, 24), np.uint16)).save(root / "saliency/img_0.png")
-    with pytest.raises(ValueError, match=r"img_0.png is a I;16 image: save the saliency map as a grey image"):
+    with pytest.raises(
+        ValueError, match=r"img_0.png is a I;16 image: save the saliency map as an 8-bit grey image"
+    ):
         FolderDataModule(root, saliency_dir=root / "saliency").dataset("fit")[0]
 
 

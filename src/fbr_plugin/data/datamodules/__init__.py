@@ -1,1 +1,1 @@
-"""Lightning data modules, a file a data set."""
+"""Lightning data modules, one file per data set."""

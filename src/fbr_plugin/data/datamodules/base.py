@@ -1,11 +1,11 @@
-"""Order, augmentation seeds and exact resume: what every data module shares."""
+"""The base of all data modules: sampling order, augmentation seeds and exact resume."""
 
 import warnings
 from functools import partial
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -15,24 +15,30 @@ from fbr_plugin.data.sampling import EpochSampler, run_position
 from fbr_plugin.data.settings import Loading
 from fbr_plugin.errors import InputError
 
-# What differs in shape from image to image, and so stays in lists.
+# Values whose shape differs from image to image, so that a batch keeps them in lists.
 LISTED = ("boxes", "photo")
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Items of one size as a batch: tensors stacked; ids, boxes and photos in lists."""
+    """Batch items of one size: stack tensors; keep ids, boxes and photos in lists."""
     shapes = {tuple(item["image"].shape[-2:]) for item in items}
     if len(shapes) > 1:
-        raise InputError(f"images of the sizes {sorted(shapes)} in one batch: set eval_batch_size to 1")
+        raise InputError(f"a batch has images of the sizes {sorted(shapes)}: set eval_batch_size to 1")
     batch = default_collate([{key: item[key] for key in item if key not in LISTED} for item in items])
     return {**batch, **{key: [item[key] for item in items] for key in LISTED if key in items[0]}}
 
 
+def running_data(trainer: Trainer) -> LightningDataModule | None:
+    """The data module of a Trainer's current run; None where it was given loaders."""
+    data: LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]  # set, but not declared
+    return data
+
+
 class WSSSDataModule(LightningDataModule):
-    """Loaders over the datasets of a subclass, which defines `dataset(stage)` and `class_names`.
+    """Data loaders for the datasets of a subclass, which defines `dataset(stage)` and `class_names`.
 
     Args:
-        loading: batches, processes and seed.
+        loading: batch sizes, worker processes and seed.
     """
 
     class_names: tuple[str, ...]
@@ -51,7 +57,7 @@ class WSSSDataModule(LightningDataModule):
         raise NotImplementedError
 
     def prepared(self, stage: Stage) -> bool:
-        """Whether `prepare_data` has nothing left to make for a stage."""
+        """Whether `prepare_data` has nothing left to do for a stage."""
         return True
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -66,7 +72,7 @@ class WSSSDataModule(LightningDataModule):
         sampler = EpochSampler(dataset, self.loading.seed, world_size, rank)
         loader = self.loader(dataset, batch_size, sampler=sampler, drop_last=True)
         if self.trainer:
-            # Lightning warns of any loader that keeps no state of its own; the sampler keeps none, it counts.
+            # Lightning warns about loaders without state. This sampler needs none: it counts batches.
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
             sampler.position = partial(run_position, self.trainer, len(loader), batch_size)
         return loader
@@ -83,7 +89,7 @@ class WSSSDataModule(LightningDataModule):
     def _scored(self, stage: Stage) -> DataLoader[dict[str, Any]]:
         """Images to score: each on one process alone, but for validation within `fit`.
 
-        There Lightning's own sampler repeats images, as DDP waits for as many batches of every process.
+        There, Lightning's own sampler repeats images, since DDP needs equally many batches on every process.
         """
         dataset, trainer, sampler = self.dataset(stage), self.trainer, None
         if trainer and trainer.world_size > 1 and trainer.state.fn != TrainerFn.FITTING:
@@ -94,7 +100,7 @@ class WSSSDataModule(LightningDataModule):
     def loader(
         self, dataset: Dataset[dict[str, Any]], batch_size: int, **kwargs: Any
     ) -> DataLoader[dict[str, Any]]:
-        """A loader that draws its workers' seed from a stream of its own, not from the global one."""
+        """A loader whose worker seeds come from their own random stream, not from the global one."""
         generator = torch.Generator().manual_seed(self.loading.seed)
         return DataLoader(
             dataset,

@@ -1,4 +1,4 @@
-"""COCO 2014 with the 80 classes of its instances."""
+"""COCO 2014 with its 80 object classes."""
 
 from collections import ChainMap
 from contextlib import suppress
@@ -20,7 +20,7 @@ FOLDERS = ("train2014", "val2014")
 
 
 class COCOSource(LayoutSource):
-    """Images `train2014/COCO_train2014_000000000009.jpg`."""
+    """Source of images such as `train2014/COCO_train2014_000000000009.jpg`."""
 
     def image_path(self, name: str) -> Path:
         """The file of an image."""
@@ -30,13 +30,13 @@ class COCOSource(LayoutSource):
 class COCODataModule(LayoutDataModule):
     """COCO 2014.
 
-    Images are known by their full names `COCO_train2014_000000000009`, whether a list holds these or numbers
-    such as `9` or `000000000009`; labels and masks are found under any of these names. Masks that validation
-    and test need and that are missing are made of the instances, once, by `prepare_data`: crowds are left
-    out, and of objects that overlap the later one in the file is on top.
+    Ids are full names such as `COCO_train2014_000000000009`. Lists may hold these or numbers such as `9` or
+    `000000000009`; labels and masks are found under any of these names. If masks for validation and test are
+    missing, `prepare_data` makes them from the instances, once. Crowds are left out; where objects overlap,
+    the later one in the file is on top.
 
-    An image without objects has labels of all zeros. The shorter of the pairs of lists that circulate
-    (82 081 and 40 137 ids in place of 82 783 and 40 504) leaves these out.
+    An image without objects has all-zero labels. Of the two pairs of lists in circulation, the shorter one
+    (82 081 and 40 137 ids instead of 82 783 and 40 504) leaves such images out.
 
     Args:
         root: folder that holds `train2014`, `val2014` and `annotations/instances_{train,val}2014.json`.
@@ -45,7 +45,7 @@ class COCODataModule(LayoutDataModule):
         mask_dir: folder of masks, relative to `root` or absolute.
         label_source: `json` for the instances, `npy` for the file known as `cls_labels_coco.npy`, `masks`,
             or `none` for images without labels.
-        label_file: the file of `npy`, relative to `root` or absolute.
+        label_file: the file that `npy` reads, relative to `root` or absolute.
         kwargs: pseudo labels, saliency maps, augmentation and loading.
     """
 
@@ -65,10 +65,10 @@ class COCODataModule(LayoutDataModule):
         self.label_source = label_source
         self.image_dir = self.root
         self.label_file = self.root / label_file
-        self._labels: dict[str, ImageLabels] = {}  # by folder: the annotation files are of hundreds of MB
+        self._labels: dict[str, ImageLabels] = {}  # by folder: the annotation files have hundreds of MB
 
     def prepare_data(self) -> None:
-        """Make the masks that are missing and wanted."""
+        """Make the masks that are needed and missing."""
         super().prepare_data()
         predicting = self.trainer is not None and self.trainer.state.fn == "predict"
         if predicting and self.label_source != "masks":
@@ -80,7 +80,7 @@ class COCODataModule(LayoutDataModule):
         return not self._unmade(stage)
 
     def _unmade(self, *stages: Stage) -> dict[Path, list[str]]:
-        """The images of stages whose masks are missing and wanted, by the file of their instances."""
+        """The images of stages whose masks are needed and missing, by the file of their instances."""
         names: set[str] = set()
         for stage in stages:
             if stage in ("validate", "test") or self.label_source == "masks":
@@ -139,5 +139,5 @@ class COCODataModule(LayoutDataModule):
 
 
 def _folder(name: str) -> str:
-    """train2014 of COCO_train2014_000000000009."""
+    """The folder in an image's name: train2014 in COCO_train2014_000000000009."""
     return name.split("_")[1]

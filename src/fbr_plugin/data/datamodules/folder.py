@@ -1,4 +1,4 @@
-"""One's own data."""
+"""Your own images."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -9,13 +9,13 @@ from fbr_plugin.data.settings import Lists
 
 
 class FolderDataModule(LayoutDataModule):
-    """One's own images, laid out like PASCAL VOC.
+    """Your own images in the folders of PASCAL VOC.
 
-    `classes.txt` names the foreground classes, one a line in the order of their numbers 1..C. Image labels
+    `classes.txt` names the foreground classes, one per line, in the order of their numbers 1..C. Image labels
     come from `labels.csv` (header `id,<class>,...`, cells 0 or 1) or from the masks in `SegmentationClass`.
 
     Args:
-        root: folder that holds `classes.txt`, `JPEGImages`, `ImageSets/Segmentation` and what else there is.
+        root: folder that holds `classes.txt`, `JPEGImages`, `ImageSets/Segmentation`, and labels or masks.
         lists: which images each stage takes, by file names in `ImageSets/Segmentation`.
         mask_dir: folder of masks in `root`, 0 = background, 1..C, 255 = ignore.
         label_source: `csv` or `masks`, or `none` for images without labels; None takes `csv` where

@@ -1,4 +1,4 @@
-"""Images and masks in the folders of PASCAL VOC: what one's own data and VOC itself share."""
+"""Images and masks in the folders of PASCAL VOC: the base for VOC, COCO and your own data."""
 
 from pathlib import Path
 
@@ -13,10 +13,9 @@ from fbr_plugin.errors import InputError
 
 
 class LayoutDataModule(WSSSDataModule):
-    """Loaders over a folder laid out like PASCAL VOC.
+    """Data loaders for a folder laid out like PASCAL VOC.
 
-    Masks are read for validation and test alone, where `mask_dir` exists. Images are checked when they are
-    read.
+    Masks are read only in validation and test, if `mask_dir` exists. Images are checked when they are read.
 
     Args:
         root: folder that holds `JPEGImages` and `ImageSets/Segmentation`.
@@ -25,14 +24,14 @@ class LayoutDataModule(WSSSDataModule):
         pseudo_label_dir: folder of pseudo labels `ID.png`, for a baseline that trains on them.
         saliency_dir: folder of grey saliency maps `ID.png` or `ID.jpg`, for a baseline that trains on them.
         augmentation: size, colour and crop in training.
-        max_size: longest side outside training, to which bigger images and masks are shrunk; None: any size.
-        loading: batches, processes and seed.
+        max_size: longest side outside training; larger images and masks are shrunk to it. None: any size.
+        loading: batch sizes, worker processes and seed.
 
     Attributes:
         class_names: the foreground classes, in the order of their numbers 1..C in the masks. A subclass sets
             them.
-        label_source: where image labels come from; `masks` takes them from the masks, `none` goes without. A
-            subclass sets it.
+        label_source: where image labels come from; `masks` derives them from the masks, `none` does without.
+            A subclass sets it.
     """
 
     source_class = LayoutSource
@@ -65,7 +64,7 @@ class LayoutDataModule(WSSSDataModule):
         self.eval_transform = eval_transform(max_size)
 
     def ids(self, stage: Stage) -> list[str]:
-        """The images of a stage by name."""
+        """The ids of a stage's images."""
         name = self.lists[stage].removesuffix(".txt")
         return read_ids(self.root / "ImageSets" / "Segmentation" / f"{name}.txt")
 

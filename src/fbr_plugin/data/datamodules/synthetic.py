@@ -1,4 +1,4 @@
-"""The embedded scenes as a source of items and as a data module."""
+"""The data module of the synthetic scenes."""
 
 from functools import cached_property
 from pathlib import Path
@@ -16,21 +16,21 @@ SHIFT = 4  # pixels of augmentation at the design size
 
 
 class SyntheticDataModule(WSSSDataModule):
-    """Procedural scenes whose classes co-occur with a background texture.
+    """Synthetic scenes whose classes co-occur with background textures.
 
-    Five classes (boat, train, sheep, car, chair), each with a texture of its own (water, rails, grass, brick,
-    wood). Nothing is downloaded. Validation, test and prediction run over the training images without
-    augmentation, as the quality of seeds is a matter of the training set, unless `val_images` asks for
-    fresh ones.
+    There are five classes (boat, train, sheep, car, chair), each with its own texture (water, rails, grass,
+    brick, wood). Nothing is downloaded. Validation, test and prediction use the training images without
+    augmentation, because seeds are made and judged on the training set, unless `val_images` asks for fresh
+    ones.
 
     Args:
         preset: `default`, `hard` (classes and textures nearly always together) or `control` (independent).
         num_images: number of training scenes.
-        size: pixels of a side.
-        val_images: fresh scenes for validation and test; 0 takes the training scenes.
+        size: side length in pixels.
+        val_images: number of fresh scenes for validation and test; 0 uses the training scenes.
         pseudo_label_dir: folder of pseudo labels `ID.png`, for a baseline that trains on them.
-        saliency: whether the true foreground comes along as a saliency map, for a baseline that asks for one.
-        loading: batches, processes and seed, which decides the scenes, too.
+        saliency: whether to add the true foreground as a saliency map, for a baseline that trains on one.
+        loading: batch sizes, worker processes and seed, which also determines the scenes.
     """
 
     class_names = CLASS_NAMES
@@ -55,12 +55,12 @@ class SyntheticDataModule(WSSSDataModule):
 
     @cached_property
     def train_scenes(self) -> SyntheticScenes:
-        """The training scenes, drawn once."""
+        """The training scenes, generated once."""
         return SyntheticScenes(self.preset, self.num_images, self.size, self.loading.seed, 0, self.saliency)
 
     @cached_property
     def val_scenes(self) -> SyntheticScenes:
-        """The scenes of validation and test, drawn once."""
+        """The scenes of validation and test, generated once."""
         if self.val_images == 0:
             return self.train_scenes
         seed, first = self.loading.seed, self.num_images

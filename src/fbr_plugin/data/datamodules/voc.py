@@ -39,8 +39,8 @@ class VOCDataModule(LayoutDataModule):
         lists: which images each stage takes, by file names in `ImageSets/Segmentation`.
         mask_dir: folder of masks in `root`: `SegmentationClassAug` or `SegmentationClass`.
         label_source: `npy` for the file known as `cls_labels.npy`, `xml` for `Annotations`, `masks`,
-            or `none` for images without labels, as those of the test list.
-        label_file: the file of `npy`, relative to `root` or absolute.
+            or `none` for images without labels, such as those of the test list.
+        label_file: the file that `npy` reads, relative to `root` or absolute.
         kwargs: pseudo labels, saliency maps, augmentation and loading.
     """
 

@@ -1,4 +1,4 @@
-"""Weakly supervised object localization: one class an image, and boxes to evaluate with."""
+"""Weakly supervised object localization: one class per image, and boxes for evaluation."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,18 +14,18 @@ from fbr_plugin.errors import check_choice
 
 
 class WSOLDataModule(WSSSDataModule):
-    """Images of one class each, with boxes in validation and test alone.
+    """Images of one class each, with boxes in validation and test only.
 
-    `folder` is one's own data: `classes.txt` names the classes, `JPEGImages` holds the images,
-    `ImageSets/Main` the lists, `Annotations/ID.xml` the boxes in VOC's format and the classes too, unless
-    `labels.csv` (header `id,<class>,...`, cells 0 or 1) names these, so that training needs no XML. `cub` is
-    CUB-200-2011, `ilsvrc` the 1000 classes of ILSVRC 2012, as both are distributed.
+    `folder` is your own data: `classes.txt` names the classes, `JPEGImages` holds the images, and
+    `ImageSets/Main` the lists. `Annotations/ID.xml` holds the boxes in VOC's format, and the classes too,
+    unless `labels.csv` (header `id,<class>,...`, cells 0 or 1) gives them, so that training needs no XML.
+    `cub` is CUB-200-2011 and `ilsvrc` the 1000 classes of ILSVRC 2012, both as distributed.
 
-    A batch holds `boxes`, a list of one tensor [n, 4] of int64 an image: x0, y0, x1, y1 in pixels of the
+    A batch holds `boxes`, a list with one int64 tensor [n, 4] per image: x0, y0, x1, y1 in pixels of the
     resized image, counted from 0, both corners inside the box.
 
     Args:
-        root: folder of the data: one's own, `CUB_200_2011`, or `ILSVRC`.
+        root: folder of the data: your own, `CUB_200_2011`, or `ILSVRC`.
         layout: `folder`, `cub` or `ilsvrc`.
         train_list: list of training ids of `folder`, a file name in `ImageSets/Main`.
         test_list: list of the ids of validation, test and prediction of `folder`.
@@ -33,7 +33,7 @@ class WSOLDataModule(WSSSDataModule):
         saliency_dir: folder of grey saliency maps `ID.png` or `ID.jpg`, for a baseline that trains on them.
         augmentation: size, colour and crop in training.
         eval_size: side of the square to which images are resized outside training; None keeps their size.
-        loading: batches, processes and seed.
+        loading: batch sizes, worker processes and seed.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Readers of the files in which data sets circulate: images, labels, boxes, instances, pickles."""
+"""Readers of the file formats of data sets: images, labels, boxes, instances, pickles."""

@@ -1,4 +1,4 @@
-"""True boxes [n, 4] of images: x0, y0, x1, y1 in pixels from 0, both corners inside the box."""
+"""Ground-truth boxes [n, 4]: x0, y0, x1, y1 in pixels from 0, both corners inside the box."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def object_boxes(path: Path, objects: list[Element], origin: int) -> NDArray[np.int64]:
-    """Boxes [n, 4] of the objects of an annotation in VOC's XML.
+    """Boxes [n, 4] of the objects in an annotation in VOC's XML.
 
     Args:
-        path: file they are from.
+        path: the annotation file.
         objects: its objects.
         origin: number of an image's first pixel in the file: 1 in VOC, 0 in ILSVRC.
     """
@@ -33,9 +33,9 @@ def object_boxes(path: Path, objects: list[Element], origin: int) -> NDArray[np.
 
 
 def check_boxes(where: object, boxes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Boxes [n, 4], if there is any and each has a pixel; `where` names them in complaints."""
+    """Check that there is a box and that every box [n, 4] has a pixel; `where` names them in errors."""
     if not len(boxes):
-        raise InputError(f"{where} holds no box: add one, or take the image off the list of evaluation")
+        raise InputError(f"{where} has no box: add one, or remove the image from the evaluation list")
     if (wrong := (boxes[:, 2:] < boxes[:, :2]).any(1)).any():
         raise InputError(
             f"{where}: the box {boxes[wrong][0].tolist()} (x0, y0, x1, y1 counted from 0) ends before it "
@@ -45,7 +45,7 @@ def check_boxes(where: object, boxes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def clip_boxes(where: object, boxes: NDArray[np.int64], image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Boxes [n, 4] cut off at the border of their image [H, W, 3]; `where` names them in complaints."""
+    """Boxes [n, 4] clipped to their image [H, W, 3]; `where` names them in errors."""
     height, width = image.shape[:2]
     last = np.array([width, height]) - 1
     if (wrong := ((boxes[:, :2] > last) | (boxes[:, 2:] < 0)).any(1)).any():

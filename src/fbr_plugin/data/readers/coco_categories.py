@@ -82,4 +82,4 @@ COCO_CATEGORIES = {
     89: "hair drier",
     90: "toothbrush",
 }
-"""COCO's own numbers of its classes; a mask numbers them 1 to 80 in this order."""
+"""COCO's category ids; a mask numbers the classes 1 to 80 in this order."""

@@ -1,4 +1,4 @@
-"""Finding files under the names of an image, and reading them once."""
+"""Finding an image's files under any spelling of its name, and reading files once."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ _known: ContextVar[dict[Any, Any] | None] = ContextVar("_known", default=None)
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Within the block, or the function that this decorates, what a `read_once` function returned is kept."""
+    """Within the block, or the decorated function, keep the results of `read_once` functions."""
     token = _known.set({})
     try:
         yield
@@ -29,7 +29,7 @@ def reading_once() -> Iterator[None]:
 
 
 def read_once(function: Callable[P, T]) -> Callable[P, T]:
-    """Have a function of hashable arguments read no file twice within `reading_once`."""
+    """Make a function of hashable arguments read no file twice within `reading_once`."""
 
     @wraps(function)
     def reader(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -46,7 +46,7 @@ def read_once(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def coco_number(name: str) -> int | None:
-    """9 of `9`, `000000000009` or `COCO_train2014_000000000009`; None of any other name."""
+    """The number in a name of COCO: 9 for `9`, `000000000009` or `COCO_train2014_000000000009`; else None."""
     match = _COCO_NAME.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -60,6 +60,6 @@ def spellings(name: str) -> tuple[str, ...]:
 
 
 def find_file(folder: str | Path, name: str, suffixes: tuple[str, ...] = (".png",)) -> Path:
-    """The file of an image in a folder, in any spelling of its name; the usual path where there is none."""
+    """The file of an image in a folder, in any spelling of its name; the usual path if there is none."""
     paths = [Path(folder, f"{spelling}{suffix}") for spelling in spellings(name) for suffix in suffixes]
     return next((path for path in paths if path.is_file()), paths[0])

@@ -1,4 +1,4 @@
-"""Reading and writing images and masks; every complaint names the file."""
+"""Reading and writing images and masks; every error names the file."""
 
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ def read_mask(path: str | Path, num_classes: int) -> NDArray[np.uint8]:
 
     Args:
         path: file to read.
-        num_classes: C; a value in between C and 255 is an error.
+        num_classes: C; a value between C and 255 is an error.
     """
     image = open_image(path)
     if image.mode not in ("P", "L", "1"):
         raise InputError(
-            f"{path} is a {image.mode} image, but a mask holds one class number a pixel: "
+            f"{path} is a {image.mode} image, but a mask holds one class number per pixel: "
             "save it as a palette or grey PNG"
         )
     mask = np.array(image, np.uint8)
@@ -41,7 +41,7 @@ def read_mask(path: str | Path, num_classes: int) -> NDArray[np.uint8]:
 
 
 def check_values(path: str | Path, mask: NDArray[np.uint8], num_classes: int) -> None:
-    """Raises for a class number out of range in a mask [H, W]."""
+    """Raise for a class number out of range in a mask [H, W]."""
     wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[num_classes + 1 : IGNORE])
     if len(wrong):
         raise InputError(
@@ -51,7 +51,7 @@ def check_values(path: str | Path, mask: NDArray[np.uint8], num_classes: int) ->
 
 
 def check_same_size(path: str | Path, mask: NDArray[Any], image: NDArray[Any]) -> None:
-    """Raises when a mask [H, W] read from `path` and its image [H, W, 3] differ in size."""
+    """Raise if a mask [H, W] read from `path` and its image [H, W, 3] differ in size."""
     if mask.shape != image.shape[:2]:
         raise InputError(
             f"{path} is {_size(mask)} pixels, but its image is {_size(image)}: resize the mask to its image"
@@ -59,7 +59,7 @@ def check_same_size(path: str | Path, mask: NDArray[Any], image: NDArray[Any]) -
 
 
 def write_mask(path: str | Path, mask: NDArray[Any]) -> None:
-    """Writes a mask [H, W] as a palette PNG in VOC's colours, whole or not at all."""
+    """Write a mask [H, W] as a palette PNG in VOC's colours, whole or not at all."""
     image = Image.fromarray(np.asarray(mask, np.uint8))
     image.putpalette(voc_palette().ravel().tolist())
     with replacing(path) as partial:
@@ -67,7 +67,7 @@ def write_mask(path: str | Path, mask: NDArray[Any]) -> None:
 
 
 def voc_palette() -> NDArray[np.uint8]:
-    """VOC's colours, made by spreading the bits of a class number over RGB: [256, 3]."""
+    """VOC's colours [256, 3], which spread the bits of the class number over RGB."""
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):
         colours |= ((np.arange(256)[:, None] >> (3 * bit + np.arange(3))) & 1).astype(np.uint8) << (7 - bit)
@@ -75,7 +75,7 @@ def voc_palette() -> NDArray[np.uint8]:
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """An image file, loaded."""
+    """Open and load an image file."""
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist: check the folder and the id in the list file")
@@ -84,8 +84,8 @@ def open_image(path: str | Path) -> Image.Image:
         image.load()
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise InputError(
-            f"{path} cannot be read ({error}): the file is truncated or no image; "
-            "copy it again or take it off the list"
+            f"{path} cannot be read ({error}): the file is truncated or not an image; "
+            "copy it again or remove it from the list"
         ) from error
     return image
 

@@ -26,7 +26,7 @@ class Instances(NamedTuple):
 
     Attributes:
         sizes: height and width of each image, by its name without suffix.
-        objects: its annotations in the file's order, crowds left out; their `category_id` is a known one.
+        objects: its annotations in the file's order, without crowds; each has a known `category_id`.
     """
 
     sizes: Mapping[str, tuple[int, int]]
@@ -34,7 +34,7 @@ class Instances(NamedTuple):
 
 
 def mask_tools() -> ModuleType:
-    """The masks of pycocotools, which define what a polygon or a run-length code covers."""
+    """pycocotools' mask module, which defines what a polygon or a run-length code covers."""
     try:
         from pycocotools import mask
     except ImportError as error:
@@ -50,7 +50,7 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
 
     Args:
         path: `instances_train2014.json` or `instances_val2014.json`.
-        outlines: whether the segmentations are wanted: without them it takes less than half the memory.
+        outlines: whether to keep the segmentations; without them, less than half the memory is needed.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,7 +58,7 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
     try:
         content = json.loads(path.read_bytes(), object_hook=None if outlines else _without_outline)
     except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}): unpack it again") from error
+        raise InputError(f"{path} is not valid JSON ({error}): unpack it again") from error
     try:
         names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
         sizes = {names[image["id"]]: (image["height"], image["width"]) for image in content["images"]}
@@ -67,11 +67,11 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
             image, category = annotation["image_id"], annotation["category_id"]
             if image not in names:
                 raise InputError(
-                    f"{path}: annotation {number} belongs to the image {image}, which is none of its images"
+                    f"{path}: annotation {number} belongs to the image {image}, which the file does not list"
                 )
             if category not in _CLASSES:
                 raise InputError(
-                    f"{path}: annotation {number} is of category {category}, which is none of COCO's 80: "
+                    f"{path}: annotation {number} is of category {category}, which is not one of COCO's 80: "
                     f"{[*COCO_CATEGORIES]}"
                 )
             if not annotation.get("iscrowd"):
@@ -86,7 +86,7 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
 
 @read_once
 def labels_from_instances(path: str | Path) -> ImageLabels:
-    """Image labels [80] of all images of an annotation file by name; all 0 where there is no object."""
+    """Image labels [80] of all images in an annotation file, by name; all 0 for an image without objects."""
     labels = {}
     for name, objects in read_instances(path, outlines=False).objects.items():
         labels[name] = np.zeros(len(COCO_CATEGORIES), np.float32)
@@ -95,15 +95,15 @@ def labels_from_instances(path: str | Path) -> ImageLabels:
 
 
 def rasterise_instances(path: str | Path, mask_dir: str | Path, names: Collection[str] | None = None) -> int:
-    """Make semantic masks, palette PNGs `COCO_train2014_000000000009.png`, of an annotation file.
+    """Make semantic masks, palette PNGs `COCO_train2014_000000000009.png`, from an annotation file.
 
-    Crowds are left out, and of objects that overlap the later one in the file is on top. A mask that exists
-    is not made again, so that a call that was cut goes on.
+    Crowds are left out; where objects overlap, the later one in the file is on top. Existing masks are kept,
+    so that an interrupted call can be repeated.
 
     Args:
         path: `instances_train2014.json` or `instances_val2014.json`.
-        mask_dir: folder of the masks, made if missing.
-        names: the images whose masks are made; None makes all.
+        mask_dir: folder of the masks, created if missing.
+        names: the images whose masks are made; None makes all masks.
 
     Returns:
         The number of masks that were made.
@@ -121,7 +121,7 @@ def rasterise_instances(path: str | Path, mask_dir: str | Path, names: Collectio
                 covered = _decode(tools, each["segmentation"], sizes[name])
             except Exception as error:
                 raise InputError(
-                    f"{path}: the segmentation of an object of {name} cannot be drawn "
+                    f"{path}: the segmentation of an object of {name} cannot be rasterised "
                     f"({type(error).__name__}: {error})"
                 ) from error
             np.copyto(mask, np.uint8(_CLASSES[each["category_id"]]), where=covered)
@@ -135,7 +135,7 @@ def _without_outline(record: Record) -> Record:
 
 
 def _decode(tools: ModuleType, segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels [H, W] of polygons, or of a run-length code of numbers or of text."""
+    """The mask [H, W] of polygons, or of a run-length code of numbers or of text."""
     if isinstance(segmentation, list):
         if short := [polygon for polygon in segmentation if len(polygon) < 6]:
             raise InputError(f"a polygon of {len(short[0])} numbers")  # pycocotools reads 4 as a box

@@ -1,4 +1,4 @@
-"""Lists of ids and image labels, in the forms in which they circulate."""
+"""Id lists and image labels in the formats in common use."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,27 +18,27 @@ ImageLabels = Mapping[str, NDArray[np.float32]]
 
 @read_once
 def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file that hold something; `what` names them in complaints."""
+    """The non-empty lines of a text file; `what` names them in errors."""
     if not path.parent.is_dir():
-        raise MissingFileError(f"the folder {path.parent} does not exist: {path.name} is looked for there")
+        raise MissingFileError(f"the folder {path.parent} does not exist: it should hold {path.name}")
     if not path.is_file():
-        raise MissingFileError(f"{path} does not exist: write one {what} a line into it")
+        raise MissingFileError(f"{path} does not exist: create it with one {what} per line")
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     lines = [line for line in lines if line]
     if not lines:
-        raise InputError(f"{path} is empty: write one {what} a line into it")
+        raise InputError(f"{path} is empty: write one {what} per line into it")
     return lines
 
 
 def read_ids(path: Path) -> list[str]:
-    """Ids of a list file, of bare ids or of pairs `/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`."""
+    """Ids from a list file, which holds ids or pairs `/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`."""
     lines = read_lines(path, "image id")
     names = [PurePosixPath(line.split()[0]) for line in lines]
     first: dict[PurePosixPath, str] = {}
     for name, line in zip(names, lines, strict=True):
         if (other := first.setdefault(name, line)) != line:
             raise InputError(
-                f"{path}: {other!r} and {line!r} both begin with the id {name}: ids are without spaces"
+                f"{path}: {other!r} and {line!r} both begin with the id {name}: ids must not contain spaces"
             )
     return [name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name for name in names]
 
@@ -76,7 +76,7 @@ def labels_from_csv(path: Path, class_names: Sequence[str]) -> ImageLabels:
 
 @read_once
 def _cells(path: Path) -> list[list[str]]:
-    """The rows of a table that hold something."""
+    """The non-empty rows of a table."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         return [[cell.strip() for cell in row] for row in csv.reader(file) if row]
 
@@ -86,7 +86,7 @@ def labels_from_pickle(path: Path, num_classes: int) -> ImageLabels:
     """Image labels from a pickled dict id -> [C], with keys like `2007_000032` or 2007000032."""
     content = load_restricted(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}: it should be a dict id -> labels")
+        raise InputError(f"{path} holds a {type(content).__name__}: it should hold a dict id -> labels")
     labels = {}
     for key, value in content.items():
         label = np.array(value, np.float32)
@@ -99,19 +99,19 @@ def labels_from_pickle(path: Path, num_classes: int) -> ImageLabels:
 
 
 def _voc_id(key: object) -> str:
-    """2007000032 -> 2007_000032."""
+    """VOC's id from a key: 2007000032 becomes 2007_000032."""
     text = str(key)
     return f"{text[:4]}_{text[4:]}" if text.isdigit() and len(text) == 10 else text
 
 
 def read_objects(path: Path) -> list[ElementTree.Element]:
-    """The objects of an annotation in VOC's XML."""
+    """The objects in an annotation in VOC's XML."""
     if not path.is_file():
-        raise MissingFileError(f"{path} does not exist: image labels and boxes come from there")
+        raise MissingFileError(f"{path} does not exist: it should hold the image's labels and boxes")
     try:
         return ElementTree.parse(path).getroot().findall("object")
     except ElementTree.ParseError as error:
-        raise InputError(f"{path} is no XML ({error}): copy it again") from error
+        raise InputError(f"{path} is not valid XML ({error}): copy it again") from error
 
 
 @read_once
@@ -121,7 +121,7 @@ def _classes(path: Path) -> set[str]:
 
 
 def labels_from_xml(folder: Path, ids: Iterable[str], class_names: Sequence[str]) -> ImageLabels:
-    """Image labels from the objects of VOC's `ID.xml`."""
+    """Image labels from the objects in VOC's `ID.xml`."""
     index = {name: i for i, name in enumerate(class_names)}
     labels = {}
     for name in ids:

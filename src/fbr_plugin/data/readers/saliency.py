@@ -1,4 +1,4 @@
-"""Saliency maps of any tool, kept beside the images."""
+"""Saliency maps from any tool."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,26 +19,26 @@ def find_saliency(folder: str | Path, ids: Iterable[str]) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingFileError(
-            f"saliency_dir={folder} does not exist: write one grey image ID.png an id there"
+            f"saliency_dir={folder} does not exist: write one grey image ID.png per id there"
         )
     found = {name: find_file(folder, name, IMAGE_SUFFIXES) for name in ids}
     if missing := [name for name, path in found.items() if not path.is_file()]:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise MissingFileError(
             f"{len(missing)} of {len(found)} ids have no saliency map ID.png or ID.jpg in {folder}: "
-            f"{', '.join(missing[:_NAMED])}{more}; make them, or take these ids off the list"
+            f"{', '.join(missing[:_NAMED])}{more}; make them, or remove these ids from the list"
         )
     return found
 
 
 def read_saliency(path: Path) -> NDArray[np.float32]:
-    """A map [H, W] in [0, 1] from a grey image of 8 bits."""
+    """Read a map [H, W] in [0, 1] from an 8-bit grey image."""
     image = open_image(path)
     if image.mode in (*HIGH_DEPTH, "F"):
-        raise InputError(f"{path} is a {image.mode} image: save the saliency map as a grey image of 8 bits")
+        raise InputError(f"{path} is a {image.mode} image: save the saliency map as an 8-bit grey image")
     return np.asarray(image.convert("L"), np.float32) / np.float32(255)
 
 
 def resize_saliency(saliency: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """A map [h, w] resampled (bilinear) to [height, width]."""
+    """Resample a map [h, w] bilinearly to [height, width]."""
     return np.asarray(cv2.resize(saliency, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -1,4 +1,4 @@
-"""Folders in which data for localization circulate: each class reads one, by its own list files."""
+"""Folder layouts of localization data sets, each read by one class from the data set's own lists."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ class Split(NamedTuple):
     Attributes:
         image_dir: folder of the images.
         classes: 0-based class of each id, in the order of the list.
-        boxes: boxes of each id; None where they are not asked for.
+        boxes: boxes of each id; None if they are not needed.
     """
 
     image_dir: Path
@@ -35,7 +35,7 @@ class Layout(Protocol):
 
 
 class OneClass(Mapping[str, NDArray[np.float32]]):
-    """Image labels [C] with a single 1, made from class numbers when asked for: a million of them stay small.
+    """Image labels [C] with a single 1, made from class numbers on access, so that a million stay small.
 
     Args:
         classes: 0-based class of each id.
@@ -59,12 +59,12 @@ class OneClass(Mapping[str, NDArray[np.float32]]):
 
 
 class FolderLayout:
-    """One's own images in the folders of VOC, with `classes.txt`, and `labels.csv` where boxes are rare.
+    """Your own images in the folders of VOC, with `classes.txt`, and `labels.csv` if few images have boxes.
 
     Args:
         root: folder that holds `JPEGImages`, `ImageSets/Main`, `Annotations/ID.xml` and these files.
         train_list: list of training ids, a file name in `ImageSets/Main`.
-        test_list: list of the ids of evaluation.
+        test_list: list of the ids for evaluation.
         box_origin: number of an image's first pixel in the XML files.
     """
 
@@ -96,7 +96,7 @@ class FolderLayout:
 
 
 class ILSVRCLayout:
-    """ILSVRC 2012 as its localization challenge laid it out; classes are the WordNet ids in alphabetic order.
+    """ILSVRC 2012 in the layout of its localization challenge; classes are WordNet ids in alphabetical order.
 
     Args:
         root: folder `ILSVRC`, which holds `Data`, `Annotations` and `ImageSets`, each with `CLS-LOC`.
@@ -147,7 +147,7 @@ class CUBLayout:
 
     @staticmethod
     def _box(name: str, row: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Boxes [1, 4] of a row x, y, width, height; published figures take x + width for the last pixel."""
+        """Boxes [1, 4] of a row x, y, width, height; as in published code, x + width is the last pixel."""
         x, y, width, height = row.round().astype(np.int64)
         return check_boxes(name, np.array([[x, y, x + width, y + height]]))
 
@@ -168,7 +168,7 @@ def split_from_xml(
     origin: int,
     with_boxes: bool,
 ) -> Split:
-    """A split whose classes and boxes are in VOC's XML.
+    """A split whose classes and boxes come from VOC's XML.
 
     Args:
         images: folder of the images.
@@ -176,7 +176,7 @@ def split_from_xml(
         ids: images of the split.
         class_names: names of the classes in the order of their numbers.
         origin: number of an image's first pixel in the files.
-        with_boxes: whether the boxes are asked for.
+        with_boxes: whether to read the boxes.
     """
     classes, boxes = {}, {}
     for name in ids:
@@ -189,11 +189,11 @@ def split_from_xml(
 
 
 def only_class(name: str, found: Collection[str], class_names: tuple[str, ...]) -> int:
-    """The 0-based class of an image in which these classes were found: a single one, and a known one."""
+    """The 0-based class of an image from the classes found in it, which must be one known class."""
     if len(found) != 1:
         raise InputError(
-            f"{name} holds the classes {sorted(found)}, but localization takes images of one class: take it "
-            "off the list"
+            f"{name} holds the classes {sorted(found)}, but localization takes images of one class: "
+            "remove it from the list"
         )
     (only,) = found
     if only not in class_names:

@@ -1,1 +1,1 @@
-"""Synthetic scenes whose classes co-occur with a background texture."""
+"""Synthetic scenes whose classes co-occur with background textures."""

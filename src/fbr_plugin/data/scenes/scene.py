@@ -1,4 +1,4 @@
-"""Procedural scenes in which each class co-occurs with a background texture of its own."""
+"""Synthetic scenes in which each class co-occurs with its own background texture."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from fbr_plugin.data.scenes.shapes import CLASS_NAMES, paint_object
 from fbr_plugin.data.scenes.textures import DESIGN_SIZE, TEXTURE_NAMES, Canvas, canvas_of, paint_texture
 
-_MAX_TIED = 3  # class textures that a scene shows at most
-_MIN_VISIBLE = 20  # a class of which no more design pixels are visible does not count as present
+_MAX_TIED = 3  # most class textures in a scene
+_MIN_VISIBLE = 20  # a class with no more visible design pixels does not count as present
 _MIN_GROUND = 30  # design pixels of its texture that an object needs to stand on it
 
 
 @dataclass(frozen=True)
 class ScenePreset:
-    """How strongly classes, their textures and their telling parts go together.
+    """Probabilities that classes occur with their textures and distinctive parts.
 
     Args:
-        p_co: probability that a present class brings its texture.
+        p_co: probability that a present class comes with its texture.
         p_stray: probability that an absent class's texture appears.
-        p_hide: probability that the telling part of an object is hidden.
+        p_hide: probability that an object's distinctive part is hidden.
     """
 
     p_co: float
@@ -42,8 +42,8 @@ class Scene(NamedTuple):
     Attributes:
         image: [S, S, 3] uint8.
         mask: [S, S] uint8, 0 = background, 1..5 = class, 255 = a class too occluded to count as present.
-        instances: [S, S] uint8, 0 = no object of a present class, else 1.. in the order of drawing.
-        texture: [S, S] uint8, index into `TEXTURE_NAMES`, also underneath the objects.
+        instances: [S, S] uint8, 0 = no object of a present class, else 1.. in painting order.
+        texture: [S, S] uint8, index into `TEXTURE_NAMES`, also beneath the objects.
         label: [5] float32 in {0, 1}.
     """
 
@@ -55,13 +55,13 @@ class Scene(NamedTuple):
 
 
 def draw_scene(preset: ScenePreset, seed: int, index: int, size: int = DESIGN_SIZE) -> Scene:
-    """Scene `index` of the stream `seed`, independent of every other.
+    """Generate scene `index` of the stream `seed`, independently of all others.
 
     Args:
         preset: probabilities of co-occurrence.
-        seed: names the stream.
-        index: place in the stream.
-        size: pixels of a side; a scene looks the same at every size.
+        seed: seed of the stream.
+        index: position in the stream.
+        size: side length in pixels; a scene looks the same at every size.
     """
     rng, canvas = np.random.default_rng((seed, index)), canvas_of(size)
     classes = rng.choice(len(CLASS_NAMES), 1 if rng.random() < 0.65 else 2, replace=False).tolist()
@@ -90,7 +90,7 @@ def draw_scene(preset: ScenePreset, seed: int, index: int, size: int = DESIGN_SI
 
 
 def _pick_textures(rng: np.random.Generator, classes: list[int], preset: ScenePreset) -> list[int]:
-    """Two to four textures: those of present classes, of absent ones astray, then neutral ones."""
+    """Choose two to four textures: of present classes, of absent ones that stray, then neutral ones."""
     tied = [kind for kind in classes if rng.random() < preset.p_co]
     tied += [k for k in range(len(CLASS_NAMES)) if k not in classes and rng.random() < preset.p_stray]
     kinds = tied[:_MAX_TIED]
@@ -101,7 +101,7 @@ def _pick_textures(rng: np.random.Generator, classes: list[int], preset: ScenePr
 
 
 def _layout(seed: int, kinds: list[int], canvas: Canvas) -> NDArray[np.uint8]:
-    """Textures in wavy Voronoi regions, wider than high: [S, S]."""
+    """A map [S, S] of textures in wavy Voronoi regions, wider than high."""
     rng = np.random.default_rng(seed)
     points = rng.uniform(4, DESIGN_SIZE - 4, (len(kinds), 2, 1, 1)).astype(np.float32)
     x = canvas.x + 3 * canvas.waves(rng, 5)
@@ -111,7 +111,7 @@ def _layout(seed: int, kinds: list[int], canvas: Canvas) -> NDArray[np.uint8]:
 
 
 def _place(rng: np.random.Generator, ground: NDArray[np.bool_]) -> tuple[float, float]:
-    """Centre (x, y) of an object: near a point of its texture [64, 64] if there is enough, else anywhere."""
+    """The centre (x, y) of an object: on its texture [64, 64] if there is enough of it, else anywhere."""
     spots = np.flatnonzero(ground)
     if len(spots) > _MIN_GROUND:
         row, column = divmod(int(spots[rng.integers(len(spots))]), DESIGN_SIZE)

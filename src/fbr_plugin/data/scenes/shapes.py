@@ -1,6 +1,6 @@
-"""Objects of the procedural scenes: five parametric shapes that share one palette.
+"""Objects of the synthetic scenes: five parametric shapes that share one palette.
 
-What tells the classes apart is their outline, a weak pattern on the body and one small saturated part.
+The classes differ in their outline, a weak pattern on the body and one small saturated part.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _BODY_COLOURS = (
 
 
 class _Shape(NamedTuple):
-    """Body [S, S] bool, telling part [S, S] bool, pattern of the body [S, S] about -1 to 1."""
+    """Body [S, S] bool, distinctive part [S, S] bool, pattern of the body [S, S] about -1 to 1."""
 
     body: NDArray[np.bool_]
     part: NDArray[np.bool_]
@@ -70,7 +70,7 @@ def _chair(u: Map, v: Map) -> _Shape:
     return _Shape(back | seat | leg, cushion, np.sin(12 * (u + v)))
 
 
-#: Shape and colour of the telling part, in the order of `CLASS_NAMES`.
+#: Shape and colour of the distinctive part, in the order of `CLASS_NAMES`.
 _OBJECTS: tuple[tuple[Callable[[Map, Map], _Shape], tuple[float, float, float]], ...] = (
     (_boat, (0.85, 0.12, 0.15)),
     (_train, (0.95, 0.85, 0.10)),
@@ -83,17 +83,17 @@ _OBJECTS: tuple[tuple[Callable[[Map, Map], _Shape], tuple[float, float, float]],
 def paint_object(
     rng: np.random.Generator, kind: int, centre: tuple[float, float], p_hide: float, canvas: Canvas
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """An object of class `kind` (0-based), randomly sized, turned, mirrored and coloured.
+    """Paint an object of class `kind` (0-based) with random size, rotation, mirroring and colour.
 
     Args:
         rng: source of randomness.
         kind: 0-based class.
         centre: (x, y) in design pixels.
-        p_hide: probability that the telling part is missing.
-        canvas: S x S pixels to draw on.
+        p_hide: probability that the distinctive part is missing.
+        canvas: the canvas of S x S pixels.
 
     Returns:
-        Outline [S, S] bool and the colours to paint inside it [S, S, 3].
+        Its mask [S, S] bool, and the colours to paint inside it [S, S, 3].
     """
     shape, part_colour = _OBJECTS[kind]
     half, angle, mirror = rng.uniform(12, 20), rng.uniform(-0.45, 0.45), float(rng.choice((-1, 1)))

@@ -10,14 +10,14 @@ from fbr_plugin.errors import check_choice
 
 
 class SyntheticScenes:
-    """A run of scenes, drawn at once and kept in memory; each item is a dict of numpy arrays.
+    """Consecutive scenes of a stream, generated at once and kept in memory; an item is a dict of arrays.
 
     Args:
-        preset: name of a preset (`default`, `hard`, `control`), or probabilities of one's own.
+        preset: name of a preset (`default`, `hard`, `control`), or your own probabilities.
         num_images: number of scenes.
-        size: pixels of a side.
-        seed: names the stream of scenes.
-        first: index of the first scene, so that other runs of one stream do not overlap.
+        size: side length in pixels.
+        seed: seed of the stream of scenes.
+        first: index of the first scene, so that sets from one stream need not overlap.
         saliency: whether items hold the true foreground as a saliency map.
     """
 

@@ -1,6 +1,6 @@
-"""Canvas and background textures of the procedural scenes.
+"""Canvas and background textures of the synthetic scenes.
 
-All lengths are in design pixels: a scene is laid out on a 64 x 64 canvas and sampled at the size asked for.
+All lengths are in design pixels: a scene is laid out on a 64 x 64 canvas and sampled at the requested size.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Canvas:
     """Coordinates and noise of a square canvas.
 
     Args:
-        size: S, pixels of a side.
+        size: S, side length in pixels.
 
     Attributes:
         x, y: [S, S] float32, pixel centres in design pixels.
@@ -37,25 +37,25 @@ class Canvas:
         self._cell = np.clip(np.rint(centres).astype(np.intp), 0, DESIGN_SIZE - 1)
 
     def grain(self, rng: np.random.Generator, channels: int = 1) -> NDArray[np.float32]:
-        """White noise with the grain of a design pixel: [S, S, channels]."""
+        """White noise [S, S, channels] with the grain of a design pixel."""
         noise = rng.standard_normal((DESIGN_SIZE, DESIGN_SIZE, channels), dtype=np.float32)
         return noise if self.size == DESIGN_SIZE else noise[self._cell[:, None], self._cell]
 
     def waves(self, rng: np.random.Generator, cells: int) -> NDArray[np.float32]:
-        """Smooth noise, a random grid of `cells` x `cells` interpolated bicubically: [S, S]."""
+        """Smooth noise [S, S]: a random grid of `cells` x `cells`, interpolated bicubically."""
         weights, nodes = _cubic_weights(self.size, cells), rng.standard_normal((cells, cells))
         return (weights @ nodes @ weights.T).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
 def canvas_of(size: int) -> Canvas:
-    """The canvas of a size, made once."""
+    """The canvas of a size, created once."""
     return Canvas(size)
 
 
 @lru_cache(maxsize=32)
 def _cubic_weights(size: int, cells: int) -> NDArray[np.float32]:
-    """Cubic convolution (a = -0.75, edges repeated) from `cells` nodes to `size` pixels: [size, cells]."""
+    """Weights [size, cells] of cubic convolution (a = -0.75, edges repeated) from `cells` nodes to pixels."""
     position = np.linspace(0, cells - 1, size)
     weights = np.zeros((size, cells), np.float32)
     for node in range(-2, cells + 2):
@@ -69,7 +69,7 @@ def _cubic_weights(size: int, cells: int) -> NDArray[np.float32]:
 
 
 class _Brush(NamedTuple):
-    """What a texture is painted with: turned coordinates and noise [S, S], frequency and phases."""
+    """Inputs of a texture's pattern: rotated coordinates and noise [S, S], frequency and phases."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
@@ -141,7 +141,7 @@ _TEXTURES: tuple[tuple[tuple[float, float, float], Callable[[_Brush], Map]], ...
 
 
 def paint_texture(rng: np.random.Generator, kind: int, canvas: Canvas) -> NDArray[np.float32]:
-    """A sample of one texture over the whole canvas: [S, S, 3], about 0 to 1."""
+    """Paint one texture [S, S, 3] over the whole canvas, about 0 to 1."""
     colour, pattern = _TEXTURES[kind]
     angle = rng.uniform(-0.25, 0.25)
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
@@ -157,5 +157,5 @@ def paint_texture(rng: np.random.Generator, kind: int, canvas: Canvas) -> NDArra
 
 
 def jittered(rng: np.random.Generator, colour: ArrayLike, amount: float) -> NDArray[np.float32]:
-    """A colour moved by up to `amount` in each channel: [3]."""
+    """A colour [3], shifted by up to `amount` in each channel."""
     return (np.asarray(colour) + rng.uniform(-amount, amount, 3)).astype(np.float32)
