@@ -55,17 +55,9 @@ def words(photos: Path) -> list[object]:
     """AMN with FBR on the photos: 3 steps an epoch, in a moment."""
     return [
         *("--config", CONFIG, "--model.encoder", "small", "--model.num_classes", 2),
-        *(
-            "--model.optimizer.poly_power",
-            0,
-            "--model.scales",
-            "[1.0]",
-            "--model.rates",
-            "[1, 2]",
-            "--model.fbr.bank_size",
-            400,
-        ),
-        *("--model.fbr.weight_bg", 0.05),  # the losses beside the gate
+        *("--model.optimizer.poly_power", 0, "--model.scales", "[1.0]"),
+        *("--model.rates", "[1, 2]", "--model.fbr.bank_size", 400),
+        *("--model.fbr.enabled", "true"),  # the losses beside the gate
         *("--data.root", photos, "--data.pseudo_label_dir", photos / "SegmentationClass"),
         *("--data.augmentation.crop_size", 32, "--data.loading.batch_size", 2),
     ]
@@ -112,8 +104,9 @@ def test_printed_settings_are_complete_and_can_be_read_back(capsys: pytest.Captu
     with pytest.raises(SystemExit, match="0"):
         command("fit", "--config", EXAMPLES / "scenes_amn_fbr.yaml", "--model.fbr.dim", 64, "--print_config")
     printed = capsys.readouterr().out
-    fbr = yaml.safe_load(printed)["model"]["init_args"]["fbr"]
-    assert (fbr["dim"], fbr["gate"], fbr["weight_bg"], fbr["bank_size"]) == (64, True, 0.0, 100_000)
+    settings = yaml.safe_load(printed)["model"]["init_args"]
+    fbr, gate = settings["fbr"], settings["gate"]
+    assert (fbr["dim"], fbr["enabled"], fbr["bank_size"], gate["enabled"]) == (64, False, 100_000, True)
     Path("settings.yaml").write_text(printed)
     with pytest.raises(SystemExit, match="0"):
         command("fit", "--config", "settings.yaml", "--print_config")
@@ -148,13 +141,8 @@ def test_the_same_command_twice_gives_two_equal_runs(words: list[object]) -> Non
         ]
     assert_equal_states(only(first.rglob("*.ckpt")), only(second.rglob("*.ckpt")))
     logged = figures(first)
-    assert {
-        "train/loss",
-        "fbr/bg",
-        "fbr/bank_fill",
-        "val/miou_oracle",
-        "val/miou_label_free",
-    } <= logged.keys()
+    expected = {"train/loss", "fbr/bg", "fbr/bank_fill", "gate/mean_gate", "val/miou_oracle"}
+    assert {*expected, "val/miou_label_free"} <= logged.keys()
     assert logged == figures(second)
 
 
@@ -255,9 +243,8 @@ def test_checkpoints_go_from_the_command_line_to_python_and_back(
     settings = {"augmentation": Augmentation(32), "loading": Loading(2)}
     module = FolderDataModule(photos, pseudo_label_dir=photos / "SegmentationClass", **settings)
     trainer = Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, logger=False)
-    trainer.fit(
-        AMNFBR(2, rates=(1, 2), encoder="small", scales=(1.0,), fbr={"bank_size": 300, "gate": True}), module
-    )
+    options = {"fbr": {"bank_size": 300}, "gate": {"enabled": True}}
+    trainer.fit(AMNFBR(2, rates=(1, 2), encoder="small", scales=(1.0,), **options), module)
     trainer.save_checkpoint("python.ckpt")
     command("test", *words, "--model.fbr.bank_size", 300, *quick(1), "--ckpt_path", "python.ckpt")
     assert "test/miou_oracle" in figures(only(Path("runs/AMNFBR").iterdir()))
@@ -499,17 +486,8 @@ class Ranks(Callback):
 def test_two_processes_train_one_run(words: list[object]) -> None:
     Path("ranks.py").write_text(RANKS)
     parallel = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks", "ranks.Ranks"]
-    line = [
-        sys.executable,
-        "-m",
-        "fbr_plugin",
-        "fit",
-        *words,
-        *quick(2),
-        *parallel,
-        "--data.loading.batch_size",
-        1,
-    ]
+    line = [sys.executable, "-m", "fbr_plugin", "fit", *words, *quick(2), *parallel]
+    line += ["--data.loading.batch_size", 1]
     local = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     options = {"env": {**os.environ, **local}, "capture_output": True, "text": True, "timeout": 300}
     done = subprocess.run([*map(str, line)], **options)
