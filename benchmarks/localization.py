@@ -52,7 +52,9 @@ def run_seed(options: argparse.Namespace, seed: int) -> dict[str, dict[str, floa
     }
     key = {"root": str(options.root), "size": options.size, "epochs": [options.cam_epochs, options.epochs]}
     path = options.output / f"seed_{seed}.json"
-    return cached(path, {**key, **trained}, lambda: {"arms": train_arms(options, seed)})["arms"]
+    result = cached(path, {**key, **trained}, lambda: {"arms": train_arms(options, seed)})
+    arms: dict[str, dict[str, float]] = result["arms"]
+    return arms
 
 
 def train_arms(options: argparse.Namespace, seed: int) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ Prints a table and writes JSON. Needs scikit-learn, of the extra `test`.
 
 import argparse
 import json
+import math
 import os
 import time
 import warnings
@@ -26,6 +27,7 @@ from fbr_plugin import DenseView, FBRConfig, FBRLoss, ViewShape
 from fbr_plugin.baselines import AMN
 from fbr_plugin.files import write_text
 from fbr_plugin.modules import MemoryBank
+from fbr_plugin.modules.heads import Projections
 
 CLASSES, PRESENT = 20, 6
 GRID = 32
@@ -83,7 +85,8 @@ def compare(channels: int, repeats: int) -> dict[str, Any]:
 
             def step(arm: nn.Module = arm, kept: list[Terms] = kept) -> Tensor:
                 kept.append(arm(view))
-                return kept[0].total
+                total: Tensor = kept[0].total
+                return total
 
             seconds[name].append(timed(step, [view.features, *arm.parameters()]))
             values[name].append([float(getattr(kept[0], term).detach()) for term in COMPARED])
@@ -108,7 +111,7 @@ def contrast_gradient(arm: nn.Module, view: DenseView) -> Tensor:
 
 def agree(ours: list[float], theirs: list[float]) -> bool:
     """Whether two means differ by at most five standard errors, and rounding."""
-    error = (variance(ours) / len(ours) + variance(theirs) / len(theirs)) ** 0.5
+    error = math.sqrt(variance(ours) / len(ours) + variance(theirs) / len(theirs))
     return abs(mean(ours) - mean(theirs)) <= 5 * error + 1e-5 * abs(mean(theirs))
 
 
@@ -123,7 +126,7 @@ def share(batch: int, repeats: int, threads: int) -> dict[str, Any]:
     data = {"image": torch.randn(batch, 3, 512, 512), "label": view.labels, "pseudo_label": pseudo_label}
 
     def projections() -> Tensor:
-        out = loss.heads(view.features)
+        out: Projections = loss.heads(view.features)
         return out.foreground.sum() + out.before_relu.sum()
 
     steps: dict[str, Callable[[], Tensor]] = {

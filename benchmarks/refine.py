@@ -38,7 +38,7 @@ def damage(masks: torch.Tensor, erosion: int, stride: int) -> NDArray[np.float32
 
 def damaged_photos(
     args: argparse.Namespace, num_classes: int
-) -> Iterator[tuple[NDArray, NDArray, NDArray, NDArray]]:
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], NDArray[np.uint8]]]:
     """Image [H, W, 3], scores [K, H, W], their K classes and true mask [H, W] of each photo."""
     for name in read_ids(args.folder / "ImageSets" / "Segmentation" / f"{args.list}.txt")[: args.photos]:
         mask = read_mask(args.folder / "SegmentationClass" / f"{name}.png", num_classes)

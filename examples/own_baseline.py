@@ -10,7 +10,17 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
-from fbr_plugin import DenseView, FBRConfig, FBRMixin, capture, gate_scores
+from fbr_plugin import (
+    Baseline,
+    DenseView,
+    FBRConfig,
+    FBRMixin,
+    GateConfig,
+    SeedPrediction,
+    ViewShape,
+    capture,
+)
+from fbr_plugin.contract import StepOutput
 from fbr_plugin.data import SyntheticDataModule
 from fbr_plugin.postprocess.multi_scale import upsample_scores
 from fbr_plugin.postprocess.seeds import cams_to_seeds
@@ -31,34 +41,33 @@ def small_encoder() -> nn.Sequential:
 # 1. A baseline of yours hands over its dense outputs when it is asked to.
 
 
-class Mine(LightningModule):
+class Mine(Baseline, LightningModule):
     """A classifier with class activation maps."""
 
-    feature_channels, num_classes = 64, 5  # tell FBR its sizes
-    wants_views = False  # FBRMixin turns it on
+    view_shape = ViewShape(channels=64, num_classes=5)  # tells FBR its sizes
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder = small_encoder()
         self.classifier = nn.Conv2d(64, 5, 1, bias=False)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
         features = self.encoder(batch["image"])  # [B, 64, h, w]
         maps = self.classifier(features)  # [B, 5, h, w]; logits [B, 6, h, w] with the background first do too
-        outputs = {"loss": multilabel_soft_margin_loss(maps.mean((2, 3)), batch["label"])}
+        outputs: StepOutput = {"loss": multilabel_soft_margin_loss(maps.mean((2, 3)), batch["label"])}
         self.log("loss", outputs["loss"])
         if self.wants_views:
             outputs["views"] = [DenseView(features, maps, batch["label"])]
         return outputs
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> SeedPrediction:
         """Seeds, as `fbr-plugin predict --model own_baseline.MineFBR` writes them."""
         image, label = batch["image"], batch["label"]
         features = self.encoder(image)
-        # With FBRConfig.recommended() the class-aware gate lowers the maps; without a gate they stay.
-        maps = gate_scores(self, self.classifier(features).relu(), [features])
+        # With the class-aware gate the maps are lowered; without a gate they stay as they are.
+        maps = self.gate_scores(self.classifier(features).relu(), [features])
         seeds = cams_to_seeds(upsample_scores(maps, image.shape[-2:], stride=4), label)
-        return {"id": batch["id"], "seed": seeds, "label": label}
+        return SeedPrediction(batch["id"], seeds, label)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=3e-3)
@@ -92,10 +101,8 @@ class Theirs(LightningModule):
 class TheirsFBR(FBRMixin, Theirs):
     """Theirs, trained with FBR."""
 
-    feature_channels, num_classes = 64, 5
-    features = capture(
-        "encoder"
-    )  # keeps what this submodule puts out in a step, and so does not run it twice
+    view_shape = ViewShape(channels=64, num_classes=5)
+    features = capture("encoder")  # keeps what this submodule puts out in a step, so it does not run twice
 
     def dense_views(self, batch: dict[str, Any], outputs: Any) -> list[DenseView]:
         return [DenseView(self.features, self.classifier(self.features), batch["label"])]
@@ -114,7 +121,9 @@ def main() -> None:
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-        trainer.fit(model_class(fbr=settings), SyntheticDataModule(num_images=160))
+        trainer.fit(
+            model_class(fbr=settings, gate=GateConfig(enabled=True)), SyntheticDataModule(num_images=160)
+        )
         print(model_class.__name__)
         for name, value in trainer.callback_metrics.items():
             print(f"  {name:24}{value:10.4f}")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
-from fbr_plugin import DenseView, FBRConfig, FBRLoss
+from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, ViewShape, gate_scores
 from fbr_plugin.data import SyntheticDataModule
 
 
@@ -24,10 +24,11 @@ def main() -> None:
         nn.ReLU(),
     )
     classifier = nn.Conv2d(64, data.num_classes, 1, bias=False)
-    # Its projections and background classifier are trained along; save its state dict with the model's, as
-    # the memory bank is in it.
-    fbr = FBRLoss(in_channels=64, num_classes=data.num_classes, config=FBRConfig(warmup_steps=5))
-    parts = nn.ModuleList([encoder, classifier, fbr])
+    # The losses have parameters that are trained along, and both have memory banks: save their state dicts
+    # with the model's.
+    shape = ViewShape(channels=64, num_classes=data.num_classes)
+    fbr, gate = FBRLoss(shape, FBRConfig(warmup_steps=5)), ClassAwareGate(shape)
+    parts = nn.ModuleList([encoder, classifier, fbr, gate])
     optimizer = torch.optim.AdamW(parts.parameters(), lr=3e-3)
 
     print("step    loss      fg      bg     seg     sim  queries  bank")
@@ -35,13 +36,22 @@ def main() -> None:
         features = encoder(batch["image"])  # [B, 64, h, w]
         maps = classifier(features)  # [B, C, h, w]
         loss = multilabel_soft_margin_loss(maps.mean((2, 3)), batch["label"])
-        terms = fbr(DenseView(features, maps, batch["label"]))
+        view = DenseView(features, maps, batch["label"])
+        terms = fbr(view)
+        gate.update(view)
         optimizer.zero_grad()
         (loss + terms.total).backward()
         optimizer.step()
         values = (loss, terms.fg, terms.bg, terms.seg, terms.sim)
         losses = " ".join(f"{value.item():7.4f}" for value in values)
         print(f"{step:4d} {losses} {terms.num_queries.item():8.0f} {terms.bank_fill.item():5d}")
+
+    parts.eval()
+    with torch.no_grad():  # where the loop predicts, the gate lowers the maps
+        features = encoder(batch["image"])
+        maps = classifier(features).relu()
+        lowered = gate_scores(gate, maps, [features])
+    print(f"the gate lowers the maps of a batch from {maps.mean():.4f} to {lowered.mean():.4f} on average")
 
 
 if __name__ == "__main__":

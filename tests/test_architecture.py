@@ -1,9 +1,11 @@
 """The architecture: who may import whom, how long a file may be, and that imports reach for no network."""
 
 import ast
+import configparser
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,39 +14,40 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "src" / "fbr_plugin"
-FILES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "baselines").rglob("*.py"))
-LONGEST = 300
+PACKAGE, BASELINES = ROOT / "src" / "fbr_plugin", ROOT / "baselines"
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if "baselines" not in path.relative_to(PACKAGE).parts]
+FILES += sorted(BASELINES.rglob("*.py"))
+LONGEST, FULLEST = 250, 12  # lines of a file, files of a folder
 
-# Each part, and the other parts that it may import; "" is fbr_plugin's own __init__ with the public names.
-CONTRACT = {"config", "view", "distributed"}
-LIBRARY = {"", *CONTRACT, "functional", "modules", "training", "data", "metrics", "pipeline", "figures"}
+# What every part may import, and what else each may; "" is fbr_plugin's own __init__ with the public names.
+COMMON = {"config", "contract", "distributed", "errors", "files"}
 ALLOWED: dict[str, set[str]] = {
-    "": {"config", "view", "modules", "training"},
+    "": {"modules", "training"},
     "config": set(),
-    "view": set(),
+    "contract": set(),
     "distributed": set(),
+    "errors": set(),
+    "files": set(),
     "functional": set(),
-    "modules": {*CONTRACT, "functional"},
-    "training": {*CONTRACT, "functional", "modules", "data", "pipeline", "figures"},
-    "workflow": {*CONTRACT, "data", "metrics", "pipeline", "training", "figures", "report"},
+    "modules": {"functional"},
     "data": set(),
     "metrics": set(),
-    "pipeline": {"functional", "data", "metrics", "distributed"},
-    "figures": {"data"},
-    "report": set(),
-    "demo": {*LIBRARY, "report", "baselines"},
-    "cli": {*LIBRARY, "workflow", "demo", "baselines"},
+    "figures": {"data", "functional"},
+    "postprocess": {"data", "functional", "metrics"},
+    "callbacks": {"data", "figures", "postprocess"},
+    "training": {"callbacks", "modules"},
+    "pipeline": {"callbacks", "data", "figures", "metrics", "postprocess", "training"},
+    "baselines": {"callbacks", "data", "functional", "metrics", "modules", "postprocess", "training"},
+    "experiments": {"baselines", "callbacks", "data", "figures"},
+    "cli": {"baselines", "callbacks", "data", "experiments", "pipeline", "postprocess", "training", ""},
     "__main__": {"cli"},
-    "baselines": LIBRARY,
 }
-WITHOUT_LIGHTNING = {*CONTRACT, "functional", "modules", "pipeline", "figures"}
+WITHOUT_LIGHTNING = {*COMMON, "functional", "modules", "postprocess", "figures"}
 
 
 def imports(path: Path) -> Iterator[str]:
     """The full names that a file imports, also within functions; of `from a import b`, a.b."""
-    base = ROOT / "src" if path.is_relative_to(ROOT / "src") else ROOT
-    package = ".".join(path.parent.relative_to(base).parts)
+    package = "fbr_plugin"
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -56,8 +59,6 @@ def imports(path: Path) -> Iterator[str]:
 def part(name: str) -> str | None:
     """The part that a full name belongs to; None where it is not ours."""
     top, *rest = name.split(".")
-    if top == "baselines":
-        return top
     if top != "fbr_plugin":
         return None
     return rest[0] if rest and rest[0] in ALLOWED else ""
@@ -65,7 +66,7 @@ def part(name: str) -> str | None:
 
 def part_of_file(path: Path) -> str:
     """The part that a file belongs to."""
-    if not path.is_relative_to(PACKAGE):
+    if path.is_relative_to(BASELINES):
         return "baselines"
     first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     return "" if first == "__init__" else first
@@ -78,18 +79,20 @@ def test_every_part_is_known_and_exists():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_follow_the_layers(path):
     own = part_of_file(path)
-    ours = {name: part(name) for name in imports(path)}
-    assert [name for name, target in ours.items() if target not in {None, own, *ALLOWED[own]}] == []
+    allowed = {None, own, *ALLOWED[own], *COMMON}
+    assert [name for name in imports(path) if part(name) not in allowed] == []
 
 
-def test_the_reader_of_imports_sees_every_form(tmp_path, monkeypatch):
-    file = tmp_path / "src" / "fbr_plugin" / "metrics" / "file.py"
-    file.parent.mkdir(parents=True)
-    lines = ["import baselines.amn", "from fbr_plugin import figures as f, FBRLoss", "from ..data import x"]
+def test_the_reader_of_imports_sees_every_form(tmp_path):
+    file = tmp_path / "file.py"
+    lines = [
+        "import fbr_plugin.baselines.amn",
+        "from fbr_plugin import figures as f, FBRLoss",
+        "from .data import x",
+    ]
     file.write_text(
         "\n".join([*lines, "def g():", "    from fbr_plugin.modules.heads import h", "    import os"])
     )
-    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     assert [part(name) for name in imports(file)] == ["baselines", "figures", "", "data", "modules", None]
 
 
@@ -124,6 +127,28 @@ def test_files_are_short_and_documented(path):
     assert [getattr(node, "name", "module") for node in [tree, *public] if not ast.get_docstring(node)] == []
 
 
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in FILES}), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_no_folder_is_crowded(folder):
+    assert len([path for path in folder.iterdir() if path.is_file()]) <= FULLEST
+
+
+def test_setup_lists_every_folder():
+    listed = configparser.ConfigParser()
+    listed.read(ROOT / "setup.cfg")
+    roots = {path: "fbr_plugin" if path.is_relative_to(PACKAGE) else "fbr_plugin.baselines" for path in FILES}
+    bases = {"fbr_plugin": PACKAGE, "fbr_plugin.baselines": BASELINES}
+    packages = {".".join([root, *path.parent.relative_to(bases[root]).parts]) for path, root in roots.items()}
+    assert {*listed["options"]["packages"].split()} == packages
+
+
+def test_the_folder_of_baselines_is_no_package_of_its_own():
+    assert (PACKAGE / "baselines").resolve() == BASELINES
+    with pytest.raises(ImportError, match=r"import fbr_plugin\.baselines, not"):
+        runpy.run_path(str(BASELINES / "__init__.py"), run_name="baselines")
+
+
 SCRIPT = """
 import json, runpy, sys
 
@@ -135,7 +160,7 @@ def refuse(event, arguments):
         raise OSError("no network in this test")
 
 sys.addaudithook(refuse)
-import baselines, fbr_plugin
+import fbr_plugin, fbr_plugin.baselines
 
 sys.argv = ["fbr-plugin", "--help"]
 try:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fbr_plugin import FBRConfig
-from fbr_plugin.config import merged
+from fbr_plugin import FBRConfig, GateConfig, recommended
+from fbr_plugin.config import merged, preset
 
 
 def test_presets_are_the_published_values():
@@ -25,9 +25,48 @@ def test_presets_are_the_published_values():
     }
 
 
-def test_every_field_is_documented():
-    for field in fields(FBRConfig):
-        assert f"        {field.name}: " in FBRConfig.__doc__, field.name
+@pytest.mark.parametrize("kind", [FBRConfig, GateConfig])
+def test_every_field_is_documented(kind):
+    for field in fields(kind):
+        assert f"        {field.name}: " in kind.__doc__, field.name
+
+
+def test_the_recommended_settings_are_the_gate_alone():
+    assert recommended() == {"fbr": FBRConfig(enabled=False), "gate": GateConfig(enabled=True)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_clusters", 0, "num_clusters must be at least 1, got 0"),
+        ("recluster_every", 0, "recluster_every must be at least 1, got 0"),
+        ("temperature", 0.0, "temperature must be positive, got 0.0"),
+        ("similarity_temperature", float("nan"), "similarity_temperature must be positive, got nan"),
+        ("similarity_decay", 1.0, r"similarity_decay must lie in \[0, 1\), got 1.0"),
+        ("similarity_quantile", -0.1, r"similarity_quantile must lie in \[0, 1\), got -0.1"),
+        ("background_score", 2.0, r"background_score must lie in \[0, 1\], got 2.0"),
+    ],
+)
+def test_settings_of_the_gate_out_of_range(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        GateConfig(**{field: value})
+
+
+def test_a_preset_is_the_default_of_the_nearest_class():
+    class Base:
+        def __init__(self, rate=1, other=2):
+            pass
+
+    class Middle(Base):
+        def __init__(self, rate=3, **kwargs):
+            pass
+
+    class Last(Middle):
+        pass
+
+    assert (preset(Last, "rate"), preset(Last, "other")) == (3, 2)
+    with pytest.raises(ValueError, match="Last has no argument 'missing'"):
+        preset(Last, "missing")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +79,6 @@ def test_every_field_is_documented():
         ("entropy_quantile", 1.0, r"entropy_quantile must lie in \[0, 1\), got 1.0"),
         ("background_score", 1.5, r"background_score must lie in \[0, 1\], got 1.5"),
         ("temperature", 0.0, "temperature must be positive, got 0.0"),
-        ("gate_temperature", 0.0, "gate_temperature must be positive, got 0.0"),
         ("bank_size", 10, r"min_bank \(64\) must not exceed bank_size \(10\)"),
     ],
 )
@@ -51,7 +89,6 @@ def test_values_out_of_range(field, value, message):
 
 def test_settings_are_merged():
     default = FBRConfig.ppc()
-    assert merged(default, None) is default
     assert merged(default, {"dim": 32}) == replace(default, dim=32)
     assert merged(default, other := FBRConfig(dim=32)) is other
 
@@ -60,15 +97,17 @@ def test_what_is_not_settings_is_not_merged():
     with pytest.raises(ValueError, match="FBRConfig has no field 'dims'; did you mean dim"):
         merged(FBRConfig(), {"dims": 32})
     with pytest.raises(
-        TypeError, match=r"expected FBRConfig\(...\) or a mapping of its fields dim, .*; got 32"
+        TypeError, match=r"expected FBRConfig\(...\) or a mapping of its fields enabled, .*; got 32"
     ):
         merged(FBRConfig(), 32)
 
 
-def test_readme_lists_every_setting():
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+def test_documents_list_every_setting():
+    table = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
     amn, ppc = FBRConfig.amn(), FBRConfig.ppc()
     for field in fields(FBRConfig):
         ours, theirs = getattr(amn, field.name), getattr(ppc, field.name)
         cell = f" {theirs} " if theirs != ours else " "
-        assert f"| `{field.name}` | {ours} |{cell}|" in readme, field.name
+        assert f"| `{field.name}` | {ours} |{cell}|" in table, field.name
+    for field in fields(GateConfig):
+        assert f"| `{field.name}` | {field.default} |" in table, field.name

@@ -12,12 +12,11 @@ import torch
 from helpers.runs import Losses, fit
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin import DenseView, FBRConfig, FBRMixin, GateConfig, recommended
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR, SeedTask
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.data import SyntheticDataModule
 from fbr_plugin.functional import hypercolumns
-from fbr_plugin.modules import class_gate
 
 Scenes = Callable[..., SyntheticDataModule]
 VARIANTS = {CAM: CAMFBR, AMN: AMNFBR, PPC: PPCFBR, BAS: BASFBR}
@@ -30,8 +29,9 @@ FBR = {
     "min_bank": 2,
     "num_negatives": 4,
 }
-OFF = FBRConfig(weight_fg=0, weight_bg=0, weight_seg=0, weight_sim=0)
-GATED = replace(OFF, gate=True, gate_words=8)
+ZERO = FBRConfig(weight_fg=0, weight_bg=0, weight_seg=0, weight_sim=0)
+GATE = GateConfig(enabled=True, num_clusters=8, recluster_every=2)
+GATED: dict[str, Any] = {"fbr": FBRConfig(enabled=False), "gate": GATE}
 
 
 def build(kind: type[SeedTask], num_classes: int = 5, seed: int = 0, **options: Any) -> Any:
@@ -76,8 +76,7 @@ def train_step(model: Any, batch: dict[str, Any]) -> None:
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     assert gradients
     assert all(gradient.isfinite().all() for gradient in gradients)
-    groups = model.parameter_groups()
-    torch.optim.SGD(groups, lr=1e-3).step()
+    torch.optim.SGD(model.parameters(), lr=1e-3).step()
     model.zero_grad()
 
 
@@ -87,9 +86,9 @@ def train_step(model: Any, batch: dict[str, Any]) -> None:
 def test_views(kind: type[SeedTask], encoder: str, size: tuple[int, int]) -> None:
     model, batch = build(kind, encoder=encoder), random_batch([1, 0, 1, 0, 0], *size)
     views = views_of(model, batch)
-    assert len(views) == model.num_views
+    assert len(views) == model.view_shape.num_views
     for view in views:
-        assert view.features.shape[:2] == (2, model.feature_channels)
+        assert view.features.shape[:2] == (2, model.view_shape.channels)
         assert view.scores.shape[:2] in ((2, 5), (2, 6))
         assert view.scores.shape[2:] == view.features.shape[2:]
         assert view.features.requires_grad
@@ -101,26 +100,23 @@ def test_views(kind: type[SeedTask], encoder: str, size: tuple[int, int]) -> Non
     assert scores.shape[2:] == tuple(-(-side // model.stride) for side in size)
 
 
-@pytest.mark.parametrize("config", [OFF, GATED], ids=["off", "gated"])
+@pytest.mark.parametrize("settings", [{"fbr": ZERO}, GATED], ids=["zero", "gated"])
 @pytest.mark.parametrize("kind", VARIANTS)
-def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(
-    kind: type[SeedTask],
-    config: FBRConfig,
-    scenes: Scenes,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_weights_of_zero_are_the_baseline_bit_for_bit(
+    kind: type[SeedTask], settings: dict[str, Any], scenes: Scenes, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(class_gate, "RECLUSTER", 1)
-    options = {"intra_view": False} if kind is PPC else {}  # FBR replaces that contrast
+    # Losses replace PPC's contrast within a view, also with weights of 0.
+    options = {"intra_view": False} if kind is PPC and settings["fbr"].enabled else {}
     losses, states = [], []
-    for model in (lambda: build(kind, **options), lambda: build(VARIANTS[kind], fbr=config)):
+    for model in (lambda: build(kind, **options), lambda: build(VARIANTS[kind], **settings)):
         recorder, started = Losses(), model()
         before = deepcopy(started.head.state_dict())
         fit(started, scenes(), tmp_path, callbacks=[recorder], max_steps=3)
         assert any(not torch.equal(value, before[name]) for name, value in started.head.state_dict().items())
         losses.append(recorder.values)
         states.append(started.state_dict())
-    assert states[1]["fbr.gate.clusters"].any() if config.gate else started.fbr.gate is None
+    assert (started.fbr is None) != (started.gate is None)
+    assert started.gate is None or states[1]["gate.clusters"].any()
     assert len(losses[0]) == 3
     assert losses[0] == losses[1]
     for name, value in states[0].items():
@@ -131,11 +127,10 @@ def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(
     ("kind", "gate"), [*((kind, False) for kind in KINDS), *((kind, True) for kind in VARIANTS.values())]
 )
 def test_resume_in_the_middle_of_an_epoch_is_exact(
-    kind: type[SeedTask], gate: bool, scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[SeedTask], gate: bool, scenes: Scenes, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(class_gate, "RECLUSTER", 2)
     data = {"num_images": 12}  # 3 batches
-    gated = {"fbr": FBRConfig(**FBR, gate=True, gate_words=8)} if gate else {}
+    gated = {"gate": GATE} if gate else {}
 
     def train(seed: int, ckpt_path: Path | None = None) -> Any:
         saver = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}")
@@ -146,14 +141,14 @@ def test_resume_in_the_middle_of_an_epoch_is_exact(
 
     whole = train(0)
     resumed = train(99, tmp_path / "step=2.ckpt")
-    assert not gate or (whole["fbr.gate.reached"][1] > 0).any()
+    assert not gate or (whole["gate.similarity"][1] > 0).any()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 
 
 def teach(model: Any, image: torch.Tensor) -> None:
     """Give the gate prototypes and clusters that are pixels of an image; none is class-absent for class 0."""
-    gate, generator = model.fbr.gate, torch.Generator().manual_seed(0)
+    gate, generator = model.gate, torch.Generator().manual_seed(0)
     with torch.no_grad():
         levels = model.shallow(model.encoder(image))
     rows = hypercolumns(levels, levels[-1].shape[-2:]).movedim(1, -1).flatten(0, 2)
@@ -161,7 +156,7 @@ def teach(model: Any, image: torch.Tensor) -> None:
         drawn = torch.randint(len(rows), target.shape[:-1], generator=generator)
         target.copy_(rows[drawn])
     gate.class_absent[:, 1:] = True
-    gate.reached[0], gate.reached[1] = 0.9, 1.0
+    gate.similarity[0], gate.similarity[1] = 0.9, 1.0
 
 
 def bare_and_gated(
@@ -169,7 +164,7 @@ def bare_and_gated(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """A bare baseline and its variant with a gate, of the same weights, and a batch; to predict."""
     batch = random_batch([1, 0, 1, 0, 0], *size)
-    bare, gated = build(kind, **options), build(VARIANTS[kind], fbr=GATED, **options)
+    bare, gated = build(kind, **options), build(VARIANTS[kind], **GATED, **options)
     bare.load_state_dict({name: gated.state_dict()[name] for name in bare.state_dict()})
     return bare.eval(), gated.eval(), batch
 
@@ -195,7 +190,7 @@ def test_seeds_are_the_bare_ones_times_the_gate(
     found = gated.seed_scores(image, label)
     levels = gated.encoder(image)
     grid = levels[-2 if kind is BAS else -1].shape[-2:]  # BAS's maps are those of the last level but one
-    gate = gated.class_gate(gated.shallow(levels), grid)
+    gate = gated.gate(gated.shallow(levels), grid)
     assert gate.shape == (2, 5, *grid)
     assert (gate[:, 0] == 1).all()
     assert (gate[:, 1:].amin((0, 2, 3)) < 0.5).all()
@@ -231,24 +226,16 @@ def test_what_localizes_is_gated_and_what_classifies_is_not(
 
 
 @pytest.mark.parametrize("kind", VARIANTS)
-def test_seeds_change_once_the_gate_has_learned(
-    kind: type[SeedTask], scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seeds_change_once_the_gate_has_learned(kind: type[SeedTask], scenes: Scenes, tmp_path: Path) -> None:
     batch, seeds = next(iter(scenes().train_dataloader())), []
-    options = {"intra_view": False} if kind is PPC else {}
-    variant, gated = VARIANTS[kind], {"fbr": GATED}
     steps = 5
-    for trained, settings, refresh in (
-        (kind, options, steps),
-        (variant, gated, steps + 1),  # nothing is renewed
-        (variant, gated, 2),
-    ):
-        monkeypatch.setattr(class_gate, "RECLUSTER", refresh)
-        model = build(trained, **settings)
+    for trained, every in ((kind, None), (VARIANTS[kind], steps + 1), (VARIANTS[kind], 2)):
+        gate = {**GATED, "gate": replace(GATE, recluster_every=every)} if every else {}
+        model = build(trained, **gate)
         fit(model, scenes(), tmp_path, max_steps=steps)
         with torch.no_grad():
-            seeds.append(model.eval().predict_step(batch, 0)["seed"])
-    bare, before, after = seeds
+            seeds.append(model.eval().predict_step(batch, 0).seeds)
+    bare, before, after = seeds  # without a reclustering nothing changes
     assert all(map(torch.equal, before, bare))
     assert not all(map(torch.allclose, after, bare))
 
@@ -263,7 +250,7 @@ def test_few_classes(kind: type[SeedTask], label: list[int]) -> None:
         train_step(model, batch)
     if issubclass(kind, FBRMixin):
         assert model.fbr.banks[0].fill > 0
-        assert model.fbr.skipped == 0
+        assert model.fbr.skipped.count == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -309,8 +296,8 @@ def test_compiled_loss(kind: type[SeedTask]) -> None:
 def test_a_pixel_is_described_by_levels_up_to_stride_8(
     encoder: str, options: dict[str, Any], channels: list[int]
 ) -> None:
-    model = CAMFBR(2, encoder=encoder, fbr=FBRConfig.recommended(), **options).eval()
+    model = CAMFBR(2, encoder=encoder, **recommended(), **options).eval()
     image = torch.randn(1, 3, 32, 32)
     assert [level.shape[1] for level in model.shallow(model.encoder(image))] == channels
-    assert model.fbr.gate.clusters.shape[1] == sum(channels)
+    assert model.gate.clusters.shape[1] == sum(channels)
     assert model.seed_scores(image, torch.ones(1, 2)).shape[-1] == 32 // model.stride

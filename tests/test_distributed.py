@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from fbr_plugin import DenseView, FBRConfig, FBRLoss, distributed
+from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, GateConfig, ViewShape, distributed
 from fbr_plugin import functional as fbr
 from fbr_plugin.distributed import (
     all_gather_object,
@@ -19,7 +19,6 @@ from fbr_plugin.distributed import (
     is_distributed,
     rank,
 )
-from fbr_plugin.modules import class_gate
 
 WORLD = 2
 CONFIG = FBRConfig(
@@ -28,10 +27,9 @@ CONFIG = FBRConfig(
     bank_size=40,
     min_bank=4,
     num_negatives=8,
-    gate=True,
-    gate_prototypes=2,
-    gate_words=6,
 )
+GATE = GateConfig(enabled=True, num_prototypes=2, num_clusters=6, recluster_every=1)
+SHAPE = ViewShape(4, 3)
 
 
 def launch(worker, folder: Path) -> list[dict]:
@@ -104,24 +102,25 @@ def without_spare(name: str) -> Any:
 def steps(number: int) -> dict:
     """Three steps on batches of different sizes; the process keeps what it enqueued, and the banks."""
     torch.manual_seed(0)
-    loss = FBRLoss(4, 3, CONFIG)
-    banks = {"nrois": loss.banks[0], "background": loss.gate.background, "pixels": loss.gate.pixels}
+    loss, gate = FBRLoss(SHAPE, CONFIG), ClassAwareGate(SHAPE, GATE)
+    banks = {"nrois": loss.banks[0], "background": gate.background, "pixels": gate.pixels}
     enqueued = {name: record(bank, "enqueue")[0] for name, bank in banks.items()}
-    _, reach = record(fbr, "reach")
-    class_gate.REFRESH = 1
-    states, gradients, reached, gates = [], [], [], []
+    _, similarity = record(fbr, "background_similarity")
+    states, gradients, sums, gates = [], [], [], []
     for step in range(3):
-        terms = loss(view(step, number, images=3 - number))
+        given = view(step, number, images=3 - number)
+        terms = loss(given)
+        gate.update(given)
         gradients.append(torch.autograd.grad(terms.total, loss.heads.foreground)[0])
         states.append({name: copied(bank) for name, bank in banks.items()})
-        reached.append(loss.gate.reached.clone())
-        gates.append(copied(loss.gate))
+        sums.append(gate.similarity.clone())
+        gates.append(copied(gate))
     return {
         "states": states,
         "enqueued": enqueued,
         "gradients": gradients,
-        "reach": reach,
-        "reached": reached,
+        "similarity": similarity,
+        "sums": sums,
         "gates": gates,
     }
 
@@ -129,18 +128,19 @@ def steps(number: int) -> dict:
 def nan_on_one(number: int) -> dict:
     """One process meets NaN; both must skip."""
     torch.manual_seed(0)
-    loss = FBRLoss(4, 3, CONFIG)
+    loss, gate = FBRLoss(SHAPE, CONFIG), ClassAwareGate(SHAPE, GATE)
     broken = view(0, number, images=2)
     if number == 1:
         broken.features = torch.full_like(broken.features, float("nan")).requires_grad_()
     terms = loss(broken)
+    gate.update(broken)
     terms.total.backward()
     gradients = [p.grad for p in loss.parameters()]
-    fills = [loss.banks[0].fill, loss.gate.background.fill, *loss.gate.pixels.fill]
+    fills = [loss.banks[0].fill, gate.background.fill, *gate.pixels.fill]
     return {"total": terms.total.detach(), "fills": fills, "gradients": gradients}
 
 
-@pytest.mark.filterwarnings("ignore:FBR met NaN")
+@pytest.mark.filterwarnings("ignore:.* met NaN")
 def test_collectives(tmp_path):
     first, second = launch(collectives, tmp_path)
     assert (first["rank"], second["rank"]) == (0, 1)
@@ -163,8 +163,8 @@ def results(tmp_path_factory):
 
 def test_processes_hold_the_banks_of_one_process_with_the_global_batch(results):
     torch.manual_seed(0)
-    loss = FBRLoss(4, 3, CONFIG)
-    banks = {"nrois": loss.banks[0], "background": loss.gate.background, "pixels": loss.gate.pixels}
+    loss, gate = FBRLoss(SHAPE, CONFIG), ClassAwareGate(SHAPE, GATE)
+    banks = {"nrois": loss.banks[0], "background": gate.background, "pixels": gate.pixels}
     for step in range(3):
         for kind, single in banks.items():
             parts = [result["enqueued"][kind][step] for result in results]
@@ -179,17 +179,17 @@ def test_processes_hold_the_banks_of_one_process_with_the_global_batch(results):
     assert not torch.equal(results[0]["gradients"][2], results[1]["gradients"][2])
 
 
-def test_processes_share_the_mean_reach_of_all(results):
+def test_processes_share_the_mean_similarity_of_all(results):
     # Each takes a quantile of its own images: their mean is not that of one process with the global batch.
     expected = torch.zeros(2, 3)
     for step in range(3):
-        expected *= class_gate.DECAY
+        expected *= GATE.similarity_decay
         for result in results:
-            reach = result["reach"][step]
-            expected += torch.stack([reach.nan_to_num(0, 0, 0), reach.isfinite().float()])
+            found = result["similarity"][step]
+            expected += torch.stack([found.nan_to_num(0, 0, 0), found.isfinite().float()])
         for result in results:
-            torch.testing.assert_close(result["reached"][step], expected)
-    first, second = (result["reach"][2] for result in results)
+            torch.testing.assert_close(result["sums"][step], expected)
+    first, second = (result["similarity"][2] for result in results)
     assert (first.isfinite() & second.isfinite() & (first != second)).any()
 
 

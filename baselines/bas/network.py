@@ -12,7 +12,8 @@ def call_frozen(module: nn.Module, inputs: Tensor) -> Tensor:
     """
     weights = {name: weight.detach() for name, weight in module.named_parameters()}
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    return functional_call(module, {**weights, **buffers}, inputs)
+    outputs: Tensor = functional_call(module, {**weights, **buffers}, inputs)
+    return outputs
 
 
 def halve(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:

@@ -84,7 +84,8 @@ class DeepLabV2(EncoderTask):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to logits [B, 1+C, h, w] at stride `stride`."""
-        return self.head(self.encoder(image)[-1])
+        logits: Tensor = self.head(self.encoder(image)[-1])
+        return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy on the pseudo labels."""

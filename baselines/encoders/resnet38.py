@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 # Names in the released weights: `res5b1_branch2a_weight` in MXNet's, `b5_1.conv_branch2a.weight` in torch's.
@@ -56,12 +57,12 @@ class Block(nn.Module):
 
     def activate(self, x: Tensor) -> Tensor:
         """Map x: [B, L, H, W] to what the first convolution sees of it."""
-        return self.norms[0](x).relu()
+        return torch.relu(self.norms[0](x))
 
     def forward(self, x: Tensor, activated: Tensor | None = None) -> Tensor:
         """Map x: [B, L, H, W], with `activate(x)` where it is known, to [B, L', H/stride, W/stride]."""
         activated = self.activate(x) if activated is None else activated
-        y = self.convs[0](activated)
+        y: Tensor = self.convs[0](activated)
         for norm, conv in zip(self.norms[1:], self.convs[1:], strict=True):
             y = conv(self.dropout(norm(y).relu()))
         return y + (x if self.shortcut is None else self.shortcut(activated))
@@ -109,7 +110,7 @@ class Tail(nn.Module):
     def forward(self, activated: Tensor) -> Tensor:
         """Map activated: [B, 16 * width, h, w] to [B, 64 * width, h, w]; both shortcuts are convolutions."""
         x = self.first(activated, activated)
-        return self.norm(self.second(x)).relu()
+        return torch.relu(self.norm(self.second(x)))
 
 
 class ResNet38d(nn.Module):

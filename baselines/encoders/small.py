@@ -1,5 +1,6 @@
 """A small encoder for small images."""
 
+import torch
 from torch import Tensor, nn
 
 SMALL = "small"
@@ -21,7 +22,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x: [B, in_channels, H, W] to [B, out_channels, H/stride, W/stride]."""
         y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
-        return (y + self.shortcut(x)).relu()
+        return torch.relu(y + self.shortcut(x))
 
 
 class SmallEncoder(nn.Module):

@@ -120,7 +120,7 @@ class IRN(EncoderTask):
         padding = (0, -width % self.grid_stride, 0, -height % self.grid_stride)
         image = pad(image, padding, mode="replicate")
         plain, mirrored = (self.boundary_branch(*self._encode(view)) for view in (image, image.flip(-1)))
-        return ((plain + mirrored.flip(-1)) / 2).float().sigmoid()
+        return torch.sigmoid(((plain + mirrored.flip(-1)) / 2).float())
 
     @torch.no_grad()
     def propagate(self, image: Tensor, scores: Tensor) -> Tensor:

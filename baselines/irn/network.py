@@ -59,7 +59,8 @@ class BoundaryBranch(nn.Module):
         """Map the levels [B, L_j, h_j, w_j] to logits [B, height, width]."""
         parts = zip(self.projections, levels, self.strides, strict=True)
         maps = [grid.fit(project(level), stride) for project, level, stride in parts]
-        return self.classifier(torch.cat(maps, 1))[:, 0]
+        logits: Tensor = self.classifier(torch.cat(maps, 1))
+        return logits[:, 0]
 
 
 class MeanShift(nn.Module):
@@ -111,4 +112,5 @@ class DisplacementBranch(nn.Module):
         deep = [coarse.fit(*pair) for pair in pairs[self.split :]]
         shallow = [grid.fit(*pair) for pair in pairs[: self.split]]
         merged = grid.fit(self.merge_deep(torch.cat(deep, 1)), coarse.stride)
-        return self.mean_shift(self.regressor(self.merge(torch.cat([*shallow, merged], 1))))
+        displacement: Tensor = self.mean_shift(self.regressor(self.merge(torch.cat([*shallow, merged], 1))))
+        return displacement

@@ -165,9 +165,8 @@ def intra_view_contrast(view: ContrastView, noise: Tensor, temperature: float = 
     others = (similarity / temperature).masked_fill(~negatives, torch.finfo(similarity.dtype).min)
     losses = torch.cat([own / temperature, others], 1).logsumexp(1) - own[:, 0] / temperature
     weights = hard_pixel_weights(own.detach()[:, 0], view.labels, len(view.present), noise)
-    sums, totals = losses.new_zeros(2, len(view.present)).index_add(
-        1, view.labels, torch.stack([losses * weights, weights])
-    )
+    both = torch.stack([losses * weights, weights])
+    sums, totals = losses.new_zeros(2, len(view.present)).index_add(1, view.labels, both).unbind()
     return (sums / totals.clamp_min(1)).sum() / (totals > 0).sum().clamp_min(1)
 
 

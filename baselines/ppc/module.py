@@ -93,7 +93,8 @@ class PPC(SeedTask):
 
     def forward(self, image: Tensor, label: Tensor) -> PPCMaps:
         """Map image: [B, 3, H, W] and label: [B, C] to everything that losses and seeds are made of."""
-        return self.head(self.encoder(image), image, label)
+        maps: PPCMaps = self.head(self.encoder(image), image, label)
+        return maps
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The sum of all losses, and both views on the grid of the contrasts."""

@@ -1,6 +1,7 @@
 """Optimizers by name, with the poly schedule of the field."""
 
 import difflib
+import math
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -65,4 +66,4 @@ class OptimizerConfig:
 def poly_factor(step: int, total: float, power: float, warmup_steps: int = 0) -> float:
     """The learning rate's factor at a step: a linear warm-up times (1 - step / total) ** power."""
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return warmup * max(0.0, 1 - step / total) ** power
+    return warmup * math.pow(max(0.0, 1 - step / total), power)

@@ -28,6 +28,7 @@ class SeedTask(Baseline, EncoderTask):
     """
 
     seed_style: ClassVar[SeedStyle | None] = None
+    scores: SeedScores
 
     def __init__(
         self,

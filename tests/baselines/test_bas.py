@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from test_baselines import FBR, trainer
 from torch import Tensor, nn
 
+from fbr_plugin import recommended
 from fbr_plugin.baselines.bas.losses import activation_ratio, bas_terms, present_against_absent
 from fbr_plugin.baselines.bas.module import BAS, BASFBR, LabelSampler
 from fbr_plugin.baselines.bas.network import call_frozen
@@ -291,5 +292,7 @@ def test_the_gate_of_one_class_and_both_maps() -> None:
     bas = BAS(1, encoder="small", seeds="both").eval()
     image = torch.randn(1, 3, 32, 32)
     baseline = bas.seed_scores(image, torch.ones(1, 1))
-    bas.class_gate = lambda levels, grid: torch.full((1, 1, *grid), 0.5)
-    torch.testing.assert_close(bas.seed_scores(image, torch.ones(1, 1)), baseline * 0.5)
+    gated = BASFBR(1, encoder="small", seeds="both", **recommended()).eval()
+    gated.load_state_dict(bas.state_dict(), strict=False)
+    gated.gate.forward = lambda levels, grid: torch.full((1, 1, *grid), 0.5)
+    torch.testing.assert_close(gated.seed_scores(image, torch.ones(1, 1)), baseline * 0.5)

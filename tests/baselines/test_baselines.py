@@ -46,7 +46,7 @@ def test_step_returns_loss_and_views(kind: type[SeedTask], options: dict[str, An
     (view,) = outputs["views"]
     assert isinstance(view, DenseView)
     height, width = (size // model.stride for size in batch["image"].shape[-2:])
-    assert view.features.shape == (2, model.feature_channels, height, width)
+    assert view.features.shape == (2, model.view_shape.channels, height, width)
     assert view.scores.shape[0] == 2
     assert view.scores.shape[1] in (NUM_CLASSES, NUM_CLASSES + 1)
     assert view.scores.shape[2:] == (height, width)
@@ -62,8 +62,8 @@ def test_seeds(kind: type[SeedTask], options: dict[str, Any]) -> None:
     model, batch = build(kind, **options).eval(), RandomData().batch()
     with torch.no_grad():
         outputs = model.predict_step({key: batch[key] for key in ("id", "image", "label")}, 0)
-    seed = torch.stack(list(outputs["seed"]))
-    assert outputs["id"] == ["image0", "image1"]
+    seed = torch.stack(list(outputs.seeds))
+    assert outputs.ids == ["image0", "image1"]
     assert seed.shape[0] == 2
     assert seed.shape[-2:] == batch["image"].shape[-2:]
     assert 0 <= seed.min() <= seed.max() <= 1
@@ -71,7 +71,7 @@ def test_seeds(kind: type[SeedTask], options: dict[str, Any]) -> None:
 
     nothing = {**batch, "label": torch.zeros(2, NUM_CLASSES)}
     with torch.no_grad():
-        for seed in model.predict_step(nothing, 0)["seed"]:
+        for seed in model.predict_step(nothing, 0).seeds:
             assert seed[-NUM_CLASSES:].eq(0).all()
     assert model.training_step(nothing, 0)["loss"].isfinite()
 
@@ -80,8 +80,8 @@ def test_seeds(kind: type[SeedTask], options: dict[str, Any]) -> None:
 def test_mirror_image_gives_the_mirrored_seed(kind: type[SeedTask]) -> None:
     model, batch = build(kind).eval(), RandomData("pseudo_label").batch()
     with torch.no_grad():
-        seed = model.predict_step(batch, 0)["seed"]
-        mirrored = model.predict_step({**batch, "image": batch["image"].flip(-1)}, 0)["seed"]
+        seed = model.predict_step(batch, 0).seeds
+        mirrored = model.predict_step({**batch, "image": batch["image"].flip(-1)}, 0).seeds
     for there, here in zip(mirrored, seed, strict=True):
         torch.testing.assert_close(there.flip(-1), here)
 
@@ -126,7 +126,7 @@ def test_fit_test_predict_and_reload(kind: type[SeedTask], tmp_path: Path) -> No
     assert seeds is not None
     assert expected is not None
     for seed, same in zip(seeds, expected, strict=True):
-        torch.testing.assert_close(seed["seed"], same["seed"], rtol=0, atol=0)
+        torch.testing.assert_close(seed.seeds, same.seeds, rtol=0, atol=0)
 
 
 def test_a_checkpoint_gives_its_encoder_to_the_next_baseline(tmp_path: Path) -> None:

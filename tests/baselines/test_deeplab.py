@@ -22,6 +22,7 @@ from fbr_plugin.baselines import OptimizerConfig
 from fbr_plugin.baselines.deeplab import module as deeplab
 from fbr_plugin.baselines.deeplab.module import DeepLabV2
 from fbr_plugin.callbacks.exact_resume import ExactResume
+from fbr_plugin.contract import MaskPrediction
 from fbr_plugin.data import (
     Augmentation,
     FolderDataModule,
@@ -90,7 +91,7 @@ def test_shapes(encoder: str, stride: int) -> None:
         assert model(image).shape == (2, 1 + NUM_CLASSES, -(-35 // stride), -(-43 // stride))
         probabilities = model.probabilities(image)
         batch = {"id": ["a", "b"], "image": image, "size": torch.tensor([[35, 43], [70, 86]])}
-        first, second = model.predict_step(batch, 0)["mask"]
+        first, second = model.predict_step(batch, 0).masks
     assert probabilities.shape == (2, 1 + NUM_CLASSES, 35, 43)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(2, 35, 43))
     assert torch.equal(first, probabilities[0].argmax(0))
@@ -138,7 +139,7 @@ def test_refinement_gets_photos_and_probabilities(method: Any, monkeypatch: pyte
     monkeypatch.setattr(deeplab, "refine", reverse)
     with torch.no_grad():
         probabilities = plain.probabilities(batch["image"])
-        masks = model.predict_step(batch, 0)["mask"]
+        masks = model.predict_step(batch, 0).masks
     assert len(calls) == len(masks) == 2
     for index, (image, scores, given, device) in enumerate(calls):
         assert image.dtype == np.uint8
@@ -176,7 +177,7 @@ def test_refinement_takes_the_photo_as_read(
     predicted = quiet_trainer(tmp_path).predict(model, data) or []
     (figures,) = quiet_trainer(tmp_path).test(model, data, verbose=False)
     assert shapes == 2 * [(32, 36 + number) for number in range(6)]
-    assert [tuple(batch["mask"][0].shape) for batch in predicted] == shapes[:6]
+    assert [tuple(batch.masks[0].shape) for batch in predicted] == shapes[:6]
     assert figures["test/miou"] == expected.compute().miou
 
 
@@ -184,7 +185,7 @@ def test_pamr_refines(scenes: Scenes, tmp_path: Path) -> None:
     masks = []
     for method in (None, "pamr"):
         predicted = quiet_trainer(tmp_path).predict(build(5, refine=method), scenes()) or []
-        masks.append(torch.stack([mask for batch in predicted for mask in batch["mask"]]))
+        masks.append(torch.stack([mask for batch in predicted for mask in batch.masks]))
     assert (masks[0] != masks[1]).float().mean() > 0.01
 
 
@@ -195,7 +196,7 @@ def test_image_labels_are_not_needed(tmp_path: Path) -> None:
     assert trainer.test(model, RandomData("label"), verbose=False) == [figures]
     fit(model, RandomData("label"), tmp_path, max_steps=1, limit_val_batches=1)
     (first, *_) = trainer.predict(model, RandomData("label", "mask", "pseudo_label", "texture")) or []
-    assert first.keys() == {"id", "mask"}
+    assert isinstance(first, MaskPrediction)
 
 
 def test_learns_the_masks_of_a_few_scenes(scenes: Scenes, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, interpolate
 
-from fbr_plugin import FBRConfig, FBRMixin
+from fbr_plugin import FBRConfig, FBRMixin, GateConfig
 from fbr_plugin.baselines import PPC, PPCFBR, ResNet38d
 from fbr_plugin.baselines.encoders import build as encoders_build
 from fbr_plugin.baselines.ppc.module import second_view_size
@@ -96,9 +96,9 @@ def test_step_hands_over_two_views(
     assert model.training_step(batch, 0).keys() == {"loss"}
     model.wants_views = True
     outputs = model.training_step(batch, 0)
-    assert len(outputs["views"]) == model.num_views == 2
+    assert len(outputs["views"]) == model.view_shape.num_views == 2
     for view, own in zip(outputs["views"], [(8, 10), second], strict=True):
-        assert view.features.shape == (2, model.feature_channels, *grid)
+        assert view.features.shape == (2, model.view_shape.channels, *grid)
         assert view.features.requires_grad
         assert view.scores.shape == (2, NUM_CLASSES, *grid)
         assert view.scores.min() >= 0
@@ -114,19 +114,23 @@ def test_size_of_the_second_view() -> None:
     assert [second_view_size(32, 4), second_view_size(1, 8)] == [16, 1]
 
 
-def test_intra_view_is_left_out_where_views_are_wanted() -> None:
-    batch, logged = RandomData().batch(), {}
-    for name, options, wants in (("on", {}, False), ("off", {"intra_view": False}, False), ("fbr", {}, True)):
-        model = build(**options)
-        model.wants_views = wants
-        logged[name] = []
-        model.log_dict = lambda values, name=name, **_: logged[name].append(values)
-        model.training_step(batch, 0)
-    (on,), (off,), (fbr,) = logged.values()
+def test_whether_fbr_replaces_the_contrast_within_a_view() -> None:
+    def logged(kind: type[PPC], **options: Any) -> dict[str, float]:
+        model, values = build(kind, **options), []
+        model.log_dict = lambda terms, **_: values.append(terms)
+        model.wants_views = True  # which changes nothing of the loss
+        PPC.training_step(model, RandomData().batch(), 0)
+        return values[0]
+
+    on, off = logged(PPC), logged(PPC, intra_view=False)
     assert on.keys() - off.keys() == {"train/intra_view"}
-    assert off == fbr
     assert on["train/intra_view"] > 0
     assert on["train/loss"] > off["train/loss"]
+    gate = {"fbr": FBRConfig(enabled=False), "gate": GateConfig(enabled=True)}
+    assert logged(PPCFBR) == off
+    assert logged(PPCFBR, **gate).keys() == on.keys()
+    assert logged(PPCFBR, intra_view=True) == on
+    assert logged(PPCFBR, intra_view=False, **gate) == off
 
 
 def test_weights_of_zero_are_ppc_without_its_intra_view_contrast(tmp_path: Path) -> None:
@@ -162,7 +166,7 @@ def test_fit_test_predict_and_reload(kind: type[PPC], tmp_path: Path) -> None:
     trainer.predict(again, data)
     for batch in data.predict_dataloader():
         with torch.no_grad():
-            expected = model.eval().predict_step(batch, 0)["seed"]
+            expected = model.eval().predict_step(batch, 0).seeds
         for name, label, seed in zip(batch["id"], batch["label"], expected, strict=True):
             written = np.load(tmp_path / "seeds" / f"{name}.npy", allow_pickle=True).item()
             assert list(written) == label.nonzero()[:, 0].tolist(), "SEAM's layout: a map for each class"
@@ -242,8 +246,8 @@ def test_bf16(kind: type[PPC], precision: Any, tmp_path: Path) -> None:
 def test_mirror_image_gives_the_mirrored_seed() -> None:
     model, batch = build().eval(), RandomData().batch()
     with torch.no_grad():
-        seeds = model.predict_step(batch, 0)["seed"]
-        mirrored = model.predict_step({**batch, "image": batch["image"].flip(-1)}, 0)["seed"]
+        seeds = model.predict_step(batch, 0).seeds
+        mirrored = model.predict_step({**batch, "image": batch["image"].flip(-1)}, 0).seeds
     for there, here in zip(mirrored, seeds, strict=True):
         torch.testing.assert_close(there.flip(-1), here, rtol=1e-4, atol=1e-4)
 
@@ -255,10 +259,10 @@ def test_groups_hold_trained_parameters_once() -> None:
         (0.02, 0.0),
         (0.01, None),
         (0.1, None),
-        (0.1, None),
     ]
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    trained = (p for part in (model.encoder, model.head) for p in part.parameters() if p.requires_grad)
+    assert sorted(grouped) == sorted(map(id, trained))
     assert {id(p) for p in groups[0]["params"]} == {
         id(p) for name, p in model.encoder.named_parameters() if name.endswith("bias")
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
-from fbr_plugin.contract import FBRTerms
+from fbr_plugin.contract import FBRTerms, GateTerms
 
 NAMES = ("boat", "train")
 KINDS = ("nroi", "pseudo_labels", "semantic_graph")
@@ -36,6 +36,7 @@ class WithTerms(Bare):
     """Leaves the terms of a step behind, as `FBRMixin` does."""
 
     fbr_terms: FBRTerms | None = None
+    gate_terms: GateTerms | None = None
     graph = torch.eye(2)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -52,7 +53,9 @@ class Images(LightningDataModule):
     class_names = NAMES
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader([{"image": torch.randn(3, 16, 16)} for _ in range(12)], batch_size=3)
+        return DataLoader(
+            [{"image": torch.randn(3, 16, 16), "label": torch.ones(2)} for _ in range(12)], batch_size=3
+        )
 
 
 def fit(

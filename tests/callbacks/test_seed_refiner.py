@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from fbr_plugin.baselines import CAM
 from fbr_plugin.baselines.irn.module import IRN
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
+from fbr_plugin.contract import SeedPrediction
 from fbr_plugin.data import FolderDataModule
 from fbr_plugin.data.readers.images import read_image, read_mask
 from fbr_plugin.data.readers.labels import read_ids
@@ -29,10 +30,10 @@ NAMES = [f"photo_{number}" for number in range(11)]
 class Seeds(LightningModule):
     """Predicts of class 3 the red channel of the image, at twice its size."""
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> SeedPrediction:
         red = batch["image"][:, :1].sigmoid().repeat_interleave(2, 2).repeat_interleave(2, 3)
         seed = torch.cat([torch.zeros_like(red), torch.zeros_like(red), red], 1)
-        return {"id": batch["id"], "seed": seed, "label": batch["label"]}
+        return SeedPrediction(batch["id"], seed, batch["label"])
 
 
 def photo(number: int) -> NDArray[np.uint8]:
@@ -127,13 +128,13 @@ def test_seeds_are_raised_before_they_walk(tmp_path: Path) -> None:
             return torch.full_like(scores, 0.6)
 
     class Signed(Seeds):
-        def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        def predict_step(self, batch: dict[str, Any], batch_idx: int) -> SeedPrediction:
             prediction = super().predict_step(batch, batch_idx)
-            return {**prediction, "seed": prediction["seed"] - 0.5}
+            return prediction._replace(seeds=prediction.seeds - 0.5)
 
-    finish = {"masks": partial(pseudo_mask, background=0.55)}
-    refine(SeedRefiner(tmp_path / "raised", finish, Walk(), power=1.3), network=Signed())
-    refine(SeedRefiner(tmp_path / "plain", finish, Walk()), network=Signed())
+    to_mask = {"masks": partial(pseudo_mask, background=0.55)}
+    refine(SeedRefiner(tmp_path / "raised", to_mask, Walk(), power=1.3), network=Signed())
+    refine(SeedRefiner(tmp_path / "plain", to_mask, Walk()), network=Signed())
     raised, plain = given[: len(NAMES)], given[len(NAMES) :]
     assert min(scores.min() for scores in plain) < 0  # as they were predicted
     for one, other in zip(raised, plain, strict=True):
@@ -143,8 +144,8 @@ def test_seeds_are_raised_before_they_walk(tmp_path: Path) -> None:
 
 
 def test_seeds_that_do_not_walk_are_raised(tmp_path: Path) -> None:
-    finish = {"masks": partial(pseudo_mask, background=0.3)}
-    refine(SeedRefiner(tmp_path, finish, power=2.0))
+    to_mask = {"masks": partial(pseudo_mask, background=0.3)}
+    refine(SeedRefiner(tmp_path, to_mask, power=2.0))
     for name, item in zip(NAMES, items(), strict=True):
         red = item["image"][0].sigmoid().repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()
         mask = read_mask(tmp_path / "masks" / f"{name}.png", 3)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.contract import MaskPrediction, SeedPrediction
 from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.postprocess.seed_files import read_seed
 
@@ -30,9 +31,9 @@ class Seeds(LightningModule):
         super().__init__()
         self.channels = channels
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> SeedPrediction:
         seeds = [scores_of(image.shape[1:], self.channels) for image in batch["image"]]
-        return {"id": batch["id"], "seed": seeds, "label": batch["label"]}
+        return SeedPrediction(batch["id"], seeds, batch["label"])
 
 
 def predict(module: LightningModule, writer: SeedWriter, names: list[str] | None = None) -> list[str]:
@@ -78,8 +79,8 @@ def test_thresholds_write_labels_instead(tmp_path: Path) -> None:
 class Masks(Seeds):
     """Predicts a mask of random classes for each image."""
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        return {"id": batch["id"], "mask": [mask_of(image.shape[1:]) for image in batch["image"]]}
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> MaskPrediction:
+        return MaskPrediction(batch["id"], [mask_of(image.shape[1:]) for image in batch["image"]])
 
 
 def mask_of(size: tuple[int, ...]) -> Tensor:
@@ -117,7 +118,9 @@ def test_other_predictions_are_refused(tmp_path: Path) -> None:
         def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Any:
             return {"id": batch["id"]} if batch["id"] == ["plain"] else torch.zeros(1)
 
-    with pytest.raises(TypeError, match=r"Other.predict_step returned \['id'\]: .* must return \{'id'"):
+    with pytest.raises(
+        TypeError, match=r"Other.predict_step returned dict: .*SeedPrediction or a .*MaskPrediction"
+    ):
         predict(Other(), SeedWriter(tmp_path), ["plain"])
     with pytest.raises(TypeError, match="returned Tensor"):
         predict(Other(), SeedWriter(tmp_path), ["a.b"])

@@ -206,14 +206,15 @@ def test_a_checkpoint_brings_its_settings_and_the_command_line_goes_before(
 
 def test_a_word_for_one_field_leaves_the_others_of_the_checkpoint(words: list[object]) -> None:
     """Here with settings that `words` and the YAML do not have."""
-    more = ["--model.fbr.gate_words", 32, "--model.fbr.weight_fg", 0.2, "--model.optimizer.weight_decay", 0.3]
+    more = ["--model.gate.num_clusters", 32, "--model.fbr.weight_fg", 0.2]
+    more += ["--model.optimizer.weight_decay", 0.3]
     command("fit", *words, *quick(3), *more, "--trainer.default_root_dir", "run")
-    again = ["--ckpt_path", only(Path("run").rglob("*.ckpt")), "--model.fbr.gate_temperature", 0.05]
+    again = ["--ckpt_path", only(Path("run").rglob("*.ckpt")), "--model.gate.temperature", 0.05]
     again += ["--model.optimizer.head_lr", 0.5]
     command("test", *words, *quick(3), *again, "--trainer.default_root_dir", "again")
     settings = saved_settings(Path("again"))
-    fbr, optimizer = settings["fbr"], settings["optimizer"]
-    assert (fbr["gate_words"], fbr["weight_fg"], fbr["gate_temperature"]) == (32, 0.2, 0.05)
+    fbr, gate, optimizer = settings["fbr"], settings["gate"], settings["optimizer"]
+    assert (gate["num_clusters"], fbr["weight_fg"], gate["temperature"]) == (32, 0.2, 0.05)
     assert (optimizer["weight_decay"], optimizer["head_lr"], optimizer["poly_power"]) == (0.3, 0.5, 0)
 
 
@@ -516,9 +517,9 @@ def test_two_processes_train_one_run(words: list[object]) -> None:
     assert first["broadcast"]
     assert (400, 128) not in first["broadcast"]  # the bank, which both fill with the same rows
     for kept in (first["state"], second["state"]):  # without the rows that take what is masked out
-        kept["fbr.gate.pixels.rows"] = kept["fbr.gate.pixels.rows"][:, :-1]
-        kept["fbr.gate.background.nrois"] = kept["fbr.gate.background.nrois"][:-1]
-        kept["fbr.gate.background.labels"] = kept["fbr.gate.background.labels"][:-1]
+        kept["gate.pixels.rows"] = kept["gate.pixels.rows"][:, :-1]
+        kept["gate.background.nrois"] = kept["gate.background.nrois"][:-1]
+        kept["gate.background.labels"] = kept["gate.background.labels"][:-1]
     own = {name for name, value in first["state"].items() if not torch.equal(value, second["state"][name])}
     assert own
     assert all("running_" in name for name in own)  # of BatchNorm, which DDP equalises before the next step

@@ -17,8 +17,9 @@ from benchmarks.effect.overview import overview
 from benchmarks.effect.runs import STAGES, Setting, run, run_seed, uniform_classes
 from benchmarks.effect.summary import csv, interval, matched, pairs_by_variant, table
 from benchmarks.effect.variants import ABLATION, FINAL, GATE, LABELS, TUNING, Variant
-from fbr_plugin import FBRConfig, functional
+from fbr_plugin import FBRConfig, GateConfig, functional, recommended
 from fbr_plugin.baselines import CAMFBR
+from fbr_plugin.baselines.ppc.module import PPCFBR
 from fbr_plugin.data import SyntheticDataModule
 from fbr_plugin.experiments import paired
 
@@ -105,10 +106,11 @@ def test_every_variant_is_a_valid_setting() -> None:
     everything = {**FINAL, **LABELS, **ABLATION, **TUNING, **GATE}
     assert not any("," in name for name in everything)  # as the command line separates them by commas
     for variant in everything.values():
-        assert isinstance(variant.config(FBRConfig.ppc()), FBRConfig)
-    assert Variant({}, recommended=True).config(FBRConfig.ppc()) == FBRConfig.recommended()
-    assert Variant({}).config(FBRConfig.ppc()) == FBRConfig.ppc()
-    assert Variant({"num_clusters": 4}).config(FBRConfig.ppc()).num_clusters == 4
+        assert {*variant.settings(PPCFBR)} in ({*()}, {"fbr", "gate"})
+    assert Variant(gate={}).settings(PPCFBR) == recommended()
+    assert Variant({}).settings(PPCFBR) == {"fbr": FBRConfig.ppc(), "gate": GateConfig()}
+    assert Variant({"num_clusters": 4}).settings(PPCFBR)["fbr"].num_clusters == 4
+    assert Variant().settings(PPCFBR) == {}
 
 
 def test_the_table_is_of_pairs() -> None:

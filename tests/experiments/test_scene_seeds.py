@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 from helpers.runs import fit
 
 from fbr_plugin.baselines import CAM, OptimizerConfig
-from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.data import Loading, SyntheticDataModule
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def seeds(tmp_path_factory):
             optimizer=OptimizerConfig("AdamW", lr=3e-3, head_lr=3e-3, weight_decay=1e-3, warmup_steps=20),
             scales=(1.0,),
         )
-        data = SyntheticDataModule(preset, seed=1)
+        data = SyntheticDataModule(preset, loading=Loading(eval_batch_size=50, seed=1))
         trainer = fit(model, data, tmp_path_factory.mktemp("cam"), max_epochs=None, max_steps=500)
         return trainer.test(model, data, verbose=False)[0]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fbr_plugin.pipeline import cache
-from fbr_plugin.pipeline.cache import RECORD, PipelineStage, plan, run
+from fbr_plugin.pipeline.cache import plan, run
+from fbr_plugin.pipeline.record import RECORD, PipelineStage
 
 Log = list[str]
 

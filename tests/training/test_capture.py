@@ -11,7 +11,7 @@ from torch import nn
 
 from fbr_plugin import DenseView, FBRConfig, FBRMixin, SeedPrediction, ViewShape, capture, recommended
 
-CONFIG = FBRConfig(dim=8, num_clusters=3, bank_size=300, min_bank=8, num_negatives=16)
+CONFIG = FBRConfig(dim=8, num_clusters=3, bank_size=300, min_bank=2, num_negatives=16)
 
 
 class Theirs(pl.LightningModule):
@@ -62,7 +62,8 @@ def make(**settings):
 
 def make_batch():
     generator = torch.Generator().manual_seed(1)
-    return {"image": torch.randn(2, 3, 32, 32, generator=generator), "label": torch.ones(2, 5)}
+    image = torch.randn(2, 3, 32, 32, generator=generator)
+    return {"image": image, "label": torch.tensor([[1.0, 1, 0, 0, 0], [0, 1, 1, 0, 0]])}
 
 
 @pytest.fixture
@@ -106,8 +107,9 @@ def test_values_are_those_before_an_operation_in_place(seen):
 
 def test_every_term_reaches_the_encoder():
     model, batch = make(), make_batch()
-    for _ in range(3):
+    for _ in range(6):
         model.training_step(batch, 0)
+    assert model.fbr.banks[0].fill >= CONFIG.min_bank
     with model.captures.step():
         Theirs.training_step(model, batch, 0)
         terms = model.fbr(*model.dense_views(batch, None))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -41,7 +42,8 @@ class FBRFigures(Callback):
 
     def images(self, batch: Any) -> Tensor:
         """The normalised images [B, 3, H, W] of a batch; override where a batch is not our dictionary."""
-        return batch["image"]
+        images: Tensor = batch["image"]
+        return images
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Learn the run's folder, which every process must ask for."""
@@ -77,7 +79,7 @@ class FBRFigures(Callback):
             "pseudo_labels": figures.seeds_over_images(images, labels, names),
             "nroi": figures.nroi_clusters(images, terms.assignments[: self.num_images]),
         }
-        if isinstance(terms, FBRTerms):
+        if isinstance(terms, FBRTerms) and terms.graph.any():  # there were several classes
             drawn["semantic_graph"] = figures.semantic_graph(terms.graph, names)
         for name, figure in drawn.items():
             figures.save(figure, self._folder / f"step_{step:06d}_{name}.png")
@@ -86,7 +88,12 @@ class FBRFigures(Callback):
             self._log(logger, drawn, photos, overlays, step)
 
     def _log(
-        self, logger: Logger, drawn: dict[str, Figure], photos: NDArray, overlays: list[dict], step: int
+        self,
+        logger: Logger,
+        drawn: dict[str, Figure],
+        photos: NDArray[np.uint8],
+        overlays: list[dict[str, Any]],
+        step: int,
     ) -> None:
         """Hand the figures to a logger, whatever becomes of them there."""
         try:
@@ -102,7 +109,7 @@ class FBRFigures(Callback):
             self._warn(f"logging figures failed, training goes on: {error!r}")
 
 
-def _overlays(labels: Tensor, size: tuple[int, ...], class_names: Sequence[str]) -> list[dict]:
+def _overlays(labels: Tensor, size: tuple[int, ...], class_names: Sequence[str]) -> list[dict[str, Any]]:
     """Label maps [N, h, w] at the images' size, in the form of W&B's masks with class names."""
     named = dict(enumerate(["background", *class_names]))
     grown = F.interpolate(labels[:, None].double(), size, mode="nearest-exact")[:, 0].byte().cpu().numpy()

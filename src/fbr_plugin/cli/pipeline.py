@@ -11,6 +11,7 @@ from fbr_plugin.errors import InputError
 from fbr_plugin.files import write_text
 from fbr_plugin.pipeline import cache
 from fbr_plugin.pipeline.build import build_stages
+from fbr_plugin.pipeline.record import PipelineStage
 from fbr_plugin.pipeline.report import build_report, stage_table
 from fbr_plugin.pipeline.settings import parser
 from fbr_plugin.pipeline.training import prepare
@@ -47,7 +48,7 @@ def run(words: list[str]) -> None:
     say(f"\n{stage_table(records)}\n\nmasks, curves and report.json: {config.output}")
 
 
-def _chosen(stages: list[cache.PipelineStage], config: Namespace) -> list[cache.PipelineStage]:
+def _chosen(stages: list[PipelineStage], config: Namespace) -> list[PipelineStage]:
     """The stages up to the last that is asked for."""
     names = [stage.name for stage in stages]
     for option in ("from", "until"):

@@ -94,4 +94,5 @@ def photos(batch: dict[str, Any]) -> list[NDArray[np.uint8]]:
             f"the batch of {batch['id'][0]!r} has no 'photo', along whose edges masks are refined: let the "
             "data module add a list of its images as they were read, uint8 [H, W, 3]"
         )
-    return batch["photo"]
+    found: list[NDArray[np.uint8]] = batch["photo"]
+    return found

@@ -8,7 +8,7 @@ from pytorch_lightning import Trainer
 from torch.utils.data import DistributedSampler
 
 
-class EpochSampler(DistributedSampler):
+class EpochSampler(DistributedSampler[Any]):
     """Yields (index, seed) pairs that depend on the seed and the epoch alone.
 
     Neither the number of workers nor an interruption changes what an item's augmentation draws, as its seed

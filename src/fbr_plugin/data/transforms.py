@@ -118,7 +118,8 @@ def _draw(transform: Transform, maps: dict[str, Any], seed: int, interpolation: 
     """
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
     transform.set_mask_interpolation(interpolation)
-    return transform(**maps)
+    drawn: dict[str, Any] = transform(**maps)
+    return drawn
 
 
 def denormalise(image: Tensor) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fbr_plugin import figures
+from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.transforms import to_photo
 from fbr_plugin.experiments.recorder import EXAMPLES, Recorder
@@ -36,7 +37,7 @@ def draw_pair(
         [to_photo(each) for each in recorders[with_fbr].images],
     )
     figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
-    if model.fbr_terms:
+    if model.fbr_terms and model.fbr_terms.graph.any():
         figures.save(figures.semantic_graph(model.fbr_terms.graph, names), folder / "semantic_graph.png")
     if model.gate is not None:
         classes = [int(item["label"].argmax()) for item in items]
@@ -61,13 +62,13 @@ def draw_pair(
 
 
 @torch.no_grad()
-def seed(model: Any, item: dict[str, Any]) -> Tensor:
+def seed(model: SeedTask, item: dict[str, Any]) -> Tensor:
     """The foreground of the seed of one item: [C, H, W]."""
     batch = {key: value[None] for key, value in item.items() if isinstance(value, Tensor)}
     return model.predict_step({**batch, "id": [item["id"]]}, 0).seeds[0][-model.num_classes :]
 
 
-def label_map(model: Any, item: dict[str, Any], threshold: float) -> Tensor:
+def label_map(model: SeedTask, item: dict[str, Any], threshold: float) -> Tensor:
     """The seed of one item, cut at a threshold: [H, W]."""
     score, best = seed(model, item).max(0)
     return torch.where(score > threshold, best + 1, 0)

@@ -26,4 +26,5 @@ def cached(path: Path, key: Any, compute: Callable[[], dict[str, Any]]) -> dict[
         return result
     text = json.dumps({"key": key, **compute()}, indent=2)
     write_text(path, text)
-    return json.loads(text)
+    kept: dict[str, Any] = json.loads(text)
+    return kept

@@ -104,7 +104,7 @@ def nroi_clusters(images: Maps, assignments: Maps) -> Figure:
     return _grid({"image": _photos(images), "NROIs": over})
 
 
-def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray, NDArray[np.int64]]]:
+def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray[np.floating], NDArray[np.int64]]]:
     """Each image [H, W, 3] with its map of integers, brought to its [H, W]."""
     if len(images) != len(maps):
         raise InputError(f"there are {len(images)} images but {len(maps)} maps; draw one map for each image")
@@ -113,12 +113,12 @@ def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray, NDArray[np.int64
         yield photo, resized[0, 0].long().cpu().numpy()
 
 
-def _photos(images: Maps) -> list[NDArray]:
+def _photos(images: Maps) -> list[NDArray[np.floating]]:
     """N images [3, H, W] in [0, 1] as the [H, W, 3] that matplotlib draws."""
     return [image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy() for image in images]
 
 
-def _heat(images: Maps, maps: Maps) -> list[NDArray]:
+def _heat(images: Maps, maps: Maps) -> list[NDArray[np.floating]]:
     """Each image [H, W, 3] under the colours of its map [h, w] in [0, 1]."""
     photos = _photos(images)
     grown = (
@@ -139,13 +139,15 @@ def _colours(label: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np
     return voc_palette()[label] / 255
 
 
-def _blend(photo: NDArray, colours: NDArray[np.float64], where: NDArray[np.bool_]) -> NDArray:
+def _blend(
+    photo: NDArray[np.floating], colours: NDArray[np.float64], where: NDArray[np.bool_]
+) -> NDArray[np.floating]:
     """Lay colours [H, W, 3] over an image [H, W, 3] turned grey, so that they stand out."""
     grey = photo.mean(-1, keepdims=True)
     return np.where(where[..., None], (1 - _OPACITY) * grey + _OPACITY * colours, photo)
 
 
-def _grid(strips: Mapping[str, Sequence[NDArray]], vertical: bool = False) -> Figure:
+def _grid(strips: Mapping[str, Sequence[NDArray[np.floating]]], vertical: bool = False) -> Figure:
     """Draw titled strips of pictures: one below the other, or as columns side by side."""
     count = max(map(len, strips.values()))
     down, across = (count, len(strips)) if vertical else (len(strips), count)

@@ -4,6 +4,7 @@ A box is x0, y0, x1, y1 in pixels from 0, both corners inside it: one pixel is a
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,7 +41,7 @@ def check_batch(maps: Tensor, truths: Sequence[Tensor] | Tensor, sizes: Tensor |
         raise InputError("maps hold NaN or infinite scores")
 
 
-def box_iou(first: NDArray, second: NDArray) -> NDArray[np.float64]:
+def box_iou(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
     """Intersection over union of all pairs of boxes.
 
     Args:
@@ -53,14 +54,16 @@ def box_iou(first: NDArray, second: NDArray) -> NDArray[np.float64]:
     a, b = first[..., :, None, :], second[..., None, :, :]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
     shared = sides.clip(min=0).prod(-1)
-    return shared / (_area(a) + _area(b) - shared)
+    overlap: NDArray[np.float64] = shared / (_area(a) + _area(b) - shared)
+    return overlap
 
 
-def _area(boxes: NDArray) -> NDArray:
-    return (boxes[..., 2:] - boxes[..., :2] + 1).prod(-1)
+def _area(boxes: NDArray[Any]) -> NDArray[Any]:
+    area: NDArray[Any] = (boxes[..., 2:] - boxes[..., :2] + 1).prod(-1)
+    return area
 
 
-def clip_boxes(boxes: NDArray, height: int, width: int) -> tuple[NDArray[np.float64], bool]:
+def clip_boxes(boxes: NDArray[np.float64], height: int, width: int) -> tuple[NDArray[np.float64], bool]:
     """Cut the boxes of one image to it.
 
     Args:
@@ -90,7 +93,7 @@ def clip_boxes(boxes: NDArray, height: int, width: int) -> tuple[NDArray[np.floa
 
 def scale_boxes(boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
     """Scale the boxes [n, 4] of an image to one of `SIZE` x `SIZE`."""
-    return boxes * SIZE / np.array([width, height, width, height])
+    return boxes * SIZE / np.array([width, height, width, height], np.float64)
 
 
 def resize_map(score: NDArray[np.float64], interpolation: int) -> NDArray[np.float64]:
@@ -100,12 +103,12 @@ def resize_map(score: NDArray[np.float64], interpolation: int) -> NDArray[np.flo
 
 def normalise_map(score: NDArray[np.float64]) -> NDArray[np.float64]:
     """Stretch a map [h, w] to [0, 1] by its extremes; a constant one becomes 0."""
-    above = score - score.min()
-    return above / (above.max() or 1.0)
+    above = score - float(score.min())
+    return above / (float(above.max()) or 1.0)
 
 
 def contour_ious(
-    score: NDArray[np.float64], thresholds: NDArray, boxes: NDArray
+    score: NDArray[np.float64], thresholds: NDArray[np.float64], boxes: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compare true boxes with those of the contours of a score map at every threshold.
 

@@ -98,11 +98,12 @@ class ClassAwareGate(StepRandom):
         scores = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
         pixels = fbr.hypercolumns([level.nan_to_num() for level in view.gate_levels], scores.shape[-2:])
         near = self._compare(pixels)
+        if self.training:
+            self._update_similarity(near.class_absent, scores, view.labels, finite)
         gate = self._gate(near)
         if self.training:
             # Streams of its own: those of the first views belong to the losses, with or without them.
             generator = self.generator(view.features.device, self.shape.num_views + index)
-            self._update_similarity(near.class_absent, scores, view.labels, finite)
             rows = pixels.flatten(2).transpose(1, 2)
             self._remember_background(rows, background.flatten(1), view.labels, finite, generator)
             self._remember_classes(rows, (scores * gate).flatten(2), view.labels, finite, generator)
@@ -216,7 +217,7 @@ def gate_scores(
             f"scores must be {wanted} of the same images as the levels [{len(levels[0])}, ...], got "
             f"{tuple(scores.shape)} with logits={logits}"
         )
-    values = gate(levels, scores.shape[-2:])
+    values: Tensor = gate(levels, scores.shape[-2:])
     if logits:
         return torch.cat([scores[:, :1], scores[:, 1:] + values.log()], 1)
     return scores * values.repeat(1, channels // classes, 1, 1)

@@ -16,7 +16,7 @@ from fbr_plugin.data.datamodules.voc import VOCDataModule
 from fbr_plugin.data.readers.files import reading_once
 from fbr_plugin.errors import InputError, InputTypeError
 from fbr_plugin.pipeline import stages
-from fbr_plugin.pipeline.cache import RECORD, PipelineStage, Scores
+from fbr_plugin.pipeline.record import RECORD, PipelineStage, Scores
 from fbr_plugin.pipeline.settings import method
 from fbr_plugin.pipeline.stages import CHECKPOINT
 from fbr_plugin.pipeline.training import Training, trainings
@@ -169,4 +169,5 @@ def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | See
 
 def _label_free_threshold(folder: Path) -> float:
     """The threshold that a stage found without masks."""
-    return json.loads((folder / RECORD).read_text())["scores"]["threshold_label_free"]
+    scores: Scores = json.loads((folder / RECORD).read_text())["scores"]
+    return scores["threshold_label_free"]

@@ -5,42 +5,29 @@ settings, of the results that it started from, and of the hash of each of its fi
 """
 
 import errno
-import hashlib
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fbr_plugin.distributed import barrier, is_rank_zero
 from fbr_plugin.errors import DiskFullError, UsageError
 from fbr_plugin.files import write_text
-
-RECORD = "stage.json"
-CURVES = "curves"  # a folder of what a training logs, which no later stage reads
-Record = dict[str, Any]
-Scores = dict[str, float]
-
-
-@dataclass(frozen=True)
-class PipelineStage:
-    """A function that fills a folder.
-
-    Args:
-        name: of the stage and of its folder.
-        settings: what decides its result, beside the results that it starts from; JSON.
-        make: fills a folder, given the folders of the stages in `needs` by name, and returns its scores. What
-            it finds in the folder was left by a call of the same settings that was cut.
-        needs: names of the stages whose results it starts from.
-    """
-
-    name: str
-    settings: dict[str, Any]
-    make: Callable[[Path, dict[str, Path]], Scores]
-    needs: tuple[str, ...] = ()
+from fbr_plugin.pipeline.record import (
+    RECORD,
+    PipelineStage,
+    Scores,
+    StageRecord,
+    files_of,
+    first_change,
+    hash_of,
+    made_of,
+    read_record,
+    sha256_of,
+)
 
 
 class Status(NamedTuple):
@@ -51,7 +38,7 @@ class Status(NamedTuple):
         reason: why it runs; "cached" where it does not.
     """
 
-    record: Record | None
+    record: StageRecord | None
     reason: str
 
 
@@ -65,19 +52,19 @@ def status(stage: PipelineStage, output: Path, digests: Mapping[str, str]) -> St
     """
     folder = output / stage.name
     if not folder.is_dir():
-        begun = _read_record(_partial(folder))
-        cut = begun is not None and begun["made_of"] == _made_of(stage, digests)
+        begun = read_record(_partial(folder))
+        cut = begun is not None and begun["made_of"] == made_of(stage, digests)
         return Status(None, "goes on where it was cut" if cut else "not made yet")
-    record = _read_record(folder)
+    record = read_record(folder)
     if record is None:
         return Status(None, f"{folder / RECORD} is missing or no longer readable")
     if missing := [name for name in stage.needs if name not in digests]:
         return Status(None, f"{' and '.join(missing)} will be made (it is kept if that comes out the same)")
-    if change := _first_change(record["made_of"], _made_of(stage, digests)):
+    if change := first_change(record["made_of"], made_of(stage, digests)):
         return Status(None, change)
-    for path in sorted({*record["files"], *_files(folder)}):
+    for path in sorted({*record["files"], *files_of(folder)}):
         known, found = record["files"].get(path), folder / path
-        if known is None or not found.is_file() or _sha256(found) != known:
+        if known is None or not found.is_file() or sha256_of(found) != known:
             what = "was added" if known is None else "was edited" if found.is_file() else "was removed"
             return Status(None, f"{found} {what} after the stage had written its folder")
     return Status(record, "cached")
@@ -110,7 +97,7 @@ def run(
     output: Path,
     first: str | None = None,
     say: Callable[[str], None] = print,
-) -> Iterator[tuple[PipelineStage, Record]]:
+) -> Iterator[tuple[PipelineStage, StageRecord]]:
     """Make what is not there yet, and yield the record of each stage as it is done.
 
     Args:
@@ -150,13 +137,13 @@ def _alone(output: Path) -> Iterator[None]:
 
 def _run(
     stages: Sequence[PipelineStage], output: Path, first: str | None, say: Callable[[str], None]
-) -> Iterator[tuple[PipelineStage, Record]]:
+) -> Iterator[tuple[PipelineStage, StageRecord]]:
     """`run`, once the folder is this process's own."""
     if first is not None and is_rank_zero():  # the other processes find it done
         for stage in stages[[stage.name for stage in stages].index(first) :]:
             for folder in (output / stage.name, _partial(output / stage.name)):
                 shutil.rmtree(folder, ignore_errors=True)
-    records: dict[str, Record] = {}
+    records: dict[str, StageRecord] = {}
     for number, stage in enumerate(stages, start=1):
         found = status(stage, output, {name: record["digest"] for name, record in records.items()})
         say(f"[{number}/{len(stages)}] {stage.name}: {found.reason}")
@@ -164,30 +151,31 @@ def _run(
         yield stage, records[stage.name]
 
 
-def _make(stage: PipelineStage, output: Path, records: Mapping[str, Record]) -> Record:
+def _make(stage: PipelineStage, output: Path, records: Mapping[str, StageRecord]) -> StageRecord:
     """Fill a stage's folder, and give it its name when it is whole."""
     folder, partial = output / stage.name, _partial(output / stage.name)
-    made_of = _made_of(stage, {name: record["digest"] for name, record in records.items()})
-    begun = _read_record(partial)
-    if begun is None or begun["made_of"] != made_of:
+    origin = made_of(stage, {name: record["digest"] for name, record in records.items()})
+    begun = read_record(partial)
+    if begun is None or begun["made_of"] != origin:
         begun = None
         if is_rank_zero():
             shutil.rmtree(partial, ignore_errors=True)
-            write_text(partial / RECORD, json.dumps({"made_of": made_of}))
+            write_text(partial / RECORD, json.dumps({"made_of": origin}))
     if begun is None or "files" not in begun:
         start = time.perf_counter()
         scores = _fill(stage, partial, {name: output / name for name in stage.needs})
         barrier()
         if is_rank_zero():
-            files = {path: _sha256(partial / path) for path in sorted(_files(partial))}
+            files = {path: sha256_of(partial / path) for path in sorted(files_of(partial))}
             known = {"scores": scores, "seconds": time.perf_counter() - start, "resumed": begun is not None}
-            record = {"made_of": made_of, "digest": _hash(files), **known, "files": files}
+            record = {"made_of": origin, "digest": hash_of(files), **known, "files": files}
             write_text(partial / RECORD, json.dumps(record, indent=1))
     if is_rank_zero():
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     barrier()
-    return json.loads((folder / RECORD).read_text())
+    made: StageRecord = json.loads((folder / RECORD).read_text())
+    return made
 
 
 def _fill(stage: PipelineStage, folder: Path, inputs: dict[str, Path]) -> Scores:
@@ -204,58 +192,3 @@ def _fill(stage: PipelineStage, folder: Path, inputs: dict[str, Path]) -> Scores
 
 def _partial(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
-
-
-def _made_of(stage: PipelineStage, digests: Mapping[str, str]) -> dict[str, Any]:
-    """Settings and inputs as they look when read back from JSON."""
-    inputs = {name: digests.get(name) for name in stage.needs}
-    return json.loads(json.dumps({"settings": stage.settings, "inputs": inputs}, default=str))
-
-
-def _read_record(folder: Path) -> Record | None:
-    try:
-        record = json.loads((folder / RECORD).read_text())
-        return record if {"settings", "inputs"} == record["made_of"].keys() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _first_change(old: Record, new: Record) -> str | None:
-    """What differs first between what a result was made of and what it would be made of."""
-    for name, digest in new["inputs"].items():
-        if old["inputs"].get(name) != digest:
-            return f"{name} came out differently"
-    before, after = dict(_leaves(old["settings"])), dict(_leaves(new["settings"]))
-    for path in {**before, **after}:
-        if before.get(path) != after.get(path):
-            return f"{path} was {before.get(path)}, is {after.get(path)}"
-    return None
-
-
-def _leaves(settings: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """The values of nested settings with their dotted names."""
-    if isinstance(settings, dict) and settings:
-        for name, value in settings.items():
-            yield from _leaves(value, f"{path}.{name}" if path else name)
-    else:
-        yield path, settings
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """The files of a result as relative paths: not its record, curves of a training, and hidden files."""
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and parts[0] not in (RECORD, CURVES) and not parts[-1].startswith("."):
-            yield "/".join(parts)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

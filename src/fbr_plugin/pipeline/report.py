@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from fbr_plugin.pipeline import cache
+from fbr_plugin.pipeline.record import StageRecord
 from fbr_plugin.pipeline.settings import parser
 
 PACKAGES = ("fbr_plugin", "torch", "pytorch-lightning", "numpy")
@@ -23,7 +23,7 @@ SCORES = {
 }
 
 
-def stage_table(records: dict[str, cache.Record]) -> str:
+def stage_table(records: dict[str, StageRecord]) -> str:
     """The mIoU of every stage, laid out for the terminal."""
     lines = [f"{'stage':14}{'what is scored':50}{'mIoU':>7}{'seconds':>9}"]
     lines.append("-" * len(lines[0]))
@@ -39,7 +39,7 @@ def stage_table(records: dict[str, cache.Record]) -> str:
     return "\n".join(lines)
 
 
-def build_report(config: Namespace, records: dict[str, cache.Record]) -> dict[str, Any]:
+def build_report(config: Namespace, records: dict[str, StageRecord]) -> dict[str, Any]:
     """What `report.json` holds."""
     return {
         "written": datetime.now().isoformat(timespec="seconds"),

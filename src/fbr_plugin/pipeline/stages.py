@@ -24,7 +24,7 @@ from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.sources import Source
 from fbr_plugin.distributed import barrier, collective_device, is_rank_zero, shard
 from fbr_plugin.metrics import SegmentationScore
-from fbr_plugin.pipeline.cache import CURVES
+from fbr_plugin.pipeline.record import CURVES
 from fbr_plugin.training.mixin import FBRMixin
 
 CHECKPOINT = "model.ckpt"

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
@@ -22,6 +22,8 @@ from fbr_plugin.pipeline.stages import CHECKPOINT
 # What no result depends on: where files lie (their content counts) and how they are loaded; what is shown.
 ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir"}
 SHOWN = {"enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler"}
+
+T = TypeVar("T")
 
 
 class Training:
@@ -161,14 +163,16 @@ def _deciding(arguments: dict[str, Any]) -> dict[str, Any]:
     return {key: _deciding(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
-def _instance(base: type, spec: dict[str, Any], given: dict[str, Any]) -> Any:
+def _instance(base: type[T], spec: dict[str, Any], given: dict[str, Any]) -> T:
     """An instance of a class by its path."""
     one = ArgumentParser(exit_on_error=False)
     one.add_subclass_arguments(base, "value")
     value = {"class_path": spec["class_path"], "init_args": {**spec["init_args"], **given}}
-    return _instantiate(one, {"value": value}).value
+    instance: T = _instantiate(one, {"value": value}).value
+    return instance
 
 
 def _instantiate(built_by: ArgumentParser, values: dict[str, Any]) -> Namespace:
     parsed = built_by.parse_object(values)
-    return getattr(built_by, "instantiate", built_by.instantiate_classes)(parsed)
+    made: Namespace = getattr(built_by, "instantiate", built_by.instantiate_classes)(parsed)
+    return made

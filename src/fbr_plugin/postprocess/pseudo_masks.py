@@ -47,7 +47,8 @@ def pseudo_mask(
     scores = np.concatenate([np.full_like(scores[:1], background, shape=(1, *scores.shape[1:])), scores])
     if method is not None:
         scores = refine(image, scores, method, device=device, scale=scale)
-    return np.concatenate([[0], seed.keys + 1])[scores.argmax(0)].astype(np.uint8)
+    best: NDArray[np.intp] = scores.argmax(0)
+    return np.concatenate([[0], seed.keys + 1])[best].astype(np.uint8)
 
 
 def write_masks(

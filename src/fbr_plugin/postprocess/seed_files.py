@@ -95,7 +95,7 @@ def write_seed(path: str | Path, seed: Seed, style: SeedStyle) -> None:
         if seed.background is None:
             raise InputError(f"{path}: the style 'amn' needs a background map; write this seed as 'irn'")
         maps = np.concatenate([seed.background[None], maps])
-    content: dict[int, NDArray] | dict[str, object]
+    content: dict[int, NDArray[np.float32]] | dict[str, object]
     if style == "seam":
         content = dict(zip(seed.keys.tolist(), maps, strict=True))
     else:

@@ -93,7 +93,8 @@ class FBRMixin(_Module):
                 f"...]}} when self.wants_views is true, got {type(outputs).__name__}; or override "
                 "dense_views(batch, outputs)"
             )
-        return outputs["views"]
+        views: list[DenseView] = outputs["views"]
+        return views
 
     def gate_scores(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
         """Lower scores by the class-aware gate, where there is one: see `fbr_plugin.gate_scores`."""
@@ -198,7 +199,7 @@ class FBRMixin(_Module):
                 f"{type(self).__name__}: the features of the views carry no gradient, so FBR's losses do not "
                 "train the network. Take them from a call with gradient: capture(..., call=-1) takes the last"
             )
-        terms = [self.fbr(view, index) for index, view in enumerate(views)]
+        terms: list[FBRTerms] = [self.fbr(view, index) for index, view in enumerate(views)]
         self.fbr_terms = FBRTerms(*(value.detach() for value in terms[0]))
         self._log_means("fbr", terms)
         self.log("fbr/skipped", self.fbr.skipped.count.float())

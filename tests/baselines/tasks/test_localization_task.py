@@ -50,7 +50,7 @@ class Perfect(LocalizationTask):
     """Finds the squares of classes 2 and 3, and takes every image for class 1, then 2."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(NUM_CLASSES, "SGD", 0.1, 0.1, 0.0, encoder="small", **options)
+        super().__init__(NUM_CLASSES, encoder="small", **options)
         self.head = torch.nn.Identity()
 
     def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     if len(shapes) > 1:
         raise InputError(f"images of the sizes {sorted(shapes)} in one batch: set eval_batch_size to 1")
     batch = default_collate([{key: item[key] for key in item if key not in LISTED} for item in items])
-    return batch | {key: [item[key] for item in items] for key in LISTED if key in items[0]}
+    return {**batch, **{key: [item[key] for item in items] for key in LISTED if key in items[0]}}
 
 
 class WSSSDataModule(LightningDataModule):
@@ -54,7 +54,7 @@ class WSSSDataModule(LightningDataModule):
         """Whether `prepare_data` has nothing left to make for a stage."""
         return True
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         dataset, batch_size = self.dataset("fit"), self.loading.batch_size
         world_size = self.trainer.world_size if self.trainer else 1
         if len(dataset) < batch_size * world_size:
@@ -71,16 +71,16 @@ class WSSSDataModule(LightningDataModule):
             sampler.position = partial(run_position, self.trainer, len(loader), batch_size)
         return loader
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         return self._scored("validate")
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         return self._scored("test")
 
-    def predict_dataloader(self) -> DataLoader:
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         return self.loader(self.dataset("predict"), self.loading.eval_batch_size)
 
-    def _scored(self, stage: Stage) -> DataLoader:
+    def _scored(self, stage: Stage) -> DataLoader[dict[str, Any]]:
         """Images to score: each on one process alone, but for validation within `fit`.
 
         There Lightning's own sampler repeats images, as DDP waits for as many batches of every process.
@@ -91,7 +91,9 @@ class WSSSDataModule(LightningDataModule):
             sampler = UnrepeatedDistributedSampler(dataset, shuffle=False, **shares)
         return self.loader(dataset, self.loading.eval_batch_size, sampler=sampler)
 
-    def loader(self, dataset: Dataset, batch_size: int, **kwargs: Any) -> DataLoader:
+    def loader(
+        self, dataset: Dataset[dict[str, Any]], batch_size: int, **kwargs: Any
+    ) -> DataLoader[dict[str, Any]]:
         """A loader that draws its workers' seed from a stream of its own, not from the global one."""
         generator = torch.Generator().manual_seed(self.loading.seed)
         return DataLoader(

@@ -44,7 +44,7 @@ def check_boxes(where: object, boxes: NDArray[np.int64]) -> NDArray[np.int64]:
     return boxes
 
 
-def clip_boxes(where: object, boxes: NDArray[np.int64], image: NDArray) -> NDArray[np.int64]:
+def clip_boxes(where: object, boxes: NDArray[np.int64], image: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Boxes [n, 4] cut off at the border of their image [H, W, 3]; `where` names them in complaints."""
     height, width = image.shape[:2]
     last = np.array([width, height]) - 1

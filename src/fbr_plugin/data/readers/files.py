@@ -39,7 +39,8 @@ def read_once(function: Callable[P, T]) -> Callable[P, T]:
         key = (function, args, tuple(kwargs.items()))
         if key not in known:
             known[key] = function(*args, **kwargs)
-        return known[key]
+        result: T = known[key]
+        return result
 
     return reader
 

@@ -1,6 +1,7 @@
 """Reading and writing images and masks; every complaint names the file."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def check_values(path: str | Path, mask: NDArray[np.uint8], num_classes: int) ->
         )
 
 
-def check_same_size(path: str | Path, mask: NDArray, image: NDArray) -> None:
+def check_same_size(path: str | Path, mask: NDArray[Any], image: NDArray[Any]) -> None:
     """Raises when a mask [H, W] read from `path` and its image [H, W, 3] differ in size."""
     if mask.shape != image.shape[:2]:
         raise InputError(
@@ -57,7 +58,7 @@ def check_same_size(path: str | Path, mask: NDArray, image: NDArray) -> None:
         )
 
 
-def write_mask(path: str | Path, mask: NDArray) -> None:
+def write_mask(path: str | Path, mask: NDArray[Any]) -> None:
     """Writes a mask [H, W] as a palette PNG in VOC's colours, whole or not at all."""
     image = Image.fromarray(np.asarray(mask, np.uint8))
     image.putpalette(voc_palette().ravel().tolist())
@@ -89,5 +90,5 @@ def open_image(path: str | Path) -> Image.Image:
     return image
 
 
-def _size(array: NDArray) -> str:
+def _size(array: NDArray[Any]) -> str:
     return f"{array.shape[1]}x{array.shape[0]}"

@@ -41,7 +41,8 @@ def mask_tools() -> ModuleType:
         raise MissingPackageError(
             "COCO's polygons and run-length codes need pycocotools: pip install 'fbr_plugin[coco]'"
         ) from error
-    return mask
+    tools: ModuleType = mask
+    return tools
 
 
 def read_instances(path: str | Path, outlines: bool = True) -> Instances:
@@ -143,7 +144,7 @@ def _decode(tools: ModuleType, segmentation: Any, shape: tuple[int, int]) -> NDA
         code = tools.frPyObjects(segmentation, *segmentation["size"])
     else:
         code = segmentation
-    covered = tools.decode(code)
+    covered: NDArray[np.uint8] = tools.decode(code)
     if covered.shape != shape or covered.sum(dtype=int) != tools.area(code):  # which leaves a rest undefined
         raise InputError(f"its runs do not fill an image of {shape[1]}x{shape[0]} pixels")
     return covered.view(np.bool_)

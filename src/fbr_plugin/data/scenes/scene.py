@@ -106,7 +106,7 @@ def _layout(seed: int, kinds: list[int], canvas: Canvas) -> NDArray[np.uint8]:
     points = rng.uniform(4, DESIGN_SIZE - 4, (len(kinds), 2, 1, 1)).astype(np.float32)
     x = canvas.x + 3 * canvas.waves(rng, 5)
     y = canvas.y + 3 * canvas.waves(rng, 5)
-    nearest = ((0.7 * (x - points[:, 0])) ** 2 + (1.3 * (y - points[:, 1])) ** 2).argmin(0)
+    nearest: NDArray[np.intp] = ((0.7 * (x - points[:, 0])) ** 2 + (1.3 * (y - points[:, 1])) ** 2).argmin(0)
     return np.asarray(kinds, np.uint8)[nearest]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fbr_plugin.data.scenes.textures import Canvas, jittered
+from fbr_plugin.data.scenes.textures import Canvas, Map, jittered
 
 CLASS_NAMES = ("boat", "train", "sheep", "car", "chair")
 
@@ -27,42 +27,42 @@ class _Shape(NamedTuple):
 
     body: NDArray[np.bool_]
     part: NDArray[np.bool_]
-    pattern: NDArray[np.floating]
+    pattern: Map
 
 
-def _box(u: NDArray, v: NDArray, left: float, right: float, top: float, bottom: float) -> NDArray[np.bool_]:
+def _box(u: Map, v: Map, left: float, right: float, top: float, bottom: float) -> NDArray[np.bool_]:
     return (u > left) & (u < right) & (v > top) & (v < bottom)
 
 
-def _ellipse(u: NDArray, v: NDArray, cu: float, cv: float, ru: float, rv: float) -> NDArray[np.bool_]:
+def _ellipse(u: Map, v: Map, cu: float, cv: float, ru: float, rv: float) -> NDArray[np.bool_]:
     return ((u - cu) / ru) ** 2 + ((v - cv) / rv) ** 2 < 1
 
 
-def _boat(u: NDArray, v: NDArray) -> _Shape:
+def _boat(u: Map, v: Map) -> _Shape:
     hull = (np.abs(u) < 1.055 - 0.55 * v) & (v > 0.1) & (v < 0.65)
     cabin = _box(u, v, 0.05, 0.65, -0.35, 0.12)
     sail = (v > -0.65) & (v < 0.1) & (u > -0.5) & (u < -0.11 + 0.6 * v)
     return _Shape(hull | cabin, sail, np.sin(14 * v))
 
 
-def _train(u: NDArray, v: NDArray) -> _Shape:
+def _train(u: Map, v: Map) -> _Shape:
     wagon = _box(u, v, -1.1, 1.1, -0.42, 0.42)
     return _Shape(wagon, wagon & (u > 0.72), np.sign(np.sin(11 * u)))
 
 
-def _sheep(u: NDArray, v: NDArray) -> _Shape:
+def _sheep(u: Map, v: Map) -> _Shape:
     legs = _box(np.abs(u), v, 0.38, 0.62, 0, 0.85)
     head = _ellipse(u, v, 0.9, -0.3, 0.3, 0.27)
     return _Shape(_ellipse(u, v, 0, 0, 0.95, 0.5) | legs, head, np.sin(16 * u) * np.sin(16 * v))
 
 
-def _car(u: NDArray, v: NDArray) -> _Shape:
+def _car(u: Map, v: Map) -> _Shape:
     dome = _ellipse(u, v, 0, -0.02, 0.62, 0.55) & (v < 0)
     wheels = _ellipse(np.abs(u), v, 0.55, 0.45, 0.2236, 0.2236)
     return _Shape(_box(u, v, -1, 1, -0.05, 0.42) | dome, wheels, 1.3 * v)
 
 
-def _chair(u: NDArray, v: NDArray) -> _Shape:
+def _chair(u: Map, v: Map) -> _Shape:
     back = _box(u, v, -0.76, -0.44, -0.9, 0.9)
     seat = _box(u, v, -0.7, 0.75, -0.2, 0.2)
     leg = _box(u, v, 0.47, 0.73, 0, 0.9)
@@ -71,7 +71,7 @@ def _chair(u: NDArray, v: NDArray) -> _Shape:
 
 
 #: Shape and colour of the telling part, in the order of `CLASS_NAMES`.
-_OBJECTS: tuple[tuple[Callable[[NDArray, NDArray], _Shape], tuple[float, float, float]], ...] = (
+_OBJECTS: tuple[tuple[Callable[[Map, Map], _Shape], tuple[float, float, float]], ...] = (
     (_boat, (0.85, 0.12, 0.15)),
     (_train, (0.95, 0.85, 0.10)),
     (_sheep, (0.55, 0.05, 0.50)),

@@ -14,6 +14,9 @@ DESIGN_SIZE = 64
 #: The first five belong to the classes boat, train, sheep, car and chair; the others are neutral.
 TEXTURE_NAMES = ("water", "rails", "grass", "brick", "wood", "sky", "sand", "asphalt", "wall")
 
+Map = NDArray[np.floating]
+"""A number for each pixel: [S, S]."""
+
 _TAU = 2 * np.pi
 
 
@@ -76,53 +79,55 @@ class _Brush(NamedTuple):
     waves: Callable[[int], NDArray[np.float32]]
 
 
-def _water(b: _Brush) -> NDArray:
+def _water(b: _Brush) -> Map:
     drift = 1.5 * np.sin(_TAU / 19 * b.x + b.phases[0])
-    return 0.13 * np.sin(_TAU / 6 * b.frequency * b.y + drift + b.phases[1]) + 0.03 * b.grain
+    waves: Map = np.sin(_TAU / 6 * b.frequency * b.y + drift + b.phases[1])
+    return 0.13 * waves + 0.03 * b.grain
 
 
-def _rails(b: _Brush) -> NDArray:
+def _rails(b: _Brush) -> Map:
     sleepers = np.sin(_TAU / 9 * b.frequency * b.x + b.phases[0]) > 0.75
-    tracks = np.sin(_TAU / 22 * b.frequency * b.y + b.phases[1]) > 0.9
-    return 0.07 * b.grain - 0.22 * sleepers + 0.18 * tracks
+    tracks: NDArray[np.bool_] = np.sin(_TAU / 22 * b.frequency * b.y + b.phases[1]) > 0.9
+    ground: Map = 0.07 * b.grain - 0.22 * sleepers
+    return ground + 0.18 * tracks
 
 
-def _grass(b: _Brush) -> NDArray:
+def _grass(b: _Brush) -> Map:
     step = max(1, round(len(b.grain) / DESIGN_SIZE))
     blades = b.grain + np.roll(b.grain, step, 0) + np.roll(b.grain, 2 * step, 0)
     return 0.09 * blades + 0.05 * b.waves(8)
 
 
-def _brick(b: _Brush) -> NDArray:
+def _brick(b: _Brush) -> Map:
     course = b.y / (5 * b.frequency)
     along = (b.x + 5 * (np.floor(course) % 2)) / (10 * b.frequency)
-    mortar = (course % 1 < 0.25) | (along % 1 < 0.12)
+    mortar: NDArray[np.bool_] = (course % 1 < 0.25) | (along % 1 < 0.12)
     return 0.2 * mortar + 0.04 * b.grain
 
 
-def _wood(b: _Brush) -> NDArray:
+def _wood(b: _Brush) -> Map:
     veins = np.sin(_TAU / 5 * b.frequency * b.x + 1.2 * b.waves(5) + b.phases[0])
     return 0.10 * veins + 0.02 * b.grain
 
 
-def _sky(b: _Brush) -> NDArray:
+def _sky(b: _Brush) -> Map:
     return 0.07 * b.waves(5) + 0.1 * (b.y / DESIGN_SIZE - 0.5)
 
 
-def _sand(b: _Brush) -> NDArray:
+def _sand(b: _Brush) -> Map:
     return 0.06 * b.grain + 0.03 * b.waves(8)
 
 
-def _asphalt(b: _Brush) -> NDArray:
+def _asphalt(b: _Brush) -> Map:
     return 0.05 * b.grain
 
 
-def _wall(b: _Brush) -> NDArray:
+def _wall(b: _Brush) -> Map:
     return 0.04 * b.waves(4)
 
 
 #: Colour and pattern, in the order of `TEXTURE_NAMES`.
-_TEXTURES: tuple[tuple[tuple[float, float, float], Callable[[_Brush], NDArray]], ...] = (
+_TEXTURES: tuple[tuple[tuple[float, float, float], Callable[[_Brush], Map]], ...] = (
     ((0.15, 0.35, 0.60), _water),
     ((0.42, 0.38, 0.35), _rails),
     ((0.25, 0.48, 0.18), _grass),
