@@ -1,6 +1,7 @@
 """capture: code that nobody can edit copies its parts, calls them twice, and works in place."""
 
 import copy
+import warnings
 
 import pytest
 import pytorch_lightning as pl
@@ -115,6 +116,35 @@ def test_every_term_reaches_the_encoder():
     for name in ("fg", "bg", "seg", "sim"):
         (gradient,) = torch.autograd.grad(getattr(terms, name), model.encoder.weight, retain_graph=True)
         assert gradient.any(), name
+
+
+class Rehearsing(Theirs):
+    """Looks at its maps without gradient before its step, as ToCo's released code does."""
+
+    def training_step(self, batch, batch_idx):
+        with torch.no_grad():
+            self(batch["image"])
+        return super().training_step(batch, batch_idx)
+
+
+class RehearsingFBR(TheirsFBR, Rehearsing):
+    second = capture("encoder", call=1)
+
+
+def test_features_of_a_call_without_gradient_are_warned_of():
+    class Careful(RehearsingFBR):
+        def dense_views(self, batch, outputs):
+            return [DenseView(self.second, self.classifier(self.second), batch["label"])]
+
+    for model_class, warned in ((RehearsingFBR, 1), (Careful, 0)):
+        model = model_class(fbr=CONFIG)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                model.training_step(make_batch(), 0)
+        told = [str(each.message) for each in caught if "carry no gradient" in str(each.message)]
+        assert len(told) == warned
+        assert all(f"{model_class.__name__}: the features" in each and "call=-1" in each for each in told)
 
 
 def test_predictions_are_gated_from_outside(scenes, tmp_path):

@@ -293,7 +293,7 @@ def test_nan_features_skip_fbr_and_are_counted(scenes, tmp_path):
         def dense_views(self, batch, outputs):
             (view,) = super().dense_views(batch, outputs)
             if self.global_step == 2:
-                view.features = torch.full_like(view.features, float("nan"))
+                view.features = view.features + float("nan")
             return [view]
 
     model = Unstable()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.config import FBRConfig, GateConfig, merged, preset
 from fbr_plugin.contract import DenseView, FBRTerms, GateTerms, ViewShape
-from fbr_plugin.errors import InputAttributeError, InputError, InputTypeError
+from fbr_plugin.errors import InputAttributeError, InputError, InputTypeError, WarnOnce
 from fbr_plugin.modules import ClassAwareGate, FBRLoss, gate_scores
 from fbr_plugin.training.capture import Captures
 from fbr_plugin.training.optimizers import add_parameters, find_optimizers
@@ -70,6 +71,7 @@ class FBRMixin(_Module):
         self.fbr_terms: FBRTerms | None = None
         self.gate_terms: GateTerms | None = None
         self.captures = Captures(self)
+        self._no_gradient = WarnOnce()
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
         self.save_hyperparameters({"fbr": asdict(fbr), "gate": asdict(gate)})
         # Every rank keeps the same memory by itself; broadcasting it would cost its size at each step.
@@ -126,7 +128,7 @@ class FBRMixin(_Module):
             return super().predict_step(batch, batch_idx, *args, **kwargs)
 
     def configure_optimizers(self) -> Any:
-        """The baseline's optimizers, with FBR's parameters in the last group of the first."""
+        """The baseline's optimizers, with FBR's parameters in the first of them."""
         configured = super().configure_optimizers()
         add_parameters(configured, self._trained())
         return configured
@@ -193,6 +195,11 @@ class FBRMixin(_Module):
         """The mean over the views of FBR's weighted terms."""
         if self.fbr is None or not views:
             return 0.0
+        if torch.is_grad_enabled() and not any(view.features.requires_grad for view in views):
+            self._no_gradient(
+                f"{type(self).__name__}: the features of the views carry no gradient, so FBR's losses do not "
+                "train the network. Take them from a call with gradient: capture(..., call=-1) takes the last"
+            )
         terms: list[FBRTerms] = [self.fbr(view, index) for index, view in enumerate(views)]
         self.fbr_terms = FBRTerms(*(value.detach() for value in terms[0]))
         self._log_means("fbr", terms)

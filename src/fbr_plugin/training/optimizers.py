@@ -19,10 +19,12 @@ def find_optimizers(configured: Any) -> Iterator[Optimizer]:
 
 
 def add_parameters(configured: Any, parameters: Sequence[nn.Parameter]) -> None:
-    """Add those parameters that no optimizer has to the last group of the first optimizer.
+    """Add those parameters that no optimizer has to the first optimizer: to its last group with weights.
 
     A group of their own would break optimizers and schedules that keep a list of one entry for each group,
-    such as the field's PolyOptimizer. The last group is by custom that of the new layers.
+    such as the field's PolyOptimizer. The last group is by custom that of the new layers; where biases have
+    groups of their own, with twice the learning rate and at times no weight decay, those of the biases are
+    passed over.
 
     Args:
         configured: what `configure_optimizers` returned.
@@ -33,5 +35,6 @@ def add_parameters(configured: Any, parameters: Sequence[nn.Parameter]) -> None:
         id(each) for optimizer in optimizers for group in optimizer.param_groups for each in group["params"]
     }
     if optimizers:
-        missing = [each for each in parameters if id(each) not in known]
-        optimizers[0].param_groups[-1]["params"].extend(missing)
+        groups = [group["params"] for group in optimizers[0].param_groups]
+        weights = [group for group in groups if any(each.dim() > 1 for each in group)]
+        (weights or groups)[-1].extend(each for each in parameters if id(each) not in known)
