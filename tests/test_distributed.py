@@ -226,4 +226,4 @@ def test_processes_hold_one_gate(results):
             used = without_spare(name)
             assert torch.equal(second[name][used], value[used]), (step, name)
     assert second["prototypes"].any()
-    assert second["words"].any()
+    assert second["clusters"].any()

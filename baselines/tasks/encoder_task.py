@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.config import merged, preset
-from fbr_plugin.contract import PipelineNetwork
-from fbr_plugin.data.datamodules.base import WSSSDataModule, running_data
+from fbr_plugin.contract import NamedClasses, PipelineNetwork
+from fbr_plugin.data.datamodules.base import running_data
 from fbr_plugin.errors import InputError
 from fbr_plugin.functional import resize
 
@@ -65,7 +65,7 @@ class EncoderTask(PipelineNetwork, LightningModule):
         """Compare the number of classes with the data's."""
         super().setup(stage)
         data = running_data(self.trainer)
-        if isinstance(data, WSSSDataModule) and (found := data.num_classes) != self.num_classes:
+        if isinstance(data, NamedClasses) and (found := len(data.class_names)) != self.num_classes:
             raise InputError(
                 f"the model has num_classes={self.num_classes}, the data has {found} foreground classes; "
                 f"build the model with num_classes={found}"

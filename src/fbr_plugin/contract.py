@@ -223,6 +223,15 @@ class PipelineNetwork:
 
 
 @runtime_checkable
+class NamedClasses(Protocol):
+    """A data module, also one that is not ours, that names the foreground classes."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The foreground classes in the order of their numbers 1..C."""
+
+
+@runtime_checkable
 class ScorePropagator(Protocol):
     """A network that spreads scores over their image, such as IRN."""
 

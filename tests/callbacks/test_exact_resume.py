@@ -77,7 +77,9 @@ def test_another_number_of_processes_restores_nothing(tmp_path: Path) -> None:
     callback.load_state_dict({"processes": callback.state_dict()["processes"] * 2})
     torch.rand(1)
     before = torch.get_rng_state()
-    with pytest.warns(UserWarning, match=r"random state of 2 processes .* this run has 1 .* as many processes"):
+    with pytest.warns(
+        UserWarning, match=r"random state of 2 processes .* this run has 1 .* as many processes"
+    ):
         callback.on_train_start(trainer, module)
     assert torch.equal(torch.get_rng_state(), before)
 

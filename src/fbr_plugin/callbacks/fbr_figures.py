@@ -13,8 +13,8 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from fbr_plugin import figures
-from fbr_plugin.contract import FBRTerms, GateTerms, WithFBR
-from fbr_plugin.data.datamodules.base import WSSSDataModule, running_data
+from fbr_plugin.contract import FBRTerms, GateTerms, NamedClasses, WithFBR
+from fbr_plugin.data.datamodules.base import running_data
 from fbr_plugin.data.transforms import denormalise, to_photo
 from fbr_plugin.errors import InputError, WarnOnce
 
@@ -71,7 +71,7 @@ class FBRFigures(Callback):
     def _draw(self, trainer: Trainer, terms: FBRTerms | GateTerms, batch: Any, step: int) -> None:
         """Plot the figures of a step, save them, and send them to the loggers."""
         data = running_data(trainer)
-        if isinstance(data, WSSSDataModule):
+        if isinstance(data, NamedClasses):
             names: Sequence[str] = data.class_names
         else:
             names = [f"class {number}" for number in range(1, batch["label"].shape[1] + 1)]
