@@ -57,7 +57,7 @@ WRITERS = {"Folder": write_photos, "VOC": write_voc, "COCO": write_coco}
 def written(tmp_path: Path, kind: str, walk: bool = True, **options: Any) -> tuple[Path, Path]:
     """Images, and settings in which each network has arguments of its own; the folder, and the settings."""
     root = WRITERS[kind](tmp_path / "photos")
-    size = {"crop_size": 32, "batch_size": 4}
+    size = {"augmentation": {"crop_size": 32}, "loading": {"batch_size": 4}}
     data = {
         "class_path": f"fbr_plugin.data.{kind}DataModule",
         "init_args": {"root": str(root), **size, **options},
@@ -77,13 +77,13 @@ def written(tmp_path: Path, kind: str, walk: bool = True, **options: Any) -> tup
                 "class_path": "fbr_plugin.baselines.DeepLabV2",
                 "init_args": {**SMALL, "rates": [1, 2]},
             },
-            "data": {"predict_list": data["init_args"].get("val_list", "val")},
+            "data": {"lists": {"predict": data["init_args"].get("lists", {}).get("val", "val")}},
         },
     }
     if not walk:
         del plan["irn"]
     if kind == "COCO":
-        plan["segmentation"]["data"] = {"predict_list": "val2014"}
+        plan["segmentation"]["data"] = {"lists": {"predict": "val2014"}}
     path = tmp_path / "plan.yaml"
     path.write_text(yaml.safe_dump(plan))
     return root, path
@@ -149,7 +149,7 @@ def test_a_plan_sees_what_was_edited_since_the_last(tmp_path: Path) -> None:
     assert {name for name in after if after[name] != before[name]} == {"labels"}
 
 
-@pytest.mark.parametrize("walk", [True, False], ids=["walk", "honest threshold"])
+@pytest.mark.parametrize("walk", [True, False], ids=["walk", "label-free threshold"])
 @pytest.mark.parametrize("label_source", ["json", "masks"])
 def test_a_dry_run_writes_nothing(
     tmp_path: Path,
@@ -169,7 +169,7 @@ def test_a_dry_run_writes_nothing(
 def test_masks_that_a_run_makes_first_decide_what_it_keeps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, path = written(tmp_path, "COCO", val_list="train2014")
+    root, path = written(tmp_path, "COCO", lists={"val": "train2014"})
     command("pipeline", "--config", path)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert {"miou_label_free"} <= report["stages"]["classifier"]["scores"].keys()
