@@ -179,6 +179,7 @@ except SystemExit as stop:
 """
 
 
+@pytest.mark.slow
 def test_import_and_help_reach_for_no_network_and_no_wandb(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
     run = subprocess.run(

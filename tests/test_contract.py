@@ -80,6 +80,7 @@ def train_step(model: Any, batch: dict[str, Any]) -> None:
     model.zero_grad()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (72, 104)], ids=str)
 @pytest.mark.parametrize("encoder", ["small", "resnet18"])
 @pytest.mark.parametrize("kind", VARIANTS.values())
@@ -100,6 +101,7 @@ def test_views(kind: type[SeedTask], encoder: str, size: tuple[int, int]) -> Non
     assert scores.shape[2:] == tuple(-(-side // model.stride) for side in size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"fbr": ZERO}, GATED], ids=["zero", "gated"])
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_weights_of_zero_are_the_baseline_bit_for_bit(
@@ -123,6 +125,7 @@ def test_weights_of_zero_are_the_baseline_bit_for_bit(
         assert torch.equal(value, states[1][name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "gate"), [*((kind, False) for kind in KINDS), *((kind, True) for kind in VARIANTS.values())]
 )
@@ -172,6 +175,7 @@ def bare_and_gated(
 PADDED = {"encoder": "resnet18", "output_stride": 32, "size": (72, 104)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"size": (64, 48)}, PADDED], ids=["small", "oblong", "padded"])
 @pytest.mark.parametrize(
     ("kind", "seeds"),
@@ -225,6 +229,7 @@ def test_what_localizes_is_gated_and_what_classifies_is_not(
     assert torch.equal(maps, gated.seed_scores(image, label))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_seeds_change_once_the_gate_has_learned(kind: type[SeedTask], scenes: Scenes, tmp_path: Path) -> None:
     batch, seeds = next(iter(scenes().train_dataloader())), []
@@ -262,6 +267,7 @@ def test_bf16(kind: type[SeedTask]) -> None:
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VARIANTS.values())
 def test_compiled_loss(kind: type[SeedTask]) -> None:
     torch.compiler.reset()

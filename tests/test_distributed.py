@@ -140,6 +140,7 @@ def nan_on_one(number: int) -> dict:
     return {"total": terms.total.detach(), "fills": fills, "gradients": gradients}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* met NaN")
 def test_collectives(tmp_path):
     first, second = launch(collectives, tmp_path)
@@ -161,6 +162,7 @@ def results(tmp_path_factory):
     return launch(steps, tmp_path_factory.mktemp("steps"))
 
 
+@pytest.mark.slow
 def test_processes_hold_the_banks_of_one_process_with_the_global_batch(results):
     torch.manual_seed(0)
     loss, gate = FBRLoss(SHAPE, CONFIG), ClassAwareGate(SHAPE, GATE)
@@ -193,6 +195,7 @@ def test_processes_share_the_mean_similarity_of_all(results):
     assert (first.isfinite() & second.isfinite() & (first != second)).any()
 
 
+@pytest.mark.slow
 def test_one_process_s_nan_is_skipped_by_all(tmp_path):
     for result in launch(nan_on_one, tmp_path):
         assert result["total"] == 0

@@ -81,6 +81,7 @@ PIPELINES = sorted(EXAMPLES.glob("*_pipeline.yaml"))
 TRAININGS = sorted({*EXAMPLES.glob("*.yaml")} - {*PIPELINES})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)
 def test_settings_train(path: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
@@ -93,6 +94,7 @@ def test_settings_train(path: Path, tmp_path: Path) -> None:
     assert bool(list(run.glob("figures/step_000002_nroi.png"))) == model.endswith("FBR")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_pipelines_are_planned(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words: list[object] = []
@@ -118,6 +120,7 @@ SCRIPTS: dict[str, tuple[list[str], str, list[str]]] = {
 """Words that keep a script short, what it prints, and the files that it leaves."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_scripts_run(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -199,6 +199,7 @@ def test_image_labels_are_not_needed(tmp_path: Path) -> None:
     assert isinstance(first, MaskPrediction)
 
 
+@pytest.mark.slow
 def test_learns_the_masks_of_a_few_scenes(scenes: Scenes, tmp_path: Path) -> None:
     data = scenes(num_images=4, loading=Loading(4, eval_batch_size=4))
     model, trainer = build(5, **FAST), quiet_trainer(tmp_path)
@@ -277,6 +278,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         fit(build(2), data, tmp_path)
 
 
+@pytest.mark.slow
 def test_command_line_from_labels_to_scored_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     truth = write_scene_labels(tmp_path / "truth", 8, 32)

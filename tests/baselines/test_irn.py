@@ -247,6 +247,7 @@ def drawn_images(count: int) -> list[dict[str, Tensor]]:
     return items
 
 
+@pytest.mark.slow
 def test_boundaries_are_learned_and_a_partial_seed_fills_its_object(tmp_path: Path) -> None:
     *items, unseen = drawn_images(15)
     model = build(radius=4, walk_steps=16)

@@ -146,6 +146,7 @@ def test_weights_of_zero_are_ppc_without_its_intra_view_contrast(tmp_path: Path)
         assert torch.equal(value, states[1][name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [PPC, PPCFBR])
 def test_fit_test_predict_and_reload(kind: type[PPC], tmp_path: Path) -> None:
     model, data = build(kind, 5), scenes()
@@ -176,6 +177,7 @@ def test_fit_test_predict_and_reload(kind: type[PPC], tmp_path: Path) -> None:
                 assert plane.max() in (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [PPC, PPCFBR])
 @pytest.mark.parametrize("interval", [2, 3])
 def test_resume_is_exact(kind: type[PPC], interval: int, tmp_path: Path) -> None:
@@ -233,6 +235,7 @@ def test_one_class_in_all(tmp_path: Path) -> None:
     assert model.training_step({**batch, "label": batch["label"][:, :1]}, 0)["loss"].isfinite()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [PPC, PPCFBR])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_bf16(kind: type[PPC], precision: Any, tmp_path: Path) -> None:

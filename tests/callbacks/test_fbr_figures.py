@@ -148,6 +148,7 @@ def test_wandb_gets_pseudo_labels_as_masks_with_class_names(
     assert mask["mask_data"].shape == (16, 16)
 
 
+@pytest.mark.slow
 def test_wandb_works_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -64,6 +64,7 @@ def broken(image: NDArray[np.uint8], seed: Seed, device: torch.device) -> NDArra
     raise ValueError("scores of 3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_each_image_has_its_masks(tmp_path: Path, workers: int) -> None:
     to_mask = {"plain": partial(pseudo_mask, background=0.5), "photo": brightness}
@@ -74,6 +75,7 @@ def test_each_image_has_its_masks(tmp_path: Path, workers: int) -> None:
     assert sorted(path.stem for path in (tmp_path / "photo").iterdir()) == sorted(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_masks_are_made_of_the_photo_as_read(tmp_path: Path, workers: int) -> None:
     refine(SeedRefiner(tmp_path, {"photo": brightness}, workers=workers))
@@ -172,6 +174,7 @@ def test_an_image_without_a_class_does_not_walk(tmp_path: Path) -> None:
     assert not any(read_mask(tmp_path / "masks" / f"{name}.png", 3).any() for name in NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_seed_that_cannot_be_refined_is_named(tmp_path: Path, workers: int) -> None:
     with pytest.raises(ValueError, match=r"the seed of photo_0 cannot be refined: scores of 3"):

@@ -33,6 +33,7 @@ def table(printed: str) -> list[list[str]]:
     return [line.split("  ") for line in lines[2:]]
 
 
+@pytest.mark.slow
 def test_one_seed_and_then_another(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,13 +77,14 @@ def test_one_seed_and_then_another(
 def test_without_weights_both_arms_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same data, initialisation and batches: FBR's terms are the one difference."""
     off = FBRConfig(weight_fg=0, weight_bg=0, weight_seg=0, weight_sim=0)
-    monkeypatch.setattr(FBRConfig, "recommended", lambda: off)
+    monkeypatch.setitem(paired.PRESETS, "recommended", {"fbr": off})
     command("demo", *QUICK)
     scores = json.loads(Path("runs/demo/metrics.json").read_text())["seeds"][0]["scores"]
     for name in ("miou_oracle", "miou_label_free", "recall", "precision", "fp_cooccurring", "miou_sweep"):
         assert scores["AMN"][name] == scores["AMN + FBR"][name]
 
 
+@pytest.mark.slow
 def test_the_published_setting_has_no_gate() -> None:
     command("demo", *QUICK, "--fbr", "amn")
     assert {path.name for path in Path("runs/demo").glob("*.png")} == FIGURES - {"gate.png"} | {
@@ -102,6 +104,7 @@ def test_photos_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "fp_cooccurring" not in result["scores"]["CAM"]
 
 
+@pytest.mark.slow
 def test_real_photos(tmp_path: Path, real_data: Path) -> None:
     source, photos = real_data / "ccp5", tmp_path / "photos"
     (photos / "ImageSets" / "Segmentation").mkdir(parents=True)
@@ -138,6 +141,7 @@ def test_a_folder_that_is_missing_is_named() -> None:
         command("demo", "--data", "nowhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["ppc", "bas"])
 def test_other_baselines(baseline: str, capsys: pytest.CaptureFixture[str]) -> None:
     command("demo", *QUICK, "--baseline", baseline)

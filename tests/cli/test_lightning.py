@@ -128,6 +128,7 @@ def test_a_field_of_the_optimizer_leaves_the_others_of_the_class(
     assert found == asdict(replace(preset(kind, "optimizer"), lr=0.02))
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_two_equal_runs(words: list[object]) -> None:
     for _ in range(2):
         command("fit", *words, *quick(3), "--trainer.log_every_n_steps", 1, "--figures.every_n_steps", 3)
@@ -146,12 +147,14 @@ def test_the_same_command_twice_gives_two_equal_runs(words: list[object]) -> Non
     assert logged == figures(second)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_the_uninterrupted_one(words: list[object], trained: Path) -> None:
     command("fit", *words, *quick(5), "--ckpt_path", trained, "--trainer.default_root_dir", "resumed")
     command("fit", *words, *quick(5), "--trainer.default_root_dir", "whole")
     assert_equal_states(only(Path("resumed").rglob("*.ckpt")), only(Path("whole").rglob("*.ckpt")))
 
 
+@pytest.mark.slow
 def test_evaluate_scores_written_seeds_as_test_does(
     words: list[object], photos: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +253,7 @@ def test_checkpoints_go_from_the_command_line_to_python_and_back(
     assert "test/miou_oracle" in figures(only(Path("runs/AMNFBR").iterdir()))
 
 
+@pytest.mark.slow
 def test_wandb_writes_mask_overlays_into_the_run_folder(words: list[object]) -> None:
     logger = ["--trainer.logger", "WandbLogger", "--trainer.logger.offline", "true"]
     command("fit", *words, *quick(2), *logger, "--figures.every_n_steps", 2)
@@ -329,6 +333,7 @@ def test_a_checkpoint_of_another_model_is_named(words: list[object], trained: Pa
         command("test", *words, "--model", "fbr_plugin.baselines.CAM", "--ckpt_path", trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["truncated", "empty", "random", "text"])
 def test_in_a_shell_a_damaged_checkpoint_is_one_line(
     kind: str, words: list[object], trained: Path, monkeypatch: pytest.MonkeyPatch
@@ -371,7 +376,7 @@ import errno, os, shutil, signal, sys
 
 import torch
 
-from fbr_plugin.cli import main
+from fbr_plugin.cli.main import main
 
 
 def write_half(path):
@@ -400,6 +405,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(words: list[object]) -> None:
     last = ["dirpath=saved", "filename=last", "every_n_train_steps=1", "enable_version_counter=false"]
     saver = ["--trainer.callbacks=ModelCheckpoint", *(f"--trainer.callbacks.{option}" for option in last)]
@@ -483,6 +489,7 @@ class Ranks(Callback):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run(words: list[object]) -> None:
     Path("ranks.py").write_text(RANKS)
     parallel = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks", "ranks.Ranks"]

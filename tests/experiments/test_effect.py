@@ -41,6 +41,7 @@ def result(name: str, seed: int, miou: float, recall: float = 60.0, stage: str =
     return {**key, "miou_oracle": miou, "recall": recall, **figures, **curves}
 
 
+@pytest.mark.slow
 def test_variants_are_paired_and_ended_runs_are_read(
     quick: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_the_figure_has_a_dot_for_every_pair() -> None:
     assert [label.get_text() for label in panel.get_yticklabels()] == ["new"]
 
 
+@pytest.mark.slow
 def test_boxes_are_paired_and_ended_seeds_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ def inertia(points: torch.Tensor, result: KMeans) -> torch.Tensor:
     return (own * (index >= 0)).sum((1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "bound"), [("random", 1.02), ("overlapping", 1.02), ("separated", 1.05)])
 def test_inertia_matches_scikit_learn(kind, bound):
     ours = theirs = 0.0

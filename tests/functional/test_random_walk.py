@@ -49,6 +49,7 @@ def smooth_boundary(height: int, width: int, generator: torch.Generator) -> Tens
     return boundary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "radius", "beta", "steps"),
     [

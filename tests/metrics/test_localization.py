@@ -128,6 +128,7 @@ def flood(mask: NDArray, start: tuple[int, int]) -> set[tuple[int, int]]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.1, 0.45])
 def test_box_accuracy_takes_the_largest_component(scenes, threshold: float) -> None:
     maps, boxes, sizes = (part[:4] for part in scenes)

@@ -46,6 +46,7 @@ def test_score_equals_sets_of_pixels_over_several_updates(generator: torch.Gener
     assert result.unlabelled == pytest.approx(100 * (prediction[known] == 255).double().mean().item())
 
 
+@pytest.mark.slow
 def test_damaged_copies_of_all_real_masks(real_data: Path) -> None:
     scores = [SegmentationScore(20) for _ in DAMAGES]
     common, either = np.zeros((2, len(DAMAGES), 21), np.int64)

@@ -190,6 +190,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     assert (killed / "baseline" / "stage.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_two_processes_share_every_stage(tmp_path: Path) -> None:
     flags = ["--trainer.devices", 2, "--trainer.strategy", "ddp"]
     process = launch(

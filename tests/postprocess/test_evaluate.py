@@ -235,6 +235,7 @@ def test_list_of_pairs(folder: Path) -> None:
     assert evaluate(*arguments, folder / "pairs.txt", 3).result == bare
 
 
+@pytest.mark.slow
 def test_all_real_masks_against_themselves(real_data: Path) -> None:
     root = real_data / "voc12"
     masks, listed = root / "SegmentationClassAug", root / "ImageSets" / "Segmentation" / "train.txt"
@@ -247,6 +248,7 @@ def test_all_real_masks_against_themselves(real_data: Path) -> None:
     assert seconds < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_damaged_real_masks(
     real_data: Path, tmp_path: Path, damage: Callable[..., NDArray[np.uint8]]

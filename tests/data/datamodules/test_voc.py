@@ -75,6 +75,7 @@ def test_real_lists_and_labels(real_data: Path) -> None:
         VOCDataModule(root, lists=Lists(val="test")).source("test")
 
 
+@pytest.mark.slow
 def test_real_labels_agree_with_the_masks(real_data: Path) -> None:
     source = VOCDataModule(real_data / "voc12", lists=Lists("train")).source("fit")
     masks = real_data / "voc12" / "SegmentationClassAug"
