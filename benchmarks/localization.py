@@ -1,6 +1,6 @@
-"""What the class-aware gate does to BAS's boxes: `python -m benchmarks.localization --help`.
+"""Measure the effect of the class-aware gate on BAS's boxes: `python -m benchmarks.localization --help`.
 
-Paired runs on one's own images of one class each: the same data, initialisation and batches without and with
+Paired runs on your own images of one class each: the same data, initialisation and batches without and with
 the recommended gate. Both arms start from the encoder of a CAM that is trained from scratch first.
 Every seed is kept as it ends.
 """

@@ -1,6 +1,6 @@
 """Measure what FBR does to seeds: `python -m benchmarks.effect --help`.
 
-Every run is kept as it ends, so a comparison that was cut short goes on where it stopped.
+Every run is kept as it ends, so an interrupted comparison resumes where it stopped.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--variants", help="names separated by commas; all of the comparison unless given")
     parser.add_argument("--scenes", default="default", choices=SCENES)
-    parser.add_argument("--data", help="a folder of one's own photos in place of the scenes")
+    parser.add_argument("--data", help="a folder of your own photos in place of the scenes")
     parser.add_argument("--encoder", default="small")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")

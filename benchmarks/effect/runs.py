@@ -42,7 +42,7 @@ class Setting:
 
     Args:
         scenes: how often classes and textures go together: a name in `SCENES`.
-        data: one's own folder of photos in place of the scenes.
+        data: a folder of your own photos in place of the scenes.
         encoder: "small", or the name of a timm model (at stride 8), trained from scratch.
         size: pixels of a side of the scenes, or of the longer side of photos.
     """

@@ -137,7 +137,7 @@ class FBRTerms(NamedTuple):
 
 
 class GateTerms(NamedTuple):
-    """What the class-aware gate reports of one view, without gradient.
+    """The report of the class-aware gate on one view, without gradient.
 
     Attributes:
         mean_gate: 0-d, mean of the gate over all pixels, for the classes of each image.

@@ -1,4 +1,4 @@
-"""A tiny folder of one's own data."""
+"""A tiny folder of your own data."""
 
 from collections.abc import Callable
 from pathlib import Path

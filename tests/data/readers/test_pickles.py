@@ -127,7 +127,7 @@ def dtype(code: str, *state: object) -> Call:
 
 
 def filled(*state: object) -> Call:
-    """An array with a state of one's own."""
+    """An array with a state of its own."""
     return Call(*EMPTY, state=state)
 
 
