@@ -2,7 +2,7 @@
 
 The masks of real photos are damaged as coarse scores are: each class is eroded, averaged over the cells of a
 grid of stride 16 and interpolated again. Each refiner runs in a process of its own. The CRF of METHOD's
-parameters has scale 1; `--scales` adds others for smaller objects (see `fbr_plugin.postprocess.refine.refine`).
+parameters has scale 1; `--scales` adds others for smaller objects (see `fbr_plugin.postprocess.refine`).
 """
 
 import argparse
