@@ -1,4 +1,4 @@
-"""What refiners make of damaged masks: `python benchmarks/refine.py FOLDER`, on the CPU, on Linux.
+"""Compare refiners on damaged masks: `python benchmarks/refine.py FOLDER`, on the CPU, on Linux.
 
 The masks of real photos are damaged as coarse scores are: each class is eroded, averaged over the cells of a
 grid of stride 16 and interpolated again. Each refiner runs in a process of its own. The CRF of METHOD's

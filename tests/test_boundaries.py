@@ -1,4 +1,4 @@
-"""What our classes owe is typed; only at the boundary to others is an attribute looked up by its name."""
+"""Our contract is typed; only at the boundary to others is an attribute looked up by its name."""
 
 import ast
 from collections import Counter

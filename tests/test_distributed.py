@@ -158,7 +158,7 @@ def test_collectives(tmp_path):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What `steps` returned in each process."""
+    """The results of `steps` in each process."""
     return launch(steps, tmp_path_factory.mktemp("steps"))
 
 

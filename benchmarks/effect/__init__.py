@@ -1,1 +1,1 @@
-"""What FBR does to seeds, measured in paired runs."""
+"""The effect of FBR on seeds, measured in paired runs."""

@@ -38,7 +38,7 @@ STAGES: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What all variants of a comparison share.
+    """The settings that all variants of a comparison share.
 
     Args:
         scenes: how often classes and textures go together: a name in `SCENES`.
@@ -122,7 +122,7 @@ def run(
 
 
 def _trained(stage: str, variant: Variant) -> dict[str, Any]:
-    """What a training's settings resolve to, of the stage and of the CAM that it starts from."""
+    """The resolved settings of a training: of its stage and of the CAM that it starts from."""
     _, with_fbr, *own = STAGES[stage]
     settings = {name: asdict(value) for name, value in variant.settings(with_fbr).items()}
     return {"own": own, "start": STAGES["cam"][2:], "common": COMMON, "labels": LABEL_THRESHOLDS, **settings}

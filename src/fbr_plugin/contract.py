@@ -71,14 +71,14 @@ class DenseView:
 
 
 class StepOutput(TypedDict, total=False):
-    """What `training_step` of a baseline returns: `loss` always, `views` where `wants_views` is true."""
+    """The result of a baseline's `training_step`: `loss` always, `views` where `wants_views` is true."""
 
     loss: Tensor
     views: list[DenseView]
 
 
 class Baseline:
-    """What FBR needs of a baseline, to be inherited beside LightningModule.
+    """A baseline to which FBR can be added, to be inherited beside LightningModule.
 
     `training_step` returns a `StepOutput`. Where the baseline predicts, it calls `gate_scores`. A module that
     cannot be edited needs none of this: see `FBRMixin.dense_views`.
@@ -172,7 +172,7 @@ class WithFBR(Protocol):
 
 
 class SeedPrediction(NamedTuple):
-    """What `predict_step` of a network with seeds returns.
+    """The result of `predict_step` of a network with seeds.
 
     Attributes:
         ids: B names.
@@ -188,7 +188,7 @@ class SeedPrediction(NamedTuple):
 
 
 class MaskPrediction(NamedTuple):
-    """What `predict_step` of a segmentation network returns.
+    """The result of `predict_step` of a segmentation network.
 
     Attributes:
         ids: B names.
@@ -200,7 +200,7 @@ class MaskPrediction(NamedTuple):
 
 
 class BoxPrediction(NamedTuple):
-    """What `test_step` of a localization network returns.
+    """The result of `test_step` of a localization network.
 
     Attributes:
         maps: [B, H, W] the score map that localizes the class.

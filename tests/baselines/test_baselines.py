@@ -1,4 +1,4 @@
-"""What every baseline and its FBR variant must do: train, score, predict, reload."""
+"""Every baseline and its FBR variant train, score, predict and reload."""
 
 from pathlib import Path
 from typing import Any

@@ -34,7 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Setting:
 
 
 def result(name: str, seed: int, miou: float, recall: float = 60.0, stage: str = "cam") -> dict[str, Any]:
-    """What a run leaves, with curves that fall by a point a threshold."""
+    """The result of a run, with curves that fall by a point a threshold."""
     figures = dict.fromkeys(("miou_label_free", "precision", "fp_cooccurring", "fp_other"), miou / 2)
     curves = {"recall_curve": [recall + 1, recall, recall - 1], "fp_curve": [30.0, 20.0, 10.0]}
     key = {"stage": stage, "name": name, "seed": seed}

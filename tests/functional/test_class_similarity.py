@@ -1,4 +1,4 @@
-"""What image labels know of a pixel: each function against plain loops, closed forms and a built scene."""
+"""Class similarity and the gate: each function against plain loops, closed forms and a built scene."""
 
 import math
 

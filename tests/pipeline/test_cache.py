@@ -46,7 +46,7 @@ def chain(
 
 
 def reasons(stages: list[PipelineStage], output: Path) -> dict[str, str]:
-    """What a dry run says."""
+    """The output of a dry run."""
     return {stage.name: found.reason for stage, found in plan(stages, output)}
 
 

@@ -98,7 +98,7 @@ def content(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def reasons(capsys: pytest.CaptureFixture[str], path: Path) -> dict[str, str]:
-    """What a dry run says of each stage."""
+    """The lines of a dry run, one for each stage."""
     capsys.readouterr()
     command("pipeline", "--config", path, "--dry-run")
     return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())

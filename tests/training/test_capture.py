@@ -68,7 +68,7 @@ def make_batch():
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What dense_views can read in a step."""
+    """The values that dense_views can read in a step."""
     kept = {}
     original = TheirsFBR.dense_views
 

@@ -11,7 +11,7 @@ from fbr_plugin.errors import InputError
 
 
 class Projections(NamedTuple):
-    """What `ProjectionHeads` puts out.
+    """The output of `ProjectionHeads`.
 
     Attributes:
         foreground: [B, D, h, w] after ReLU.
