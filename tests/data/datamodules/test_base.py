@@ -37,7 +37,7 @@ class Recorder(pl.LightningModule):
 def fit(
     folder: Path, workers: int = 0, validate: bool = True, save: str = "", resume: str = "", **limits: Any
 ) -> list[tuple[list[str], float]]:
-    """The data of a run on a few small scenes, with checkpoints every third and every fifth step and every epoch."""
+    """The data of a run on small scenes, with checkpoints every third and fifth step and every epoch."""
     model, data = (
         Recorder(),
         SyntheticDataModule(num_images=11, size=16, loading=Loading(2, num_workers=workers)),
