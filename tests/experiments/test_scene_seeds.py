@@ -1,5 +1,9 @@
 """The scenes do what they are for: a plain CAM takes the background that comes with a class for the class."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
 import pytest
 import pytorch_lightning as pl
 from helpers.runs import fit
@@ -7,24 +11,30 @@ from helpers.runs import fit
 from fbr_plugin.baselines import CAM, OptimizerConfig
 from fbr_plugin.data import Loading, SyntheticDataModule
 
+PRESETS = ("default", "control")
+pytestmark = pytest.mark.slow
+
+
+def scores(preset: str, folder: Path) -> dict[str, float]:
+    """Train a CAM for 500 steps on 800 scenes and score its seeds."""
+    pl.seed_everything(1, verbose=False)
+    model = CAM(
+        5,
+        encoder="small",
+        optimizer=OptimizerConfig("AdamW", lr=3e-3, head_lr=3e-3, weight_decay=1e-3, warmup_steps=20),
+        scales=(1.0,),
+    )
+    data = SyntheticDataModule(preset, loading=Loading(eval_batch_size=50, seed=1))
+    trainer = fit(model, data, folder, max_epochs=None, max_steps=500)
+    return trainer.test(model, data, verbose=False)[0]
+
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
-    """Scores of the seeds of a CAM after 500 steps on 800 scenes, for two presets."""
-
-    def train(preset: str) -> dict[str, float]:
-        pl.seed_everything(1, verbose=False)
-        model = CAM(
-            5,
-            encoder="small",
-            optimizer=OptimizerConfig("AdamW", lr=3e-3, head_lr=3e-3, weight_decay=1e-3, warmup_steps=20),
-            scales=(1.0,),
-        )
-        data = SyntheticDataModule(preset, loading=Loading(eval_batch_size=50, seed=1))
-        trainer = fit(model, data, tmp_path_factory.mktemp("cam"), max_epochs=None, max_steps=500)
-        return trainer.test(model, data, verbose=False)[0]
-
-    return {preset: train(preset) for preset in ("default", "control")}
+    """Scores of the seeds for both presets, trained side by side."""
+    folders = [tmp_path_factory.mktemp(preset) for preset in PRESETS]
+    with ProcessPoolExecutor(len(PRESETS), multiprocessing.get_context("spawn")) as pool:
+        return dict(zip(PRESETS, pool.map(scores, PRESETS, folders), strict=True))
 
 
 def test_a_plain_cam_is_drawn_to_the_co_occurring_background(seeds):
