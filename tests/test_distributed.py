@@ -20,6 +20,8 @@ from fbr_plugin.distributed import (
     rank,
 )
 
+pytestmark = pytest.mark.slow
+
 WORLD = 2
 CONFIG = FBRConfig(
     dim=6,

@@ -74,6 +74,7 @@ def test_one_seed_and_then_another(
     assert "seed 1: AMN" in capsys.readouterr().out  # other settings: computed again
 
 
+@pytest.mark.slow
 def test_without_weights_both_arms_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same data, initialisation and batches: FBR's terms are the one difference."""
     off = FBRConfig(weight_fg=0, weight_bg=0, weight_seg=0, weight_sim=0)
@@ -93,6 +94,7 @@ def test_the_published_setting_has_no_gate() -> None:
     assert json.loads(Path("runs/demo/metrics.json").read_text())["settings"]["fbr"] == "amn"
 
 
+@pytest.mark.slow
 def test_photos_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = write_photos(tmp_path / "photos", count=4)  # fewer than fill a batch or a figure
     command("demo", *QUICK, "--data", photos, "--output", "own")

@@ -181,6 +181,7 @@ def test_evaluate_scores_written_seeds_as_test_does(
         assert np.array_equal(read_mask(path, 2), labels)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_brings_its_settings_and_the_command_line_goes_before(
     words: list[object], trained: Path
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_checkpoint_brings_its_settings_and_the_command_line_goes_before(
     assert figures(Path("as_trained")) != figures(Path("scales"))
 
 
+@pytest.mark.slow
 def test_a_word_for_one_field_leaves_the_others_of_the_checkpoint(words: list[object]) -> None:
     """Here with settings that `words` and the YAML do not have."""
     more = ["--model.gate.num_clusters", 32, "--model.fbr.weight_fg", 0.2]
@@ -224,6 +226,7 @@ def test_an_untrained_network_is_not_used(subcommand: str, words: list[object]) 
     assert not Path("seeds").exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_that_holds_one_takes_another(
     words: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:

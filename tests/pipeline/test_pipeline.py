@@ -96,6 +96,7 @@ def scores(report: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {name: record["scores"] for name, record in report["stages"].items()}
 
 
+@pytest.mark.slow
 def test_every_stage_is_made_scored_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
     report = run(settings(output, scenes()))
@@ -129,6 +130,7 @@ def test_every_stage_is_made_scored_and_kept(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.count("cached") == len(names)
 
 
+@pytest.mark.slow
 def test_a_cut_training_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(settings(tmp_path / "whole", scenes()), "--until", "masks")
     monkeypatch.setattr(stages, "SAVE_EVERY", timedelta(0))
@@ -149,6 +151,7 @@ def test_a_cut_training_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch
     assert not report["stages"]["masks"]["resumed"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_of_a_cut_training_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +177,7 @@ def test_a_damaged_checkpoint_of_a_cut_training_is_named(
     assert "classifier" in run(plan, *until)["stages"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     plan = settings(tmp_path / "whole", scenes())
     whole = run(plan, "--until", "masks")
@@ -207,6 +211,7 @@ def test_two_processes_share_every_stage(tmp_path: Path) -> None:
     assert again["stages"] == report["stages"]  # nothing is made, so one process is enough
 
 
+@pytest.mark.slow
 def test_masks_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "out"
     run(settings(output, scenes()), "--until", "labels")
@@ -231,6 +236,7 @@ def test_masks_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: py
     assert len(set(written)) == 16
 
 
+@pytest.mark.slow
 def test_dry_run_until_and_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = settings(tmp_path / "out", scenes())
     run(plan, "--dry-run")
@@ -251,6 +257,7 @@ def test_dry_run_until_and_from(tmp_path: Path, capsys: pytest.CaptureFixture[st
         run(plan, "--from", "masks", "--until", "labels")
 
 
+@pytest.mark.slow
 def test_a_training_is_kept_where_only_predictions_change(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -274,6 +281,7 @@ def test_a_training_is_kept_where_only_predictions_change(
     assert "predictions: model.init_args.refine was None, is pamr" in shown
 
 
+@pytest.mark.slow
 def test_photos_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_photos(tmp_path / "photos")
     plan = settings(tmp_path / "out", photos(root), seeds="compact")
@@ -324,6 +332,7 @@ def test_a_classifier_alone_makes_masks(tmp_path: Path) -> None:
     assert report["stages"]["masks"]["scores"].keys() == {"miou_masks"}
 
 
+@pytest.mark.slow
 def test_voc_gets_its_archive_and_other_data_may_have_more_classes(tmp_path: Path) -> None:
     root = write_photos(tmp_path / "voc", num_classes=20)
     voc = {
@@ -339,6 +348,7 @@ def test_voc_gets_its_archive_and_other_data_may_have_more_classes(tmp_path: Pat
     assert (tmp_path / "out_voc" / "predictions" / "submission.tar.gz").is_file()
 
 
+@pytest.mark.slow
 def test_the_threshold_of_seeds_holds_for_their_power(tmp_path: Path) -> None:
     plan = settings(tmp_path / "out", scenes(), masks={"refine": "none"})
     for name in ("labels", "baseline", "irn", "segmentation"):
@@ -348,6 +358,7 @@ def test_the_threshold_of_seeds_holds_for_their_power(tmp_path: Path) -> None:
     assert scores(plain)["masks"] == scores(raised)["masks"]  # a power moves no pixel over its own threshold
 
 
+@pytest.mark.slow
 def test_what_decides_nothing_makes_nothing_again_and_content_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -380,6 +391,7 @@ def test_what_decides_nothing_makes_nothing_again_and_content_does(
     assert reason().startswith("model.init_args.weights was")
 
 
+@pytest.mark.slow
 def test_photos_without_masks_have_no_scores(tmp_path: Path) -> None:
     root = write_photos(tmp_path / "photos")
     shutil.rmtree(root / "SegmentationClass")

@@ -166,6 +166,7 @@ def test_a_dry_run_writes_nothing(
     assert content(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_masks_that_a_run_makes_first_decide_what_it_keeps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +189,7 @@ def test_masks_that_a_run_makes_first_decide_what_it_keeps(
     assert mask.read_bytes() == drawn
 
 
+@pytest.mark.slow
 def test_a_run_after_a_dry_run_needs_no_masks_beforehand(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
