@@ -46,7 +46,7 @@ class capture:
         if isinstance(self.call, slice):
             return kept[self.call]
         if not kept:
-            raise UsageError(self._complaint(module))
+            raise UsageError(self._reason(module))
         if self.call is None and len(kept) > 1:
             raise UsageError(
                 f"{self.path!r} ran {len(kept)} times in this step: say which call to keep, "
@@ -74,7 +74,7 @@ class capture:
             return target.register_forward_pre_hook(keep_inputs)
         return target.register_forward_hook(keep_output)
 
-    def _complaint(self, module: nn.Module) -> str:
+    def _reason(self, module: nn.Module) -> str:
         """Why nothing was kept."""
         target = _submodule(module, self.path)
         if isinstance(target, torch._dynamo.OptimizedModule) or target._compiled_call_impl is not None:
