@@ -187,7 +187,7 @@ def test_processes_share_the_mean_similarity_of_all(results):
     # Each takes a quantile of its own images: their mean is not that of one process with the global batch.
     expected = torch.zeros(2, 3)
     for step in range(3):
-        expected *= GATE.similarity_decay
+        expected *= GATE.decay
         for result in results:
             found = result["similarity"][step]
             expected += torch.stack([found.nan_to_num(0, 0, 0), found.isfinite().float()])

@@ -129,7 +129,16 @@ class BAS(LocalizationTask):
         if self.wants_views:
             features = levels[-1] if self.hparams["view"] == "last" else levels[-2]
             scores = resize(class_maps, features.shape[-2:])
-            outputs["views"] = [DenseView(features, scores, label, levels=self.shallow(levels))]
+            seeds = [resize(part, scores.shape[-2:]) for part in self._seed_parts(class_maps, maps)]
+            outputs["views"] = [
+                DenseView(
+                    features,
+                    scores,
+                    label,
+                    seed_scores=torch.cat(seeds, 1),
+                    levels=self.shallow(levels),
+                )
+            ]
         return outputs
 
     def on_train_epoch_end(self) -> None:
@@ -145,9 +154,7 @@ class BAS(LocalizationTask):
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to the maps of the seeds: [B, C, h3, w3], or [B, 2C, h3, w3] for "both"."""
         class_maps, maps, levels = self(image)
-        cam = resize(class_maps.relu(), maps.shape[-2:])
-        parts = {"generator": [maps], "cam": [cam], "both": [maps, cam]}[self.hparams["seeds"]]
-        return self._crop(self.gated(torch.cat(parts, 1), levels), image)
+        return self._crop(self.gated(torch.cat(self._seed_parts(class_maps, maps), 1), levels), image)
 
     def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map image: [B, 3, H, W] to M [B, C, h3, w3] and class logits [B, C]."""
@@ -158,6 +165,11 @@ class BAS(LocalizationTask):
         """Mask scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""
         parts = (cams_to_seeds(part, batch["label"]) for part in scores.split(self.num_classes, 1))
         return cams_to_seeds(torch.stack(list(parts)).mean(0), batch["label"])
+
+    def _seed_parts(self, class_maps: Tensor, maps: Tensor) -> list[Tensor]:
+        """The maps [B, C, h3, w3] that a seed averages, of class maps before ReLU and of M."""
+        cam = resize(class_maps.relu(), maps.shape[-2:])
+        return {"generator": [maps], "cam": [cam], "both": [maps, cam]}[self.hparams["seeds"]]
 
     def _crop(self, maps: Tensor, image: Tensor) -> Tensor:
         """Crop maps to the image, which encoders pad to whole pixels of their last level."""

@@ -11,6 +11,7 @@ from fbr_plugin.baselines.tasks.localization_scores import LocalizationScores
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.contract import BoxPrediction
 from fbr_plugin.errors import InputError
+from fbr_plugin.functional import max_normalise
 from fbr_plugin.metrics.boxes import SIZE
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 
@@ -69,6 +70,7 @@ class LocalizationTask(SeedTask):
         maps, logits = self.scored_maps(image)
         chosen = averaged_maps(maps, label if top_n is None else first_classes(logits, top_n))[:, None]
         full = multi_scale_scores(lambda *_: chosen, image, label, self.stride, flip=False)[:, 0]
+        full = self.match_seeds(max_normalise(full.relu()))
         self.scores.update_boxes(batch, full, logits)
         return full
 

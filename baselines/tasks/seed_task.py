@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
@@ -75,6 +76,11 @@ class SeedTask(Baseline, EncoderTask):
         """Gate scores: maps [B, n*C, h, w] or logits [B, 1+C, h, w] of an image with these feature levels."""
         return self.gate_scores(scores, self.shallow(levels), logits)
 
+    def matched_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
+        """The seeds of scores, of which gated classes have the distribution of ungated ones."""
+        background, classes = self.to_seeds(scores, batch).tensor_split([-self.num_classes], 1)
+        return torch.cat([background, self.match_seeds(classes)], 1)
+
     def view_scores(self, batch: Batch, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Scores [B, C or 1+C, H, W] of the images and of their mirror images, each averaged over scales."""
         plain, mirrored = (
@@ -86,7 +92,7 @@ class SeedTask(Baseline, EncoderTask):
     def predict_step(self, batch: Batch, batch_idx: int) -> SeedPrediction:
         """The seeds of a batch, at the images' sizes on disk."""
         plain, mirrored = self.view_scores(batch, self.hparams["scales"])
-        maps = self.to_seeds((plain + mirrored) / 2, batch)
+        maps = self.matched_seeds((plain + mirrored) / 2, batch)
         return SeedPrediction(batch["id"], original_sizes(maps, batch), batch["label"], self.seed_style)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -104,5 +110,5 @@ class SeedTask(Baseline, EncoderTask):
     def _count(self, batch: Batch, scales: Sequence[float]) -> None:
         check_masks(batch)
         plain, mirrored = self.view_scores(batch, scales)
-        seeds = (self.to_seeds(scores, batch) for scores in ((plain + mirrored) / 2, plain, mirrored))
+        seeds = (self.matched_seeds(scores, batch) for scores in ((plain + mirrored) / 2, plain, mirrored))
         self.scores.update(batch, *(seed[:, -self.num_classes :] for seed in seeds))

@@ -35,11 +35,12 @@ def main() -> None:
     parser.add_argument("--scenes", default="default", choices=SCENES)
     parser.add_argument("--data", help="a folder of your own photos in place of the scenes")
     parser.add_argument("--encoder", default="small")
+    parser.add_argument("--weights", help="file of the encoder's weights, which are fine-tuned")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/effect"))
     options = parser.parse_args()
-    setting = Setting(options.scenes, options.data, options.encoder, options.size)
+    setting = Setting(options.scenes, options.data, options.encoder, options.size, options.weights)
     chosen = COMPARISONS[options.comparison]
     names = options.variants.split(",") if options.variants else list(chosen)
     names = list(dict.fromkeys(["baseline", *names]))  # which all are compared with

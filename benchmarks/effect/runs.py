@@ -17,10 +17,13 @@ from benchmarks.effect.variants import Variant
 from fbr_plugin import functional
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading
 from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.data.readers.images import IGNORE, read_mask
 from fbr_plugin.data.scenes.scene import PRESETS, ScenePreset
 from fbr_plugin.experiments.paired import LABEL_THRESHOLDS, data_module
 from fbr_plugin.experiments.results import cached
+from fbr_plugin.metrics import SegmentationScore
 
 SCENES = {**PRESETS, "never": ScenePreset(p_co=0.85, p_stray=0.0, p_hide=0.15)}
 ADAMW = {"name": "AdamW", "poly_power": 0.9, "warmup_steps": 20}
@@ -34,6 +37,16 @@ STAGES: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
     "ppc": (PPC, PPCFBR, 150, {"optimizer": OPTIMIZER, "dropout": 0.0}),
     "bas": (BAS, BASFBR, 150, {"optimizer": OPTIMIZER}),
 }
+# The same for photos and a pretrained encoder, which is only fine-tuned.
+PRETRAINED_CAM = {**ADAMW, "lr": 2e-4, "head_lr": 2e-3}
+PRETRAINED = {**ADAMW, "lr": 1e-4, "head_lr": 1e-3}
+PRETRAINED_STAGES: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
+    "cam": (CAM, CAMFBR, 250, {"optimizer": PRETRAINED_CAM}),
+    "amn": (AMN, AMNFBR, 120, {"optimizer": PRETRAINED, "rates": (1, 2, 4)}),
+    "ppc": (PPC, PPCFBR, 120, {"optimizer": PRETRAINED, "dropout": 0.0}),
+    "bas": (BAS, BASFBR, 120, {"optimizer": PRETRAINED}),
+}
+CROP = 128  # of photos, for a pretrained encoder
 
 
 @dataclass(frozen=True)
@@ -43,22 +56,39 @@ class Setting:
     Args:
         scenes: how often classes and textures go together: a name in `SCENES`.
         data: a folder of your own photos in place of the scenes.
-        encoder: "small", or the name of a timm model (at stride 8), trained from scratch.
+        encoder: "small", or another encoder of the baselines (at stride 8).
         size: pixels of a side of the scenes, or of the longer side of photos.
+        weights: file of the encoder's weights, which are fine-tuned; without one it is trained from scratch.
     """
 
     scenes: str = "default"
     data: str | None = None
     encoder: str = "small"
     size: int = 64
+    weights: str | None = None
+
+    @property
+    def stages(self) -> dict[str, tuple[Any, Any, int, dict[str, Any]]]:
+        """The baseline, the same with FBR, training steps and settings of every stage."""
+        return PRETRAINED_STAGES if self.weights else STAGES
 
     @property
     def name(self) -> str:
         """A name for the folder of the results."""
-        return f"{Path(self.data).name if self.data else self.scenes}_{self.encoder}_{self.size}"
+        images = Path(self.data).name if self.data else self.scenes
+        return f"{images}_{self.encoder.replace('/', '_')}_{self.size}"
 
     def data_module(self, seed: int, labels: Path | None) -> WSSSDataModule:
         """The images of the demo in this setting."""
+        if self.data and self.weights:
+            return FolderDataModule(
+                self.data,
+                Lists(val="train"),
+                augmentation=Augmentation(CROP, long_side=(self.size, self.size)),
+                max_size=self.size,
+                pseudo_label_dir=labels,
+                loading=Loading(16, seed=seed),
+            )
         settings = {"data": self.data, "preset": SCENES[self.scenes], "size": self.size}
         return data_module(seed, settings, labels)
 
@@ -100,7 +130,7 @@ def run(
         "setting": asdict(setting),
         "variant": asdict(variant),
         "seed": seed,
-        "trained": _trained(stage, variant),
+        "trained": _trained(setting, stage, variant),
     }
     if stage == "cam" and not path.with_suffix(".ckpt").exists():
         path.unlink(missing_ok=True)  # later stages start from the checkpoint: the figures are not enough
@@ -121,24 +151,31 @@ def run(
     return cached(path, key, compute)
 
 
-def _trained(stage: str, variant: Variant) -> dict[str, Any]:
+def _trained(setting: Setting, stage: str, variant: Variant) -> dict[str, Any]:
     """The resolved settings of a training: of its stage and of the CAM that it starts from."""
-    _, with_fbr, *own = STAGES[stage]
+    _, with_fbr, *own = setting.stages[stage]
     settings = {name: asdict(value) for name, value in variant.settings(with_fbr).items()}
-    return {"own": own, "start": STAGES["cam"][2:], "common": COMMON, "labels": LABEL_THRESHOLDS, **settings}
+    return {
+        "own": own,
+        "start": setting.stages["cam"][2:],
+        "common": COMMON,
+        "labels": LABEL_THRESHOLDS,
+        **settings,
+    }
 
 
 def _train(
     setting: Setting, seed: int, stage: str, name: str, variant: Variant, own: Path, labels: Path | None
 ) -> tuple[dict[str, Any], float]:
     """Train, score, and keep what later stages start from."""
-    baseline, with_fbr, steps, options = STAGES[stage]
+    baseline, with_fbr, steps, options = setting.stages[stage]
     data = setting.data_module(seed, labels)
     optimizer = options["optimizer"]
     rates = {name: variant.rate_factor * optimizer[name] for name in ("lr", "head_lr")}
     options = {"encoder": setting.encoder, **COMMON, **options, "optimizer": {**optimizer, **rates}}
     if setting.encoder != "small":
         options["output_stride"] = 8
+    options["weights"] = setting.weights
     if stage != "cam":
         options["weights"] = str(own / "cam" / "baseline.ckpt")
     pl.seed_everything(seed + variant.seed_offset, verbose=False)
@@ -162,7 +199,32 @@ def _train(
         target = own / "cam" / f"{_slug(name)}_labels"
         trainer.callbacks.append(SeedWriter(target, thresholds=LABEL_THRESHOLDS))  # type: ignore[attr-defined]
         trainer.predict(model, data, return_predictions=False)
+        scores |= label_quality(data, target)
     return scores, seconds
+
+
+def label_quality(data: WSSSDataModule, folder: Path) -> dict[str, float]:
+    """How good two-threshold labels are, in percent.
+
+    Returns:
+        mIoU outside 255 (`label_miou`), the share of foreground labels that are right (`label_precision`),
+        and the share of pixels with one (`label_share`).
+    """
+    segmentation, foreground, right, pixels = SegmentationScore(data.num_classes), 0, 0, 0
+    source = data.dataset("test").source
+    for index, name in enumerate(source.ids):
+        label = torch.from_numpy(read_mask(folder / f"{name}.png", data.num_classes)).long()
+        mask = torch.from_numpy(source[index]["mask"]).long()
+        counted = (label != IGNORE) & (mask != IGNORE)
+        segmentation.update(torch.where(counted, label, 0), torch.where(counted, mask, IGNORE))
+        own = counted & (label > 0)
+        foreground, right = foreground + int(own.sum()), right + int((own & (label == mask)).sum())
+        pixels += int((mask != IGNORE).sum())
+    return {
+        "label_miou": segmentation.compute().miou,
+        "label_precision": 100 * right / max(foreground, 1),
+        "label_share": 100 * foreground / pixels,
+    }
 
 
 @contextmanager
@@ -192,7 +254,7 @@ def quiet_trainer(**limits: Any) -> pl.Trainer:
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
-        accelerator="cpu",
+        accelerator="auto",
         devices=1,
         **limits,
     )

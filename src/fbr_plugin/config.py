@@ -106,7 +106,7 @@ class GateConfig:
         class_pixels: pixels of each image and class that are remembered in a step.
         topk_divisor: they are sampled from the top h*w/topk_divisor positions of the class in its image.
         recluster_every: steps after which prototypes and clusters are computed anew.
-        similarity_decay: of the running mean of the background similarity, in a step.
+        decay: of the running background similarity and score distributions, in a step.
         similarity_quantile: quantile of the background's similarities that is averaged.
         similarity_temperature: of the comparison with the background similarity.
 
@@ -125,7 +125,7 @@ class GateConfig:
     class_pixels: int = 4
     topk_divisor: int = 32
     recluster_every: int = 25
-    similarity_decay: float = 0.98
+    decay: float = 0.98
     similarity_quantile: float = 0.1
     similarity_temperature: float = 0.01
 
@@ -186,7 +186,7 @@ def _check(name: str, kind: object, value: Any) -> None:
         raise InputError(f"{name} must be at least 1, got {value}")
     if name.startswith(("weight_", "warmup_")) and not 0 <= value < float("inf"):
         raise InputError(f"{name} must be a finite number of at least 0, got {value}")
-    if name.endswith(("_quantile", "_decay")) and not 0 <= value < 1:
+    if name.endswith(("_quantile", "decay")) and not 0 <= value < 1:
         raise InputError(f"{name} must lie in [0, 1), got {value}")
     if name in ("background_score", "score_floor", "seg_threshold") and not 0 <= value <= 1:
         raise InputError(f"{name} must lie in [0, 1], got {value}")

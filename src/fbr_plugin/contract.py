@@ -54,6 +54,8 @@ class DenseView:
         labels: [B, C] image labels in {0, 1}.
         seg_scores: other scores for the target of the background segmentation loss, in either form and on
             their own grid; None takes `scores`.
+        seed_scores: maps at least 0 [B, n*C, h, w], n of each class, or logits [B, 1+C, h, w], of which seeds
+            are made, on the grid of `scores`; None takes `scores`.
         levels: shallow feature levels [B, L_j, h_j, w_j], by which the class-aware gate describes a pixel;
             without any it takes `features`.
     """
@@ -62,6 +64,7 @@ class DenseView:
     scores: Tensor
     labels: Tensor
     seg_scores: Tensor | None = None
+    seed_scores: Tensor | None = None
     levels: tuple[Tensor, ...] = ()
 
     @property
@@ -80,7 +83,8 @@ class StepOutput(TypedDict, total=False):
 class Baseline:
     """A baseline to which FBR can be added, to be inherited beside LightningModule.
 
-    `training_step` returns a `StepOutput`. Where the baseline predicts, it calls `gate_scores`. A module that
+    `training_step` returns a `StepOutput`. Where the baseline predicts, it calls `gate_scores`, and
+    `match_seeds` on the normalised result. A module that
     cannot be edited needs none of this: see `FBRMixin.dense_views`.
 
     Attributes:
@@ -100,6 +104,10 @@ class Baseline:
             logits: whether the scores are logits.
         """
         return scores
+
+    def match_seeds(self, seeds: Tensor) -> Tensor:
+        """Return seeds [B, C, H, W] in [0, 1] as they are; `FBRMixin` gives gated ones their former scale."""
+        return seeds
 
 
 class FBRTerms(NamedTuple):

@@ -216,6 +216,37 @@ def test_nothing_has_a_gradient():
     assert not any(value.requires_grad for value in gate.state_dict(keep_vars=True).values())
 
 
+def test_matched_seeds_keep_the_scale_of_ungated_ones(generator):
+    gate = ClassAwareGate(ViewShape(6, 2), replace(CONFIG, recluster_every=10))
+    for _ in range(60):
+        features, scores, labels, kinds = batch(generator)
+        scores = scores + 0.2 * torch.rand(scores.shape, generator=generator)
+        gate.update(DenseView(features, scores, labels))
+    ungated = fbr.seed_maps(scores, labels)
+    gated = fbr.seed_maps(gate_scores(gate, scores, [features]), labels)
+    matched, own = gate.match(gated), labels[..., None, None].expand_as(gated) > 0
+    assert gated[own].mean() < 0.85 * ungated[own].mean()
+    for share in (0.3, 0.5, 0.7, 0.9):
+        assert abs(matched[own].quantile(share) - ungated[own].quantile(share)) < 0.03
+    order = gated[own].argsort()
+    assert (matched[own][order].diff() >= 0).all()
+    first = labels[:, 0] > 0
+    objects, texture = ((kinds == kind)[first] for kind in (OBJECTS[0], TEXTURES[0]))
+    assert matched[first, 0][texture].mean() < 0.8 * ungated[first, 0][texture].mean()
+    assert matched[first, 0][objects].mean() > matched[first, 0][texture].mean() + 0.2
+
+
+def test_seeds_of_other_maps_than_the_scores(generator):
+    gate, scores = make_gate(), torch.rand(4, 6, 6, 6, generator=generator)
+    views = [replace(make_view(step), seed_scores=scores) for step in range(4)]
+    for view in views:
+        gate.update(view)
+    labels = views[0].labels
+    expected = fbr.score_histogram(fbr.seed_maps(scores, labels))
+    found = gate.distributions[0] / gate.distributions[0].sum()
+    torch.testing.assert_close(found, expected / expected.sum())
+
+
 def test_evaluation_leaves_the_gate_alone():
     gate = make_gate()
     train(gate)

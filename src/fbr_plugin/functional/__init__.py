@@ -8,6 +8,7 @@ from fbr_plugin.functional.class_similarity import (
     class_similarity,
     gate,
     hypercolumns,
+    lower_scores,
 )
 from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, separation
 from fbr_plugin.functional.kmeans import KMeans, kmeans
@@ -17,14 +18,17 @@ from fbr_plugin.functional.pseudo_labels import (
     ScoreMaps,
     background_target,
     hard_pixels,
+    max_normalise,
     min_max,
     normalise_scores,
 )
 from fbr_plugin.functional.random_walk import propagate
 from fbr_plugin.functional.resize import resize
 from fbr_plugin.functional.sampling import sample_bank, sample_pixels, semantic_graph
+from fbr_plugin.functional.score_distribution import BINS, match_distribution, score_histogram, seed_maps
 
 __all__ = [
+    "BINS",
     "BackgroundClusters",
     "ClassSimilarity",
     "Contrast",
@@ -43,6 +47,9 @@ __all__ = [
     "hypercolumns",
     "info_nce",
     "kmeans",
+    "lower_scores",
+    "match_distribution",
+    "max_normalise",
     "min_max",
     "normalise_scores",
     "pamr",
@@ -50,6 +57,8 @@ __all__ = [
     "resize",
     "sample_bank",
     "sample_pixels",
+    "score_histogram",
+    "seed_maps",
     "semantic_graph",
     "separation",
 ]

@@ -168,3 +168,16 @@ def gate(
     background = torch.sigmoid((class_absent - typical[:, None, None]) / similarity_temperature)
     better = torch.sigmoid((class_absent - own) / temperature)
     return (1 - background * better).clamp_min(torch.finfo(better.dtype).eps).square()
+
+
+def lower_scores(scores: Tensor, gate: Tensor, logits: bool = False) -> Tensor:
+    """Multiply scores by a gate, or add its logarithm to the logits of the classes.
+
+    Args:
+        scores: maps [B, n*C, h, w] that are not negative, n of each class; or logits [B, 1+C, h, w].
+        gate: [B, C, h, w] in (0, 1].
+        logits: whether the scores are logits.
+    """
+    if logits:
+        return torch.cat([scores[:, :1], scores[:, 1:] + gate.log()], 1)
+    return scores * gate.repeat(1, scores.shape[1] // gate.shape[1], 1, 1)

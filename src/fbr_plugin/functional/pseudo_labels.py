@@ -38,6 +38,11 @@ def min_max(maps: Tensor) -> Tensor:
     return (maps - low) / extent.masked_fill(extent <= 0, 1)
 
 
+def max_normalise(maps: Tensor) -> Tensor:
+    """Divide each map of [..., h, w], at least 0, by its maximum; a map of zeros stays."""
+    return maps / maps.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
 @torch.no_grad()
 def normalise_scores(scores: Tensor, labels: Tensor, background_score: float = 0.1) -> ScoreMaps:
     """Mask score maps by the image labels, and normalise each to [0, 1].

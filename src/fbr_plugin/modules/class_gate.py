@@ -10,7 +10,6 @@ from fbr_plugin import functional as fbr
 from fbr_plugin.config import GateConfig
 from fbr_plugin.contract import DenseView, GateTerms, ViewShape
 from fbr_plugin.distributed import all_reduce_and, all_reduce_sum, broadcast_from_rank_zero
-from fbr_plugin.errors import InputError, InputTypeError
 from fbr_plugin.modules.checks import check_levels, check_view
 from fbr_plugin.modules.class_bank import ClassBank
 from fbr_plugin.modules.memory_bank import MemoryBank
@@ -43,6 +42,7 @@ class ClassAwareGate(StepRandom):
     class_absent: Tensor
     similarity: Tensor
     reclusters: Tensor
+    distributions: Tensor
 
     def __init__(self, shape: ViewShape, config: GateConfig | None = None) -> None:
         super().__init__()
@@ -58,6 +58,7 @@ class ClassAwareGate(StepRandom):
         self.register_buffer("class_absent", torch.zeros(config.num_clusters, classes, dtype=torch.bool))
         self.register_buffer("similarity", torch.zeros(2, classes))  # decayed sum and count
         self.register_buffer("reclusters", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("distributions", torch.zeros(2, fbr.BINS))  # of ungated and of gated seeds
 
     @torch.no_grad()
     def forward(self, levels: Sequence[Tensor], grid: Sequence[int] | None = None) -> Tensor:
@@ -76,6 +77,19 @@ class ClassAwareGate(StepRandom):
         check_levels(levels, self.shape.hypercolumn_channels)
         self.used = True
         return self._gate(self._compare(fbr.hypercolumns(levels, grid or levels[-1].shape[-2:])))
+
+    @torch.no_grad()
+    def match(self, seeds: Tensor) -> Tensor:
+        """Give gated seeds the distribution of ungated ones, by one monotone map for all images and classes.
+
+        The gate lowers scores, and so it moves the threshold at which they are best. The map keeps their
+        order and undoes that: a threshold means what it means without the gate.
+
+        Args:
+            seeds: gated scores in [0, 1], of any shape.
+        """
+        ungated, gated = self.distributions
+        return fbr.match_distribution(seeds, gated, ungated)
 
     @torch.no_grad()
     def update(self, view: DenseView, index: int = 0) -> GateTerms:
@@ -107,6 +121,7 @@ class ClassAwareGate(StepRandom):
             rows = pixels.flatten(2).transpose(1, 2)
             self._remember_background(rows, background.flatten(1), view.labels, finite, generator)
             self._remember_classes(rows, (scores * gate).flatten(2), view.labels, finite, generator)
+            self._update_distributions(view, gate, finite)
             if self.step % self.config.recluster_every == 0:
                 self.recluster(generator)
         self.skipped(finite)
@@ -154,7 +169,16 @@ class ClassAwareGate(StepRandom):
         found = fbr.background_similarity(class_absent, scores, labels, self.config.similarity_quantile)
         known = found.isfinite() & mask
         sums = all_reduce_sum(torch.stack([found.masked_fill(~known, 0), known]))
-        self.similarity.mul_(self.config.similarity_decay).add_(sums)
+        self.similarity.mul_(self.config.decay).add_(sums)
+
+    def _update_distributions(self, view: DenseView, gate: Tensor, mask: Tensor) -> None:
+        scores = (view.scores if view.seed_scores is None else view.seed_scores).detach().nan_to_num()
+        gated = fbr.lower_scores(scores, gate, logits=scores.shape[1] == 1 + gate.shape[1])
+        found = [fbr.score_histogram(fbr.seed_maps(maps, view.labels)) for maps in (scores, gated)]
+        counts = all_reduce_sum(torch.stack(found) * mask)
+        total = counts.sum(1, keepdim=True)
+        updated = self.config.decay * self.distributions + counts / total.clamp_min(1)
+        self.distributions.copy_(torch.where(total > 0, updated, self.distributions))
 
     def _remember_background(
         self, rows: Tensor, background: Tensor, labels: Tensor, mask: Tensor, generator: torch.Generator
@@ -177,50 +201,6 @@ class ClassAwareGate(StepRandom):
         valid = (labels[..., None] > 0) & (best.values.gather(-1, chosen) > 0) & mask
         kinds = torch.arange(labels.shape[1], device=rows.device)[:, None].expand_as(chosen)
         self.pixels.enqueue(own.flatten(0, 1), kinds.flatten(), valid.flatten())
-
-
-def gate_scores(
-    gate: ClassAwareGate, scores: Tensor, levels: Sequence[Tensor], logits: bool = False
-) -> Tensor:
-    """Lower scores by the class-aware gate.
-
-    A baseline calls its own method of this name, which does nothing without a gate; a plain PyTorch loop
-    calls this function where it predicts::
-
-        cams = gate_scores(gate, classifier(features).relu(), [features])
-
-    Args:
-        gate: a trained gate.
-        scores: maps [B, n*C, h, w] that are not negative, n of each class; or logits [B, 1+C, h, w].
-        levels: feature maps [B, L_j, h_j, w_j] of the same images, those that the views have as
-            `gate_levels`.
-        logits: scores are logits, with the background first: the gate's logarithm is added.
-
-    Returns:
-        In the shape of scores.
-
-    Raises:
-        TypeError: something else in place of the gate.
-        ValueError: shapes that disagree.
-    """
-    if not isinstance(gate, ClassAwareGate):
-        raise InputTypeError(
-            f"gate_scores takes a ClassAwareGate, got {type(gate).__name__}; a baseline calls its own "
-            "method, self.gate_scores(scores, levels)"
-        )
-    classes = gate.shape.num_classes
-    channels = scores.shape[1] if scores.dim() == 4 else 0
-    fits = channels == 1 + classes if logits else channels > 0 and channels % classes == 0
-    if not fits or len(scores) != len(levels[0]):
-        wanted = f"logits [B, {1 + classes}, h, w]" if logits else f"maps [B, {classes}, h, w]"
-        raise InputError(
-            f"scores must be {wanted} of the same images as the levels [{len(levels[0])}, ...], got "
-            f"{tuple(scores.shape)} with logits={logits}"
-        )
-    values: Tensor = gate(levels, scores.shape[-2:])
-    if logits:
-        return torch.cat([scores[:, :1], scores[:, 1:] + values.log()], 1)
-    return scores * values.repeat(1, channels // classes, 1, 1)
 
 
 def _mean_over_present(gate: Tensor, labels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.errors import InputError
-from fbr_plugin.functional import min_max
+from fbr_plugin.functional import max_normalise, min_max
 
 
 class Seed(NamedTuple):
@@ -74,8 +74,7 @@ def cams_to_seeds(scores: Tensor, label: Tensor) -> Tensor:
     Returns:
         [B, C, H, W] in [0, 1], 0 for classes that the image lacks.
     """
-    maps = scores.relu() * label[:, :, None, None]
-    return maps / maps.amax((2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
+    return max_normalise(scores.relu() * label[:, :, None, None])
 
 
 def logits_to_seeds(logits: Tensor, label: Tensor, pseudo_label: Tensor | None = None) -> Tensor:

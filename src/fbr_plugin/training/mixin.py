@@ -74,8 +74,7 @@ class FBRMixin(_Module):
         self._no_gradient = WarnOnce()
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
         self.save_hyperparameters({"fbr": asdict(fbr), "gate": asdict(gate)})
-        # Every rank keeps the same memory by itself; broadcasting it would cost its size at each step.
-        # PyTorch reads the names from this attribute, which another mixin may have set.
+        # Every rank keeps the same memory; broadcasting it would cost its size at each step.
         self._ddp_params_and_buffers_to_ignore = [
             *getattr(self, "_ddp_params_and_buffers_to_ignore", []),
             *(name for name, _ in self.named_buffers() if name in {*self._memory()}),
@@ -101,6 +100,10 @@ class FBRMixin(_Module):
         """Lower scores by the class-aware gate, where there is one: see `fbr_plugin.gate_scores`."""
         return scores if self.gate is None else gate_scores(self.gate, scores, levels, logits)
 
+    def match_seeds(self, seeds: Tensor) -> Tensor:
+        """Give gated seeds the distribution of ungated ones: see `ClassAwareGate.match`."""
+        return seeds if self.gate is None else self.gate.match(seeds)
+
     def training_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """The baseline's step, with FBR's terms added to its loss."""
         try:
@@ -119,8 +122,7 @@ class FBRMixin(_Module):
         if isinstance(outputs, Tensor):
             return outputs + total
         # The views must not reach Lightning: they would keep the graph alive beyond the step.
-        rest = {key: value for key, value in outputs.items() if key != "views"}
-        return {**rest, "loss": outputs["loss"] + total}
+        return {**{key: outputs[key] for key in outputs if key != "views"}, "loss": outputs["loss"] + total}
 
     def predict_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """The baseline's prediction; what `capture` keeps of it can be read afterwards."""
@@ -221,9 +223,9 @@ class FBRMixin(_Module):
             if name != "finite" and not values[0].dim():
                 self.log(f"{group}/{name}", sum(value.detach().float() for value in values) / len(values))
 
-    def _parts(self) -> Iterator[FBRLoss | ClassAwareGate]:
+    def _parts(self) -> list[FBRLoss | ClassAwareGate]:
         """The losses and the gate, as far as there are any."""
-        yield from (part for part in (self.fbr, self.gate) if part is not None)
+        return [part for part in (self.fbr, self.gate) if part is not None]
 
     def _trained(self) -> list[nn.Parameter]:
         return [each for part in self._parts() for each in part.parameters() if each.requires_grad]
