@@ -193,6 +193,7 @@ def _train(
         "recall_curve": [result.recall for result in sweep.results],
         "fp_curve": list(cooccurrence.compute().own) if cooccurrence.update_called else None,
         "miou_curve": list(sweep.miou),
+        "thresholds": list(sweep.thresholds),
     }
     if stage == "cam":
         trainer.save_checkpoint(own / "cam" / f"{_slug(name)}.ckpt")

@@ -15,7 +15,15 @@ from fbr_plugin.experiments import report
 COLUMNS = {
     column: title for column, title in report.COLUMNS.items() if column not in ("seconds", "fbr_share")
 }
-COLUMNS["fp_matched"] = "co-occ. at matched recall"
+COLUMNS |= {
+    "fp_matched": "co-occ. at matched recall",
+    "miou_fixed": "mIoU fixed",
+    "threshold_oracle": "best threshold",
+    "label_miou": "mIoU of labels",
+    "label_precision": "precision of labels",
+}
+
+DERIVED = {"fp_matched": "fp_curve", "miou_fixed": "miou_curve"}  # of what a column is computed
 
 Result = dict[str, Any]
 Pairs = list[tuple[Result, Result]]  # of a variant beside the baseline, a pair a seed
@@ -33,6 +41,11 @@ def matched(result: Result, recall: float) -> float:
     return float(np.interp(-recall, [-value for value in falling], [known[value] for value in falling]))
 
 
+def fixed(result: Result, base: Result) -> float:
+    """mIoU at the baseline's own best threshold."""
+    return float(result["miou_curve"][base["thresholds"].index(base["threshold_oracle"])])
+
+
 def interval(values: Sequence[float]) -> float:
     """Half the width of the 95% confidence interval of the mean; nan for a single value."""
     if len(values) < 2:
@@ -46,21 +59,19 @@ def table(results: Sequence[Result]) -> str:
     Args:
         results: of `runs.run`, of one setting; seeds without the baseline are left out.
     """
+    groups = pairs_by_variant(results)
+    columns = [name for name in COLUMNS if any(_has(name, pairs[0][0]) for pairs in groups.values())]
     lines = [
-        "| stage | variant | seeds | won | " + " | ".join(COLUMNS.values()) + " |",
-        "|---" * (len(COLUMNS) + 4) + "|",
+        "| stage | variant | seeds | won | " + " | ".join(COLUMNS[name] for name in columns) + " |",
+        "|---" * (len(columns) + 4) + "|",
     ]
-    for (stage, name), pairs in pairs_by_variant(results).items():
-        values = {
-            column: _differences(column, pairs, baseline=name == "baseline")
-            for column in COLUMNS
-            if column in pairs[0][0] or (column == "fp_matched" and pairs[0][0]["fp_curve"])
-        }
-        won = "" if name == "baseline" else f"{sum(value > 0 for value in values['miou_oracle'])}"
-        cells = [
-            _cell(values[column], name == "baseline", len(pairs)) if column in values else "-"
-            for column in COLUMNS
+    for (stage, name), pairs in groups.items():
+        baseline = name == "baseline"
+        values = [
+            _differences(column, pairs, baseline) if _has(column, pairs[0][0]) else [] for column in columns
         ]
+        won = "" if baseline else f"{sum(value > 0 for value in values[0])}"
+        cells = [_cell(each, baseline, len(pairs)) for each in values]
         lines.append("| " + " | ".join([stage, name, str(len(pairs)), won, *cells]) + " |")
     return "\n".join(lines)
 
@@ -80,7 +91,7 @@ def pairs_by_variant(results: Sequence[Result]) -> dict[tuple[str, str], Pairs]:
 
 def csv(results: Sequence[Result]) -> str:
     """The figures of every run as CSV, a line a run."""
-    columns = ("stage", "name", "seed", *(column for column in COLUMNS if column != "fp_matched"))
+    columns = ("stage", "name", "seed", *(column for column in COLUMNS if column not in DERIVED))
     lines = StringIO()
     writer = DictWriter(lines, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -88,14 +99,24 @@ def csv(results: Sequence[Result]) -> str:
     return lines.getvalue()
 
 
+def _has(column: str, result: Result) -> bool:
+    """Whether a result has what a column needs."""
+    return bool(result.get(DERIVED[column])) if column in DERIVED else column in result
+
+
 def _differences(column: str, pairs: Pairs, baseline: bool) -> list[float]:
     """A column of each pair: the variant's value less the baseline's, or of the latter the value."""
+    values = [
+        _value(column, own, base) - (0 if baseline else _value(column, base, base)) for own, base in pairs
+    ]
+    return [value for value in values if not math.isnan(value)]  # a variant may not reach the recall
+
+
+def _value(column: str, result: Result, base: Result) -> float:
+    """A result's value of a column, beside the baseline of its seed."""
     if column == "fp_matched":
-        own = [matched(result, base["recall"]) for result, base in pairs]
-        of_base = [0.0 if baseline else matched(base, base["recall"]) for _, base in pairs]
-        values = [value - start for value, start in zip(own, of_base, strict=True)]
-        return [value for value in values if not math.isnan(value)]  # a variant may not reach the recall
-    return [result[column] - (0 if baseline else base[column]) for result, base in pairs]
+        return matched(result, base["recall"])
+    return fixed(result, base) if column == "miou_fixed" else float(result[column])
 
 
 def _cell(values: Sequence[float], baseline: bool, seeds: int) -> str:

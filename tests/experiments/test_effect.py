@@ -124,10 +124,21 @@ def test_the_table_is_of_pairs() -> None:
     assert new.startswith("| cam | new | 3 | 2 | +0.67 ± 3.79 | +0.33 ± 1.90 | +0.00 ± 0.00 |")
 
 
+def test_a_variant_is_scored_at_the_baseline_s_threshold() -> None:
+    sweep = {"thresholds": [0.0, 0.1, 0.2], "threshold_oracle": 0.1, "miou_curve": [30.0, 40.0, 35.0]}
+    moved = {**sweep, "threshold_oracle": 0.0, "miou_curve": [45.0, 38.0, 30.0]}
+    runs = [{**result("baseline", 0, 40.0), **sweep}, {**result("new", 0, 45.0), **moved}]
+    head, _, baseline, new = (line.split(" | ") for line in table(runs).splitlines())
+    column = head.index("mIoU fixed")
+    assert (baseline[column], new[column]) == ("40.00 ± nan", "-2.00 ± nan")
+    assert new[head.index("best threshold")] == "-0.10 ± nan"
+
+
 def test_every_run_is_a_line_of_the_csv() -> None:
     lines = csv([result("baseline", 4, 40.5), result("new", 4, 41.0)]).splitlines()
-    assert lines[0] == "stage,name,seed,miou_oracle,miou_label_free,recall,precision,fp_cooccurring,fp_other"
-    assert lines[2] == "cam,new,4,41.0,20.5,60.0,20.5,20.5,20.5"
+    columns = "miou_oracle,miou_label_free,recall,precision,fp_cooccurring,fp_other"
+    assert lines[0] == f"stage,name,seed,{columns},threshold_oracle,label_miou,label_precision"
+    assert lines[2] == "cam,new,4,41.0,20.5,60.0,20.5,20.5,20.5,,,"
     assert csv([result("gate, 8 words", 4, 41.0)]).splitlines()[1].startswith('cam,"gate, 8 words",4,41.0')
 
 
