@@ -13,17 +13,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from benchmarks.effect.labels import label_quality
 from benchmarks.effect.variants import Variant
 from fbr_plugin import functional
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading
 from fbr_plugin.data.datamodules.base import WSSSDataModule
-from fbr_plugin.data.readers.images import IGNORE, read_mask
 from fbr_plugin.data.scenes.scene import PRESETS, ScenePreset
 from fbr_plugin.experiments.paired import LABEL_THRESHOLDS, data_module
 from fbr_plugin.experiments.results import cached
-from fbr_plugin.metrics import SegmentationScore
 
 SCENES = {**PRESETS, "never": ScenePreset(p_co=0.85, p_stray=0.0, p_hide=0.15)}
 ADAMW = {"name": "AdamW", "poly_power": 0.9, "warmup_steps": 20}
@@ -202,30 +201,6 @@ def _train(
         trainer.predict(model, data, return_predictions=False)
         scores |= label_quality(data, target)
     return scores, seconds
-
-
-def label_quality(data: WSSSDataModule, folder: Path) -> dict[str, float]:
-    """How good two-threshold labels are, in percent.
-
-    Returns:
-        mIoU outside 255 (`label_miou`), the share of foreground labels that are right (`label_precision`),
-        and the share of pixels with one (`label_share`).
-    """
-    segmentation, foreground, right, pixels = SegmentationScore(data.num_classes), 0, 0, 0
-    source = data.dataset("test").source
-    for index, name in enumerate(source.ids):
-        label = torch.from_numpy(read_mask(folder / f"{name}.png", data.num_classes)).long()
-        mask = torch.from_numpy(source[index]["mask"]).long()
-        counted = (label != IGNORE) & (mask != IGNORE)
-        segmentation.update(torch.where(counted, label, 0), torch.where(counted, mask, IGNORE))
-        own = counted & (label > 0)
-        foreground, right = foreground + int(own.sum()), right + int((own & (label == mask)).sum())
-        pixels += int((mask != IGNORE).sum())
-    return {
-        "label_miou": segmentation.compute().miou,
-        "label_precision": 100 * right / max(foreground, 1),
-        "label_share": 100 * foreground / pixels,
-    }
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def test_a_variant_is_scored_at_the_baseline_s_threshold() -> None:
     sweep = {"thresholds": [0.0, 0.1, 0.2], "threshold_oracle": 0.1, "miou_curve": [30.0, 40.0, 35.0]}
     moved = {**sweep, "threshold_oracle": 0.0, "miou_curve": [45.0, 38.0, 30.0]}
     runs = [{**result("baseline", 0, 40.0), **sweep}, {**result("new", 0, 45.0), **moved}]
-    head, _, baseline, new = (line.split(" | ") for line in table(runs).splitlines())
+    head, _, baseline, new = (line.strip("| ").split(" | ") for line in table(runs).splitlines())
     column = head.index("mIoU fixed")
     assert (baseline[column], new[column]) == ("40.00 ± nan", "-2.00 ± nan")
     assert new[head.index("best threshold")] == "-0.10 ± nan"
