@@ -93,7 +93,10 @@ def build_class(path: str, output_stride: int | None, pretrained: bool) -> Any:
     try:
         found = resolve_name(f"{module}:{kind}")
     except Exception as error:
-        raise InputError(f"encoder {path!r} cannot be imported: {error}; {hint}") from error
+        raise InputError(
+            f"encoder {path!r} cannot be imported: {error}; {hint}The module of a class path is in the "
+            "working folder or installed"
+        ) from error
     options = {"output_stride": output_stride, "pretrained": pretrained or None}
     given = {name: value for name, value in options.items() if value is not None}
     try:

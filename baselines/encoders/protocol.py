@@ -69,8 +69,6 @@ def check_encoder(encoder: Any, name: str) -> None:
         ValueError: it lacks an attribute, or its levels are not those that it announces.
     """
     try:
-        if not isinstance(encoder, nn.Module):
-            raise InputError(f"a {type(encoder).__name__} is not a torch.nn.Module")
         modes = {module: module.training for module in encoder.modules()}
         expected = [
             (1, width, *(-(-side // stride) for side in CHECKED))

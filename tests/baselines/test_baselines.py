@@ -7,7 +7,6 @@ import pytest
 import torch
 from helpers.random_data import NUM_CLASSES, RandomData
 from pytorch_lightning import Trainer
-
 from torch import Tensor
 
 from fbr_plugin import DenseView, FBRConfig, FBRMixin, recommended

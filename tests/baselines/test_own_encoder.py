@@ -1,5 +1,6 @@
 """Encoders by class path: what is handed to the class, the Protocol, and what a wrong class or path says."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_weights_and_training(tmp_path: Path) -> None:
         ("Broken", "does not follow the Protocol Encoder: index 3 is out of bounds"),
         (
             "function",
-            "'own_encoders.function' does not follow the Protocol Encoder: .* not a torch.nn.Module",
+            "'own_encoders.function' does not follow the Protocol Encoder: 'int' object has no attribute 'modules'",
         ),
         ("Nine", "cannot be imported: module 'own_encoders' has no attribute 'Nine'"),
     ],
@@ -128,8 +129,18 @@ def test_arguments_that_the_class_does_not_take() -> None:
 def test_paths_that_cannot_be_imported() -> None:
     with pytest.raises(ValueError, match=r"'nowhere\.Mine' cannot be imported: No module named 'nowhere'"):
         build_encoder("nowhere.Mine")
+    with pytest.raises(ValueError, match=r"did you mean .*resnet18.* in the working folder or installed"):
+        build_encoder("resnet_18.Mine")
     with pytest.raises(ValueError, match="cannot be imported: No module named 'not_installed'"):
         build_encoder("needs_more.Mine")
+
+
+def test_the_example_in_the_settings(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    (example,) = re.findall(r"```python\n(class MyEncoder.*?)```", page, re.S)
+    (tmp_path / "example_encoder.py").write_text(f"from torch import nn\n\n\n{example}")
+    model = BAS(NUM_CLASSES, encoder="example_encoder.MyEncoder")
+    assert model.training_step(RandomData().batch(), 0)["loss"].isfinite()
 
 
 def test_bas_needs_an_encoder_that_can_be_split() -> None:

@@ -112,6 +112,7 @@ def test_squeezenet_with_imagenet_weights(real_data: Path) -> None:
     assert sizes == [(35, 50), (18, 25), (9, 13), (9, 13)]
 
 
+@pytest.mark.slow
 def test_weights_with_the_names_of_released_densenets(tmp_path: Path) -> None:
     model, file = saved("densenet121", tmp_path)
     state = model.state_dict()
