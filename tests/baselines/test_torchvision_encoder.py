@@ -99,8 +99,8 @@ def squeezenet_levels(weights: dict[str, Tensor], image: Tensor) -> list[Tensor]
     return [*levels, fire(F.max_pool2d(levels[-1], 3, 1, padding=1), 12, dilation=2)]
 
 
-def test_squeezenet_with_imagenet_weights(real_data: Path) -> None:
-    file = real_data / "weights" / "squeezenet1_0.safetensors"
+def check_squeezenet(file: Path) -> None:
+    """Compare the encoder of a file of weights with the plain computation."""
     encoder = build_encoder("torchvision/squeezenet1_0", 8, weights=str(file)).eval()
     assert (encoder.channels, encoder.strides, encoder.stride) == ((96, 256, 512, 512), (2, 4, 8, 8), 8)
     weights = {name: value.float() for name, value in load_file(file).items()}
@@ -108,8 +108,18 @@ def test_squeezenet_with_imagenet_weights(real_data: Path) -> None:
     with torch.no_grad():
         for level, expected in zip(encoder(image), squeezenet_levels(weights, image), strict=True):
             torch.testing.assert_close(level, expected)
-        sizes = [level.shape[-2:] for level in encoder(image[..., :70, :99])]
+        sizes = [tuple(level.shape[-2:]) for level in encoder(image[..., :70, :99])]
     assert sizes == [(35, 50), (18, 25), (9, 13), (9, 13)]
+
+
+def test_squeezenet_in_half_precision(tmp_path: Path) -> None:
+    model, _ = saved("squeezenet1_0", tmp_path)
+    save_file({name: value.half() for name, value in model.state_dict().items()}, tmp_path / "w.safetensors")
+    check_squeezenet(tmp_path / "w.safetensors")
+
+
+def test_squeezenet_with_imagenet_weights(real_data: Path) -> None:
+    check_squeezenet(real_data / "weights" / "squeezenet1_0.safetensors")
 
 
 @pytest.mark.slow
