@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fbr_plugin.baselines.bas.losses import bas_terms
 from fbr_plugin.baselines.bas.network import build_classifier, call_frozen, halve
+from fbr_plugin.baselines.encoders.protocol import last_stage
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
@@ -83,6 +84,7 @@ class BAS(LocalizationTask):
         super().__init__(num_classes, optimizer=optimizer, **kwargs)
         check_choice("seeds", seeds, Seeds)
         check_choice("view", view, View)
+        stage = last_stage(self.encoder)
         third, last = self.encoder.channels[-2:]
         self.stride = self.encoder.strides[-2]
         self.view_shape = replace(self.view_shape, channels=last if view == "last" else third)
@@ -95,7 +97,6 @@ class BAS(LocalizationTask):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        stage = self.encoder.last_stage()
         if wsol:
             stage[0].register_forward_pre_hook(halve)
         self.sample_label = LabelSampler()
@@ -113,7 +114,7 @@ class BAS(LocalizationTask):
         class_maps, maps, levels = self(batch["image"])
         target = self.sample_label(label)
         mask = maps[torch.arange(len(target), device=target.device), target][:, None]
-        background = nn.Sequential(self.encoder.last_stage(), self.head["classifier"])
+        background = nn.Sequential(last_stage(self.encoder), self.head["classifier"])
         suppressed = call_frozen(background, levels[-2].detach() * (1 - mask))
         terms = bas_terms(
             class_maps.float(), mask.float(), suppressed.float(), label, target, self.hparams["wsol"]

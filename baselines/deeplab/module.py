@@ -43,8 +43,9 @@ class DeepLabV2(EncoderTask):
         refine: method that refines the probabilities in test and predict: a dense CRF, PAMR, or None.
         frozen_norm: freeze the encoder's batch normalisation, which suits pretrained weights.
         optimizer: see `OptimizerConfig`.
-        encoder: "small" (for small images), or the name of a timm model.
-        output_stride: image pixels per pixel of the encoder's last level; None takes 8, or 4 for "small".
+        encoder: see `EncoderTask`.
+        output_stride: image pixels per pixel of the encoder's last level; None takes 8 for models of timm and
+            torchvision, and an encoder's own otherwise.
         kwargs: see `EncoderTask`.
     """
 

@@ -1,11 +1,15 @@
-"""Image encoders: a small one for small images, and any of timm's that yields dense features."""
+"""Image encoders by name: ours, those of timm and torchvision, and classes of yours."""
 
-import difflib
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
+from fbr_plugin.baselines.encoders.common import did_you_mean, no_stride
+from fbr_plugin.baselines.encoders.protocol import Encoder, check_encoder
 from fbr_plugin.baselines.encoders.resnet38 import ResNet38d
 from fbr_plugin.baselines.encoders.small import SMALL, SmallEncoder
 from fbr_plugin.baselines.encoders.timm_encoder import TimmEncoder
+from fbr_plugin.baselines.encoders.torchvision_encoder import PREFIX, TorchvisionEncoder
 from fbr_plugin.baselines.encoders.weights import load_weights
 from fbr_plugin.errors import InputError
 
@@ -18,43 +22,91 @@ def build_encoder(
     pretrained: bool = False,
     weights: str | None = None,
     default_stride: int = 16,
-) -> SmallEncoder | ResNet38d | TimmEncoder:
-    """Build an encoder whose forward maps images to a list of feature levels.
+) -> Encoder:
+    """Build an encoder, which maps images to a list of feature levels.
 
     Args:
-        name: "small" for `SmallEncoder`, "resnet38d" for `ResNet38d`, else the name of a timm model with
-            `features_only`.
-        output_stride: image pixels per pixel of the last level; None takes `default_stride` for timm's,
-            and the fixed strides of "small" (4) and "resnet38d" (8).
-        pretrained: download timm's weights. Without it, nothing is downloaded.
+        name: "small" for `SmallEncoder`, "resnet38d" for `ResNet38d`, the name of a timm model with
+            `features_only`, "torchvision/NAME" for a model of torchvision, or the class path of an `Encoder`.
+        output_stride: image pixels per pixel of the last level; None takes `default_stride` for models of
+            timm and torchvision, and an encoder's own otherwise ("small" 4, "resnet38d" 8).
+        pretrained: download the weights of timm or torchvision. Without it, nothing is downloaded.
         weights: file of weights: a state dict of the model (torch or safetensors), or a checkpoint of a
             baseline, whose encoder is loaded; for "resnet38d" also MXNet's `.params`, and then its batch
             normalisation and its first layers are frozen.
-        default_stride: output stride of timm's models if none is given.
-    """
-    if name in (SMALL, RESNET38):
-        stride = SmallEncoder.stride if name == SMALL else ResNet38d.stride
-        if output_stride not in (None, stride):
-            raise InputError(f"encoder {name!r} has no output stride {output_stride}; it supports {stride}")
-        if pretrained:
-            remedy = "" if name == SMALL else ", and name a local file of weights with weights=FILE"
-            raise InputError(
-                f"encoder {name!r} has no pretrained weights to download; set pretrained=False{remedy}"
-            )
-        encoder: SmallEncoder | ResNet38d | TimmEncoder
-        encoder = SmallEncoder() if name == SMALL else ResNet38d(frozen=weights is not None)
-    else:
-        import timm
+        default_stride: output stride of models of timm and torchvision if none is given.
 
-        architecture = name.split(".")[0]
-        if not timm.is_model(architecture):
-            close = difflib.get_close_matches(architecture, [SMALL, RESNET38, *timm.list_models()], n=5)
-            raise InputError(
-                f"unknown encoder {name!r}; {'did you mean ' + ', '.join(close) + '? ' if close else ''}"
-                "It may be 'small', 'resnet38d' or any model that timm.list_models() names"
-            )
-        stride = default_stride if output_stride is None else output_stride
-        encoder = TimmEncoder(name, stride, pretrained)
+    Raises:
+        ValueError: an unknown name, an output stride that the encoder does not have, weights of another
+            encoder, or a class that does not follow the Protocol.
+        FileNotFoundError: weights that do not exist or cannot be downloaded.
+    """
+    stride = default_stride if output_stride is None else output_stride
+    built: Any
+    if name in (SMALL, RESNET38):
+        built = build_ours(name, output_stride, pretrained, frozen=weights is not None)
+    elif name.startswith(PREFIX):
+        built = TorchvisionEncoder(name, stride, pretrained)
+    elif is_timm(name):
+        built = TimmEncoder(name, stride, pretrained)
+    else:
+        built = build_class(name, output_stride, pretrained)
     if weights is not None:
-        load_weights(encoder, Path(weights))
+        load_weights(built, Path(weights))
+    encoder: Encoder = built
+    return encoder
+
+
+def build_ours(
+    name: str, output_stride: int | None, pretrained: bool, frozen: bool
+) -> SmallEncoder | ResNet38d:
+    """Build an encoder of this package, each with one output stride; `frozen` is that of `ResNet38d`."""
+    stride = SmallEncoder.stride if name == SMALL else ResNet38d.stride
+    if output_stride not in (None, stride):
+        raise no_stride(name, output_stride, [stride])
+    if pretrained:
+        remedy = "" if name == SMALL else ", and name a local file of weights with weights=FILE"
+        raise InputError(
+            f"encoder {name!r} has no pretrained weights to download; set pretrained=False{remedy}"
+        )
+    return SmallEncoder() if name == SMALL else ResNet38d(frozen)
+
+
+def is_timm(name: str) -> bool:
+    """Whether timm has a model of this name, of which what follows a dot is the tag of its weights."""
+    import timm  # here, as it imports wandb where that is installed
+
+    return bool(timm.is_model(name.split(".")[0]))
+
+
+def build_class(path: str, output_stride: int | None, pretrained: bool) -> Any:
+    """Build an encoder from its class path, with those of the arguments that are given."""
+    import timm
+
+    module, _, kind = path.rpartition(".")
+    hint = did_you_mean(path, [SMALL, RESNET38, *timm.list_models()])
+    if not module:
+        raise InputError(
+            f"unknown encoder {path!r}; {hint}It may be 'small', 'resnet38d', any model that "
+            "timm.list_models() names, torchvision/NAME or the class path of an encoder"
+        )
+    try:
+        found = resolve_name(f"{module}:{kind}")
+    except Exception as error:
+        raise InputError(
+            f"encoder {path!r} cannot be imported: {error}; {hint}The module of a class path is in the "
+            "working folder or installed"
+        ) from error
+    options = {"output_stride": output_stride, "pretrained": pretrained or None}
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        encoder = found(**given)
+    except TypeError as error:
+        raise InputError(
+            f"encoder {path!r} cannot be built with {given or 'no arguments'}: {error}; "
+            "output_stride and pretrained are handed on where they are set"
+        ) from error
+    check_encoder(encoder, path)
+    if output_stride not in (None, encoder.stride):
+        raise no_stride(path, output_stride, [encoder.stride])
     return encoder

@@ -127,14 +127,14 @@ class ResNet38d(nn.Module):
     """
 
     width = 64
-    strides = (4, 8, 8, 8)
+    strides: tuple[int, ...] = (4, 8, 8, 8)
     stride = 8
 
     def __init__(self, frozen: bool = False) -> None:
         super().__init__()
         width = self.width
         self.frozen = frozen
-        self.channels = (4 * width, 8 * width, 16 * width, 64 * width)
+        self.channels: tuple[int, ...] = (4 * width, 8 * width, 16 * width, 64 * width)
         self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.stages = nn.ModuleList(
             [

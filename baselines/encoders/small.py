@@ -34,8 +34,8 @@ class SmallEncoder(nn.Module):
         stride: that of the last level.
     """
 
-    channels = (24, 48, 64, 96)
-    strides = (2, 4, 4, 4)
+    channels: tuple[int, ...] = (24, 48, 64, 96)
+    strides: tuple[int, ...] = (2, 4, 4, 4)
     stride = 4
 
     def __init__(self) -> None:

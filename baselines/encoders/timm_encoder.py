@@ -3,15 +3,17 @@
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.baselines.encoders.common import aligned_levels, no_stride, no_weights
+from fbr_plugin.errors import InputError
 
 STRIDES = (4, 8, 14, 16, 32)
 
 
 class TimmEncoder(nn.Module):
     """The feature levels of a timm model, the last one at `output_stride`.
+
+    The levels of a vision transformer are its patch tokens after each quarter of its blocks.
 
     Args:
         name: name of a timm model.
@@ -28,11 +30,8 @@ class TimmEncoder(nn.Module):
         super().__init__()
         model = create_model(name, output_stride, pretrained)
         if model is None:
-            known = [str(stride) for stride in STRIDES if create_model(name, stride) is not None]
-            raise InputError(
-                f"encoder {name!r} has no output stride {output_stride}; it supports "
-                f"{', '.join(known) if known else 'none (it has no dense features at every image size)'}"
-            )
+            known = [stride for stride in STRIDES if create_model(name, stride) is not None]
+            raise no_stride(name, output_stride, known, "none (it has no dense features at every image size)")
         self.model = model
         self.name = name
         self.channels: tuple[int, ...] = tuple(model.feature_info.channels())
@@ -40,10 +39,8 @@ class TimmEncoder(nn.Module):
         self.stride = output_stride
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map image: [B, 3, H, W] to its levels [B, L_j, h_j, w_j], the last ceil(H / stride) high."""
-        height, width = image.shape[-2:]
-        # Some models drop pixels that do not fill a patch, others refuse them: complete the last patch.
-        return list(self.model(pad(image, (0, -width % self.stride, 0, -height % self.stride))))
+        """Map image: [B, 3, H, W] to its levels [B, L_j, ceil(H / stride_j), ceil(W / stride_j)]."""
+        return aligned_levels(self.model, image, self.strides)
 
     def last_stage(self) -> nn.Sequential:
         """The modules, with the encoder's own weights, that turn the last level but one into the last.
@@ -82,10 +79,13 @@ def create_model(name: str, output_stride: int, pretrained: bool = False) -> Any
         except Exception as error:
             if not pretrained:
                 raise InputError(f"encoder {name!r} cannot be built: {error}") from error
-            raise MissingFileError(
-                f"the pretrained weights of encoder {name!r} cannot be loaded: {error}; "
-                "set pretrained=False, or name a local file of weights with weights=FILE"
-            ) from error
+            raise no_weights(name, error) from error
         if model.feature_info.reduction()[-1] == output_stride:
-            return model
+            return spread(model) if options is any_size else model
     return None
+
+
+def spread(model: Any) -> Any:
+    """A vision transformer with four levels from all of its depth, where timm takes its last blocks."""
+    depth = len(model.feature_info)
+    return type(model)(model.model, sorted({max(0, depth * quarter // 4 - 1) for quarter in range(1, 5)}))

@@ -1,5 +1,6 @@
 """Files of encoder weights."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -16,15 +17,16 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
     state = _read_state(path)
     if isinstance(encoder, ResNet38d):
         state = rename_released(state)
-    prefix = "encoder." if any(key.startswith("encoder.") for key in state) else ""
-    given = {_canonical(key): value for key, value in state.items() if key.startswith(prefix)}
     expected = encoder.state_dict()
+    required = [key for key in expected if not key.endswith("num_batches_tracked")]
+    if not all(key in state for key in required):
+        prefix = "encoder." if any(key.startswith("encoder.") for key in state) else ""
+        given = {_canonical(key): value for key, value in state.items() if key.startswith(prefix)}
+        state = {key: given[_canonical(key)] for key in expected if _canonical(key) in given}
     matched = {
-        key: given[_canonical(key)]
-        for key, value in expected.items()
-        if _canonical(key) in given and given[_canonical(key)].shape == value.shape
+        key: state[key] for key in expected if key in state and state[key].shape == expected[key].shape
     }
-    missing = [key for key in expected if key not in matched and not key.endswith("num_batches_tracked")]
+    missing = [key for key in required if key not in matched]
     if missing:
         raise InputError(
             f"{path}: {len(matched)} of the encoder's {len(expected)} keys matched, the first without a "
@@ -52,7 +54,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _canonical(key: str) -> str:
-    """A parameter's name without prefixes of wrappers; timm's extractors turn `stages.0` into `stages_0`."""
+    """A parameter's name without prefixes of wrappers.
+
+    Feature extractors turn `stages.0` into `stages_0`, and released DenseNets have `norm.1` for `norm1`.
+    """
     while key.startswith(("encoder.", "model.", "module.")):
         key = key.partition(".")[2]
-    return key.replace(".", "_")
+    return re.sub(r"\b(norm|conv)\.(?=[12]\.)", r"\1", key).replace(".", "_")

@@ -56,7 +56,7 @@ class PPC(SeedTask):
             the second view, which is 16 for crops of 448 pixels and stride 8.
         dropout: share of the last level's channels dropped in training; 0.5 in SEAM and PPC, 0 in EPS.
         optimizer: see `OptimizerConfig`; biases have twice their layer's rate and no weight decay.
-        encoder: "resnet38d", "small", or the name of a timm model; its last three levels are used.
+        encoder: see `EncoderTask`; its last three levels are used.
         kwargs: see `SeedTask`.
     """
 
@@ -140,8 +140,9 @@ class PPC(SeedTask):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters by learning rate, biases apart, the weights of the new layers last."""
         groups: list[dict[str, Any]] = []
-        for module, lr in ((self.encoder, self.optimizer.lr), (self.head, self.optimizer.head_lr)):
-            trained = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
+        encoder, head = self.encoder.named_parameters(), self.head.named_parameters()
+        for parameters, lr in ((encoder, self.optimizer.lr), (head, self.optimizer.head_lr)):
+            trained = [(name, value) for name, value in parameters if value.requires_grad]
             biases = [value for name, value in trained if name.endswith("bias")]
             weights = [value for name, value in trained if not name.endswith("bias")]
             groups += [{"params": biases, "lr": 2 * lr, "weight_decay": 0.0}, {"params": weights, "lr": lr}]

@@ -27,13 +27,15 @@ class EncoderTask(PipelineNetwork, LightningModule):
     Args:
         num_classes: number of foreground classes C.
         optimizer: an `OptimizerConfig`, or a mapping of the fields that differ from the class's default.
-        encoder: "small" (for small images), or the name of a timm model.
-        output_stride: image pixels per pixel of the encoder's last level; None takes 16, or 4 for "small".
-        pretrained: download timm's weights of the encoder.
+        encoder: "small" (for small images), "resnet38d", the name of a timm model, "torchvision/NAME" for a
+            model of torchvision, or the class path of a module that follows the Protocol `Encoder`.
+        output_stride: image pixels per pixel of the encoder's last level; None takes 16 for models of timm
+            and torchvision, and an encoder's own otherwise.
+        pretrained: download the weights of timm or torchvision.
         weights: local file of the encoder's weights: a state dict, or a checkpoint of a baseline.
 
     Attributes:
-        default_stride: the output stride of timm's encoders if none is given.
+        default_stride: the output stride of models of timm and torchvision if none is given.
         stride: image pixels per pixel of the encoder's last level.
     """
 

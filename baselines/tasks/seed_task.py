@@ -66,9 +66,11 @@ class SeedTask(Baseline, EncoderTask):
         raise NotImplementedError
 
     def shallow(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The shallow levels, up to the first of stride 8, by which the gate describes a pixel.
+        """The shallow levels, up to the first of stride 8 or more, by which the gate describes a pixel.
 
         Deeper levels have such large receptive fields that they reflect the classifier's view of the image.
+        Of a plain vision transformer, whose levels all have stride 14 or 16, this is the first one alone,
+        after a quarter of the blocks: each block mixes all patches once more.
         """
         return tuple(levels[: self.num_shallow])
 

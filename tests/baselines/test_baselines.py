@@ -7,8 +7,9 @@ import pytest
 import torch
 from helpers.random_data import NUM_CLASSES, RandomData
 from pytorch_lightning import Trainer
+from torch import Tensor
 
-from fbr_plugin import DenseView, FBRConfig, FBRMixin
+from fbr_plugin import DenseView, FBRConfig, FBRMixin, recommended
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, SeedTask
 
 BASELINES = [(CAM, {}), (CAM, {"pooling": "tap"}), (AMN, {"rates": (1, 2)}), (BAS, {})]
@@ -55,6 +56,37 @@ def test_step_returns_loss_and_views(kind: type[SeedTask], options: dict[str, An
 
     outputs["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("encoder", ["vit_tiny_patch16_224", "convnext_atto"])
+@pytest.mark.parametrize("kind", [CAM, AMN, CAMFBR, AMNFBR])
+def test_on_patch_tokens_and_convnext(kind: type[SeedTask], encoder: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = recommended() if issubclass(kind, FBRMixin) else {}
+    model = kind(NUM_CLASSES, encoder=encoder, scales=(1.0,), **options)
+    gradients: dict[str, Tensor] = {}
+    for name, weight in model.encoder.named_parameters():
+        weight.register_post_accumulate_grad_hook(lambda own, name=name: gradients.update({name: own.grad}))
+    run = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    run.fit(model, RandomData())
+    assert run.global_step == 1
+    assert gradients.keys() == dict(model.encoder.named_parameters()).keys()
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    assert any(gradient.ne(0).any() for gradient in gradients.values())
+    predictions = run.predict(model, RandomData()) or []
+    assert [tuple(seed.shape[-2:]) for seeds in predictions for seed in seeds.seeds] == [(32, 40)] * 4
+    if issubclass(kind, FBRMixin):
+        assert model.gate.background.fill > 0
+
+
+@pytest.mark.parametrize(
+    ("encoder", "levels"), [("test_vit", 1), ("vit_tiny_patch16_224", 1), ("convnext_atto", 2), ("small", 4)]
+)
+def test_the_gate_reads_the_levels_up_to_stride_8_and_of_a_transformer_the_first(
+    encoder: str, levels: int
+) -> None:
+    model = CAM(NUM_CLASSES, encoder=encoder)
+    assert model.num_shallow == levels
+    assert model.view_shape.level_channels == sum(model.encoder.channels[:levels])
 
 
 @pytest.mark.parametrize(("kind", "options"), BASELINES)

@@ -32,7 +32,19 @@ def test_timm_levels_have_the_stride_asked_for(name: str, stride: int) -> None:
     with torch.no_grad():
         levels = encoder(torch.randn(1, 3, 50, 70))
     assert tuple(level.shape[1] for level in levels) == encoder.channels
-    assert levels[-1].shape[-2:] == (-(-50 // stride), -(-70 // stride))
+    assert encoder.stride == stride
+    for level, own in zip(levels, encoder.strides, strict=True):
+        assert level.shape[-2:] == (-(-50 // own), -(-70 // own))
+
+
+def test_levels_of_a_vision_transformer_come_from_all_of_its_depth() -> None:
+    image, model = torch.randn(1, 3, 160, 160), timm.create_model("test_vit", dynamic_img_size=True).eval()
+    encoder = build_encoder("test_vit", 16).eval()
+    encoder.load_state_dict({f"model.model.{key}": value for key, value in model.state_dict().items()}, False)
+    with torch.no_grad():
+        blocks = model.forward_intermediates(image, intermediates_only=True)
+        for level, block in zip(encoder(image), (0, 2, 3, 5), strict=True):
+            torch.testing.assert_close(level, blocks[block])
 
 
 def test_unknown_name_lists_close_ones() -> None:

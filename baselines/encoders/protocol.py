@@ -1,0 +1,87 @@
+"""The Protocol of image encoders."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from fbr_plugin.errors import InputError
+
+CHECKED = (65, 97)  # height and width of an image that no stride divides
+
+
+class Encoder(Protocol):
+    """An image encoder: an `nn.Module` whose `forward` maps an image of any size to feature levels.
+
+    `encoder="my_package.MyEncoder"` builds a class of yours with `output_stride=...` if one is given, and
+    without arguments otherwise. Nothing is inherited but `nn.Module`, and the images are RGB with ImageNet's
+    mean and deviation.
+
+    Attributes:
+        channels: L_j, width of each level, the shallowest first.
+        strides: stride_j, image pixels per pixel of each level.
+        stride: that of the last level.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    stride: int
+
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        """Map image: [B, 3, H, W] to its levels [B, L_j, ceil(H / stride_j), ceil(W / stride_j)]."""
+
+    # Methods of nn.Module.
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+    def modules(self) -> Iterator[nn.Module]: ...
+    def requires_grad_(self, requires_grad: bool) -> "Encoder": ...
+    def eval(self) -> "Encoder": ...
+
+
+@runtime_checkable
+class SplitEncoder(Protocol):
+    """An encoder that can be split before its last stage, as BAS needs it."""
+
+    def last_stage(self) -> nn.Sequential:
+        """The modules, with the encoder's own weights, that turn the last level but one into the last."""
+
+
+def last_stage(encoder: Encoder) -> nn.Sequential:
+    """The modules that turn the last level but one of an encoder into its last.
+
+    Raises:
+        ValueError: the encoder cannot be split.
+    """
+    if not isinstance(encoder, SplitEncoder):
+        raise InputError(
+            f"{type(encoder).__name__} has no last_stage(), which returns the modules between its last two "
+            "levels: define it, or take another encoder, such as resnet50"
+        )
+    return encoder.last_stage()
+
+
+@torch.no_grad()
+def check_encoder(encoder: Any, name: str) -> None:
+    """Raise unless a module follows the Protocol `Encoder`, by the levels of one small image.
+
+    Raises:
+        ValueError: it lacks an attribute, or its levels are not those that it announces.
+    """
+    try:
+        modes = {module: module.training for module in encoder.modules()}
+        expected = [
+            (1, width, *(-(-side // stride) for side in CHECKED))
+            for width, stride in zip(encoder.channels, encoder.strides, strict=True)
+        ]
+        found = [tuple(level.shape) for level in encoder.eval()(torch.zeros(1, 3, *CHECKED))]
+        if found != expected:
+            raise InputError(
+                f"for an image of {CHECKED} its levels should be {expected}, but they are {found}"
+            )
+        if encoder.stride != encoder.strides[-1]:
+            raise InputError(f"its stride is {encoder.stride}, that of its last level {encoder.strides[-1]}")
+    except Exception as error:
+        raise InputError(f"encoder {name!r} does not follow the Protocol Encoder: {error}") from error
+    for module, mode in modes.items():
+        module.training = mode
