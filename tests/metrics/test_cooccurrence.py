@@ -57,7 +57,7 @@ def test_the_table_names_the_stuff_of_each_class(batch: list[torch.Tensor]) -> N
     metric.update(*batch)
     result = metric.compute()
     title, *rows = false_positives(result, STUFF, 1, ("cow", "boat", "cat"))
-    assert title == "False positives in percent, threshold 0.30"
+    assert title == "False positives in percent, threshold 0.3"
     cow = f"cow   grass {result.by_stuff[0, 0, 1]:.1f}, sky {result.by_stuff[0, 3, 1]:.1f}, elsewhere "
     assert rows[0].startswith(cow)
     assert rows[1].startswith(f"boat  water {result.by_stuff[1, 1, 1]:.1f}, sky ")

@@ -95,9 +95,8 @@ class CooccurrenceSweep(Metric):
         best, best_bins = top_class_bins(seed, self.thresholds)
         index = torch.arange(classes, device=seed.device)[:, None, None]
         asked = (label > 0)[:, :, None, None] & (target == 0)[:, None]
-        class_bins = torch.where(
-            best[:, None] == index, best_bins[:, None], 0
-        )  # 0: predicted at no threshold
+        # Bin 0: predicted at no threshold.
+        class_bins = torch.where(best[:, None] == index, best_bins[:, None], 0)
         group = index * kinds + stuff[:, None]
         found = histogram(class_bins[asked], bins, group[asked], classes * kinds)
         self.counts += found.view_as(self.counts)
@@ -127,9 +126,9 @@ def false_positives(
         class_names: the C classes.
     """
     wide = max(map(len, class_names))
-    lines = [f"False positives in percent, threshold {result.thresholds[index]:.2f}"]
+    lines = [f"False positives in percent, threshold {result.thresholds[index]:g}"]
     for c, name in enumerate(class_names):
-        own = [s for s in range(len(stuff.names)) if stuff.cooccurring[c, s]]
+        own = np.flatnonzero(stuff.cooccurring[c])
         parts = [f"{stuff.names[s]} {result.by_stuff[c, s, index]:.1f}" for s in own]
         parts.append(f"elsewhere {result.other_by_class[c, index]:.1f}")
         lines.append(f"{name:{wide}}  {', '.join(parts)}")

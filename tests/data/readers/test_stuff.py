@@ -162,8 +162,8 @@ def test_real_stuff(real_data: Path) -> None:
     expected = np.zeros((len(module.class_names), len(table.names)), bool)
     for c, class_name in enumerate(module.class_names):
         ids = [row[0] for row in rows[1:] if row[rows[0].index(class_name)] == "1"]
+        maps = [np.asarray(Image.open(root / "StuffClass" / f"{name}.png")) for name in ids]
         for s in range(len(table.names)):
-            maps = [np.asarray(Image.open(root / "StuffClass" / f"{name}.png")) for name in ids]
             appears = [(stuff == s + 1).mean() >= 0.01 for stuff in maps]
             expected[c, s] = sum(appears) >= len(ids) / 2
     assert table.cooccurring.numpy().tolist() == expected.tolist()
