@@ -23,7 +23,7 @@ NAMES = (
     *("body", "boat"),
 )
 STUFF = ("building", "grass", "tree", "sky", "mountain", "water", "road")
-IGNORED = ("void", "horse")  # there are too few horses to learn the class
+IGNORED = ("void", "horse")  # of horses there are too few photos, so they are usually left out
 PARTS = {"face": "person", "body": "person"}
 CLASSES = tuple(sorted({PARTS.get(name, name) for name in NAMES} - {*STUFF, *IGNORED, "-"}))
 

@@ -128,8 +128,8 @@ def false_positives(
     wide = max(map(len, class_names))
     lines = [f"False positives in percent, threshold {result.thresholds[index]:g}"]
     for c, name in enumerate(class_names):
-        own = np.flatnonzero(stuff.cooccurring[c])
-        parts = [f"{stuff.names[s]} {result.by_stuff[c, s, index]:.1f}" for s in own]
+        kinds = zip(stuff.names, stuff.cooccurring[c], result.by_stuff[c, :, index], strict=True)
+        parts = [f"{kind} {share:.1f}" for kind, own, share in kinds if own]
         parts.append(f"elsewhere {result.other_by_class[c, index]:.1f}")
         lines.append(f"{name:{wide}}  {', '.join(parts)}")
     return lines
