@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--preset", default="default", help="how strongly classes and textures co-occur")
+    parser.add_argument("--preset", default="default", help="how strongly classes and their stuff co-occur")
     parser.add_argument("--images", type=int, default=800, help="number of training scenes")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--size", type=int, default=64, help="pixels of a scene's side")

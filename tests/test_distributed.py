@@ -10,6 +10,8 @@ import torch.multiprocessing as mp
 
 from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, GateConfig, ViewShape, distributed
 from fbr_plugin import functional as fbr
+from fbr_plugin.baselines.tasks.seed_scores import SeedScores
+from fbr_plugin.data import Loading, SyntheticDataModule
 from fbr_plugin.distributed import (
     all_gather_object,
     all_gather_rows,
@@ -156,6 +158,30 @@ def test_collectives(tmp_path):
         assert [bool(flag) for flag in result["agree"]] == [True, False]
         assert result["sum"].tolist() == [2, 1]
         assert not result["sum"].requires_grad
+
+
+def counted(number: int) -> dict:
+    """False positives in each process's half of the scenes."""
+    return false_positives(slice(number, None, WORLD))
+
+
+def false_positives(chosen: slice) -> dict:
+    """False positives of noise in some of the scenes."""
+    data = SyntheticDataModule(num_images=6, size=32, loading=Loading(eval_batch_size=6))
+    batch = next(iter(data.test_dataloader()))
+    scores = SeedScores(data.num_classes)
+    scores.count_stuff(data.stuff_table())
+    seeds = torch.rand(6, data.num_classes, 32, 32, generator=torch.Generator().manual_seed(0))
+    own = {name: batch[name][chosen] for name in ("mask", "stuff", "label")}
+    scores.update(own, *[seeds[chosen]] * 3)
+    return {"scores": scores.compute(), "table": scores.false_positives(data.class_names)}
+
+
+@pytest.mark.slow
+def test_false_positives_are_those_of_all_processes(tmp_path):
+    whole = false_positives(slice(None))
+    assert whole["scores"].keys() >= {"fp_cooccurring", "fp_other"}
+    assert launch(counted, tmp_path) == [whole, whole]
 
 
 @pytest.fixture(scope="module")

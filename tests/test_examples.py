@@ -15,6 +15,7 @@ from helpers.tiny import (
     quick,
     write_coco,
     write_localization,
+    write_msrc,
     write_photos,
     write_scene_labels,
 )
@@ -109,6 +110,7 @@ def test_pipelines_are_planned(path: Path, tmp_path: Path, capsys: pytest.Captur
 
 
 SCRIPTS: dict[str, tuple[list[str], str, list[str]]] = {
+    "msrc_to_folder": (["msrc", "folder"], "2 images with objects in folder", ["folder", "msrc"]),
     "own_baseline": ([], "bank", []),
     "plain_pytorch": ([], "bank", []),
     "bas_activation_vs_entropy": (
@@ -126,7 +128,9 @@ def test_scripts_run(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words, printed, files = SCRIPTS[path.stem]
+    if path.stem == "msrc_to_folder":
+        write_msrc(tmp_path / "msrc")
     monkeypatch.setattr(sys, "argv", [str(path), *words])
     runpy.run_path(str(path), run_name="__main__")
     assert printed in capsys.readouterr().out
-    assert [file.name for file in tmp_path.iterdir()] == files
+    assert sorted(file.name for file in tmp_path.iterdir()) == files

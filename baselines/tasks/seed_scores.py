@@ -1,10 +1,12 @@
 """The metrics of a baseline's seeds, counted without files."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from fbr_plugin.metrics import CooccurrenceSweep, SeedSweep, ViewAgreement
+from fbr_plugin.metrics import CooccurrenceSweep, SeedSweep, ViewAgreement, false_positives
+from fbr_plugin.stuff import StuffTable
 
 
 class SeedScores(nn.Module):
@@ -16,32 +18,42 @@ class SeedScores(nn.Module):
 
     Args:
         num_classes: number of foreground classes C.
+
+    Attributes:
+        cooccurrence: the false positives; None unless `count_stuff` was called with a table.
     """
+
+    cooccurrence: CooccurrenceSweep | None
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.sweep = SeedSweep(num_classes)
         self.agreement = ViewAgreement(num_classes)
-        self.cooccurrence = CooccurrenceSweep(num_classes)
+        self.cooccurrence = None
+
+    def count_stuff(self, stuff: StuffTable | None) -> None:
+        """Count false positives by this stuff, or none."""
+        self.cooccurrence = None if stuff is None else CooccurrenceSweep(stuff)
 
     def reset(self) -> None:
         """Forget all counts."""
         for metric in (self.sweep, self.agreement, self.cooccurrence):
-            metric.reset()
+            if metric is not None:
+                metric.reset()
 
     def update(self, batch: dict[str, Any], seed: Tensor, plain: Tensor, mirrored: Tensor) -> None:
         """Count the seeds of a batch.
 
         Args:
-            batch: with `mask` [B, H, W], `label` [B, C] and, for the false positives, `texture` [B, H, W].
+            batch: with `mask` [B, H, W], `label` [B, C] and, for the false positives, `stuff` [B, H, W].
             seed: [B, C, H, W] in [0, 1].
             plain: [B, C, H, W] the seed of the image alone.
             mirrored: [B, C, H, W] the seed of the mirror image alone, flipped back.
         """
         self.sweep.update(seed, batch["mask"])
         self.agreement.update(plain, mirrored)
-        if "texture" in batch:
-            self.cooccurrence.update(seed, batch["mask"], batch["texture"], batch["label"])
+        if self.cooccurrence is not None and "stuff" in batch:
+            self.cooccurrence.update(seed, batch["mask"], batch["stuff"], batch["label"])
 
     def compute(self) -> dict[str, float]:
         """The metrics by name, in percent except the thresholds."""
@@ -54,9 +66,17 @@ class SeedScores(nn.Module):
             "recall": sweep.oracle.recall,
             "precision": sweep.oracle.precision,
         }
-        if self.cooccurrence.update_called:
-            false_positives = self.cooccurrence.compute()
-            index = false_positives.thresholds.index(sweep.oracle_threshold)
-            figures["fp_cooccurring"] = false_positives.own[index]
-            figures["fp_other"] = false_positives.other[index]
+        if self.cooccurrence is not None and self.cooccurrence.update_called:
+            found = self.cooccurrence.compute()
+            index = found.thresholds.index(sweep.oracle_threshold)
+            figures["fp_cooccurring"] = found.cooccurring[index]
+            figures["fp_other"] = found.other[index]
         return figures
+
+    def false_positives(self, class_names: Sequence[str]) -> list[str]:
+        """The lines of a table of false positives by class and by name of the stuff; none without stuff."""
+        if self.cooccurrence is None or not self.cooccurrence.update_called:
+            return []
+        found = self.cooccurrence.compute()
+        index = found.thresholds.index(self.sweep.compute().oracle_threshold)
+        return false_positives(found, self.cooccurrence.stuff, index, class_names)

@@ -13,6 +13,7 @@ from fbr_plugin.data.datamodules.base import running_data
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
+from fbr_plugin.stuff import WithStuff
 
 SHALLOW_STRIDE = 8  # of the last level with a small receptive field
 
@@ -48,7 +49,7 @@ class SeedTask(Baseline, EncoderTask):
         self.scores = SeedScores(num_classes)
 
     def setup(self, stage: str) -> None:
-        """Check that the images have labels, which all of these baselines need."""
+        """Check that the images have labels, which all of these baselines need, and ask for their stuff."""
         super().setup(stage)
         data = running_data(self.trainer)
         if isinstance(data, LayoutDataModule) and data.label_source == "none":
@@ -56,6 +57,8 @@ class SeedTask(Baseline, EncoderTask):
                 f"{type(self).__name__} needs image labels, but the data module's label_source is none: set "
                 "it to their source"
             )
+        scored = stage in ("validate", "test") or (stage == "fit" and self.trainer.enable_validation)
+        self.scores.count_stuff(data.stuff_table() if scored and isinstance(data, WithStuff) else None)
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] and label: [B, C] to raw scores [B, C or 1+C, h, w] at stride `stride`."""

@@ -53,7 +53,7 @@ class Setting:
     """The settings that all variants of a comparison share.
 
     Args:
-        scenes: how often classes and textures go together: a name in `SCENES`.
+        scenes: how often classes and their stuff go together: a name in `SCENES`.
         data: a folder of your own photos in place of the scenes.
         encoder: "small", or another encoder of the baselines (at stride 8).
         size: pixels of a side of the scenes, or of the longer side of photos.
@@ -190,7 +190,7 @@ def _train(
     scores = {
         **{key.removeprefix("test/"): value for key, value in logged.items()},
         "recall_curve": [result.recall for result in sweep.results],
-        "fp_curve": list(cooccurrence.compute().own) if cooccurrence.update_called else None,
+        "fp_curve": list(cooccurrence.compute().cooccurring) if cooccurrence else None,
         "miou_curve": list(sweep.miou),
         "thresholds": list(sweep.thresholds),
     }

@@ -175,12 +175,12 @@ def test_a_checkpoint_gives_its_encoder_to_the_next_baseline(tmp_path: Path) -> 
     AMN.load_from_checkpoint(tmp_path / "amn.ckpt")
 
 
-def test_scores_without_masks_or_textures(tmp_path: Path) -> None:
+def test_scores_without_masks_or_stuff(tmp_path: Path) -> None:
     run, model = trainer(tmp_path), build(CAM)
-    assert "test/fp_other" not in run.test(model, RandomData("texture"), verbose=False)[0]
+    assert "test/fp_other" not in run.test(model, RandomData("stuff"), verbose=False)[0]
     with pytest.raises(ValueError, match="no mask to score 'image0'"):
         run.test(model, RandomData("mask"), verbose=False)
-    assert len(run.predict(model, RandomData("mask", "texture", "pseudo_label")) or []) == 4
+    assert len(run.predict(model, RandomData("mask", "stuff", "pseudo_label")) or []) == 4
 
 
 def test_number_of_classes_must_be_the_datas(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_image_labels_are_not_needed(tmp_path: Path) -> None:
     assert figures.keys() == {f"test/{name}" for name in ("miou", "recall", "precision", "accuracy")}
     assert trainer.test(model, RandomData("label"), verbose=False) == [figures]
     fit(model, RandomData("label"), tmp_path, max_steps=1, limit_val_batches=1)
-    (first, *_) = trainer.predict(model, RandomData("label", "mask", "pseudo_label", "texture")) or []
+    (first, *_) = trainer.predict(model, RandomData("label", "mask", "pseudo_label", "stuff")) or []
     assert isinstance(first, MaskPrediction)
 
 

@@ -25,7 +25,7 @@ from fbr_plugin.baselines import AMNFBR, CAM, PPC, SeedTask
 from fbr_plugin.cli import demo
 from fbr_plugin.cli.main import main
 from fbr_plugin.config import preset
-from fbr_plugin.data import Augmentation, FolderDataModule, Loading, read_mask
+from fbr_plugin.data import Augmentation, FolderDataModule, Loading, read_mask, write_mask
 from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.seed_files import read_seed
 from fbr_plugin.postprocess.seeds import threshold_labels
@@ -216,6 +216,33 @@ def test_weights_of_a_checkpoint_need_no_other_file(words: list[object], trained
     given = [*words, "--config", "settings.yaml", *quick(3), "--ckpt_path", trained]
     command("test", *given, "--trainer.default_root_dir", "test")
     assert saved_settings(Path("test"))["weights"] is None
+
+
+@pytest.mark.slow
+def test_false_positives_are_printed_by_the_names_of_the_stuff(
+    words: list[object], photos: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(photos, "photos"))
+    (root / "stuff.txt").write_text("grass\nsky\n")
+    for path in sorted((root / "SegmentationClass").iterdir()):
+        mask = read_mask(path, 2)
+        write_mask(root / "StuffClass" / path.name, np.where(mask == 0, 1, 0))
+    common = [*words, *quick(3), "--ckpt_path", trained, "--data.root", root]
+    common += ["--data.stuff_dir", "StuffClass"]
+    command("test", *common, "--trainer.default_root_dir", "test")
+    printed, tested = capsys.readouterr().out, figures(Path("test"))
+    (title,) = re.findall(r"False positives in percent, threshold (.*)", printed)
+    assert float(title) == pytest.approx(tested["test/threshold_oracle"])
+    rows = re.findall(r"class_(\d)  grass ([\d.]+), elsewhere nan", printed)
+    assert [number for number, _ in rows] == ["1", "2"]
+    shares = [float(share) for _, share in rows]
+    assert min(shares) - 0.05 <= tested["test/fp_cooccurring"] <= max(shares) + 0.05
+    command("validate", *common, "--trainer.default_root_dir", "validate")
+    assert figures(Path("validate"))["val/fp_cooccurring"] == tested["test/fp_cooccurring"]
+    shutil.rmtree(root / "StuffClass")
+    command("predict", *common, "--output_dir", "seeds")  # which needs none
+    with pytest.raises(FileNotFoundError, match=r"stuff_dir=photos/StuffClass does not exist"):
+        command("test", *common)
 
 
 @pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])

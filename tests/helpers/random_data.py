@@ -6,6 +6,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from fbr_plugin.stuff import StuffTable
+
 NUM_CLASSES = 3
 
 
@@ -28,7 +30,7 @@ class RandomImages(Dataset[dict[str, Any]]):
             "label": torch.tensor([1.0, 1.0, 0.0]),
             "mask": mask,
             "pseudo_label": mask.masked_fill(mask == 2, 255),
-            "texture": mask % 2,
+            "stuff": 1 + mask % 2,
         }
         return {key: value for key, value in item.items() if key not in self.without}
 
@@ -42,6 +44,10 @@ class RandomData(LightningDataModule):
     def __init__(self, *without: str) -> None:
         super().__init__()
         self.images = RandomImages(*without)
+
+    def stuff_table(self) -> StuffTable:
+        """Stuff of each class's own; the background is that of class 1."""
+        return StuffTable(("x", "y", "z"), torch.eye(NUM_CLASSES, dtype=torch.bool))
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         return DataLoader(self.images, batch_size=2)

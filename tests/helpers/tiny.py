@@ -1,4 +1,4 @@
-"""Tiny photos in the folders of VOC, COCO and of localization, and the command line run in this process."""
+"""Tiny photos in the folders of each data set, and the command line run in this process."""
 
 import json
 import sys
@@ -109,4 +109,34 @@ def write_coco(root: Path, count: int = 4) -> Path:
         (root / "annotations").mkdir(exist_ok=True)
         content = json.dumps({"images": images, "annotations": annotations})
         (root / "annotations" / f"instances_{folder}.json").write_text(content)
+    return root
+
+
+# The colour code as its documentation lists it.
+COLOURS = {
+    "void": (0, 0, 0),
+    "grass": (0, 128, 0),
+    "cow": (0, 0, 128),
+    "horse": (128, 0, 128),
+    "sky": (128, 128, 128),
+    "face": (192, 128, 0),
+    "road": (128, 64, 128),
+    "body": (64, 64, 0),
+}
+
+
+def write_msrc(root: Path) -> Path:
+    """Write three images as in MSRC v2's download: a cow, a person, and grass without an object."""
+    named = {
+        "1_1_s": ["cow cow grass sky", "void horse grass sky"],
+        "19_2_s": ["face body road void"],
+        "2_3_s": ["grass sky", "horse void"],
+    }
+    rng = np.random.default_rng(0)
+    for name, rows in named.items():
+        truth = np.array([[COLOURS[word] for word in row.split()] for row in rows], np.uint8)
+        photo = rng.integers(0, 256, truth.shape, dtype=np.uint8)
+        for path, pixels in ((f"Images/{name}.bmp", photo), (f"GroundTruth/{name}_GT.bmp", truth)):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / path)
     return root

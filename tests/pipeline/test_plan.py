@@ -14,7 +14,7 @@ import yaml
 from helpers.tiny import command, write_coco, write_photos
 from PIL import Image
 
-from fbr_plugin.data import WSSSDataModule
+from fbr_plugin.data import WSSSDataModule, write_mask
 from fbr_plugin.pipeline import settings, training
 from fbr_plugin.pipeline.build import build_stages
 
@@ -147,6 +147,22 @@ def test_a_plan_sees_what_was_edited_since_the_last(tmp_path: Path) -> None:
     table.write_text(table.read_text().replace("2007_000000,1,0", "2007_000000,1,1"))
     after = build_stages(config)[0].settings["data"]["files"]["fit"]
     assert {name for name in after if after[name] != before[name]} == {"labels"}
+
+
+def test_a_plan_sees_edited_maps_of_stuff_where_they_are_scored(tmp_path: Path) -> None:
+    root, path = written(tmp_path, "Folder", stuff_dir="StuffClass")
+    (root / "stuff.txt").write_text("grass")
+    masks = sorted((root / "SegmentationClass").iterdir())
+    for mask in masks:
+        write_mask(root / "StuffClass" / mask.name, np.zeros_like(Image.open(mask)))
+    config = settings.parser().parse_args(["--config", str(path)])
+    before = build_stages(config)[0].settings["data"]["files"]
+    write_mask(root / "StuffClass" / masks[0].name, np.ones_like(Image.open(masks[0])))
+    data = build_stages(config)[0].settings["data"]
+    after = data["files"]
+    assert after["fit"] == before["fit"]
+    assert {name for name in after["test"] if after["test"][name] != before["test"][name]} == {"stuff"}
+    assert "stuff_dir" not in data["init_args"]  # the content counts, not its place
 
 
 @pytest.mark.parametrize("walk", [True, False], ids=["walk", "label-free threshold"])

@@ -33,7 +33,7 @@ def demo(
         output: folder of the results: metrics.json, metrics.csv and figures.
         seeds: random seeds, separated by commas; several give means, deviations and paired differences.
         data: your own folder (JPEGImages, SegmentationClass, ImageSets, classes.txt) instead of the scenes.
-        preset: how often the scenes' classes co-occur with their textures.
+        preset: how often the scenes' classes co-occur with their stuff.
         baseline: the baseline to which FBR is added.
         fbr: settings of FBR: recommended, with the class-aware gate, or as published for AMN or PPC.
         encoder: "small", or the name of a timm model, trained from scratch.

@@ -16,11 +16,13 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.loggers import Logger
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
+from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.callbacks.checkpoints import read_checkpoint, save_whole
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.contract import NamedClasses
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
 from fbr_plugin.training.mixin import FBRMixin
@@ -116,6 +118,13 @@ class CommandLine(LightningCLI):
     def before_test(self) -> None:
         """Plot boxes, if the set has any."""
         self.trainer.callbacks.append(LocalizationFigure())  # type: ignore[attr-defined]
+
+    def after_test(self) -> None:
+        """Print the false positives by the names of the stuff, if the images have maps of it."""
+        model, data = self.model, self.datamodule
+        if isinstance(model, SeedTask) and isinstance(data, NamedClasses) and is_rank_zero():
+            for line in model.scores.false_positives(data.class_names):
+                print(line)
 
     def before_predict(self) -> None:
         """Write the predictions to files."""

@@ -12,7 +12,7 @@ from fbr_plugin.data.readers.pickles import load_restricted
 from fbr_plugin.data.sampling import EpochSampler
 from fbr_plugin.data.scenes.scene import PRESETS, ScenePreset
 from fbr_plugin.data.scenes.source import SyntheticScenes
-from fbr_plugin.data.scenes.textures import TEXTURE_NAMES
+from fbr_plugin.data.scenes.textures import STUFF_NAMES
 from fbr_plugin.data.settings import Augmentation, Lists, Loading
 from fbr_plugin.data.transforms import MEAN, STD, denormalise, eval_transform, train_transform
 
@@ -20,7 +20,7 @@ __all__ = [
     "MEAN",
     "PRESETS",
     "STD",
-    "TEXTURE_NAMES",
+    "STUFF_NAMES",
     "Augmentation",
     "COCODataModule",
     "EpochSampler",

@@ -10,13 +10,13 @@ from fbr_plugin.data.sources import LayoutSource
 
 
 def fingerprint(source: LayoutSource) -> dict[str, str]:
-    """Hashes of a list's ids, image labels, images and masks.
+    """Hashes of a list's ids, image labels, images, masks and maps of stuff.
 
     Images are identified by name and size in bytes, since reading them all would take minutes, and everything
     else by its content.
 
     Returns:
-        sha256 under "list" and "images", and under "labels" and "masks" if the source has them.
+        sha256 under "list" and "images", and under "labels", "masks" and "stuff" if the source has them.
     """
     parts = {"list": "\n".join(source.ids).encode(), "images": _sizes(source)}
     if source.labels is not None:
@@ -25,6 +25,8 @@ def fingerprint(source: LayoutSource) -> dict[str, str]:
     if source.mask_dir is not None:
         paths = (find_file(source.mask_dir, name) for name in source.ids)
         parts["masks"] = _digests(path for path in paths if path.exists())
+    if source.stuff is not None:
+        parts["stuff"] = _digests(source.stuff.files.values())
     return {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
 
 

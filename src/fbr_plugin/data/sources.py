@@ -10,6 +10,7 @@ from fbr_plugin.data.readers.boxes import Boxes, clip_boxes
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.readers.images import check_same_size, read_image, read_mask
 from fbr_plugin.data.readers.labels import ImageLabels, labels_of_mask
+from fbr_plugin.data.readers.stuff import StuffMaps
 from fbr_plugin.errors import WarnOnce
 
 
@@ -23,6 +24,9 @@ class LayoutSource:
         num_classes: C, the number of foreground classes.
         labels: image labels by id; None derives them from the masks, if there are any.
         boxes: boxes by id, which are clipped to their image with one warning; None for no boxes.
+
+    Attributes:
+        stuff: maps of the stuff around the objects; None for no maps.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class LayoutSource:
         self.num_classes = num_classes
         self.labels = labels
         self.boxes = boxes
+        self.stuff: StuffMaps | None = None
         self._warn = WarnOnce()
 
     def __len__(self) -> int:
@@ -56,6 +61,9 @@ class LayoutSource:
             item["label"] = self.labels[name]
         elif self.mask_dir is not None:
             item["label"] = labels_of_mask(item["mask"], self.num_classes)
+        if self.stuff is not None:
+            item["stuff"] = self.stuff.read(name)
+            check_same_size(self.stuff.files[name], item["stuff"], item["image"])
         if self.boxes is not None:
             item["boxes"] = self._inside(name, self.boxes[name], item["image"])
         return item

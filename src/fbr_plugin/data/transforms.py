@@ -23,7 +23,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 #: Keys of an item that are maps of integers on the image's grid, resampled to the nearest pixel.
-MASK_KEYS = ("mask", "pseudo_label", "instances", "texture")
+MASK_KEYS = ("mask", "pseudo_label", "instances", "stuff")
 
 
 class ShrinkLongSide(A.LongestMaxSize):

@@ -26,7 +26,7 @@ COLUMNS = {
 NOTES = (
     "In percent, except the seconds of training; seeds of the training images. oracle: threshold chosen with",
     "the masks; label-free: without. Recall, precision and false positives (FP: background predicted as a",
-    "class of the image, on the texture that co-occurs with it and elsewhere) are at the oracle threshold.",
+    "class of the image, on the stuff that co-occurs with it and elsewhere) are at the oracle threshold.",
 )
 
 Result = dict[str, Any]

@@ -2,7 +2,7 @@
 
 from fbr_plugin.metrics.agreement import AgreementResult, ViewAgreement
 from fbr_plugin.metrics.centre_box import CentreBox, CentreBoxResult
-from fbr_plugin.metrics.cooccurrence import CooccurrenceResult, CooccurrenceSweep
+from fbr_plugin.metrics.cooccurrence import CooccurrenceResult, CooccurrenceSweep, false_positives
 from fbr_plugin.metrics.localization import BoxAccuracy, BoxResult, BoxSweep, BoxSweepResult, true_class_ranks
 from fbr_plugin.metrics.pixels import PixelResult, PixelSweep
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
@@ -24,5 +24,6 @@ __all__ = [
     "SegmentationScore",
     "SweepResult",
     "ViewAgreement",
+    "false_positives",
     "true_class_ranks",
 ]

@@ -20,7 +20,7 @@ from fbr_plugin.pipeline.settings import TRAININGS, parser
 from fbr_plugin.pipeline.stages import CHECKPOINT
 
 # No result depends on where files are (only on their content), how they are loaded, and what is displayed.
-ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir"}
+ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir", "stuff_dir"}
 SHOWN = {"enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler"}
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ def prepare(config: Namespace) -> None:
 
 @read_once
 def _files(module: LayoutDataModule, use: Stage) -> dict[str, str]:
-    """Hashes of the images of a stage and of their labels, masks and saliency maps."""
+    """Hashes of the images of a stage and of their labels, masks, maps of stuff and saliency maps."""
     files = fingerprint(module.source(use))
     if not module.prepared(use):
         files["masks"] = "not made yet"

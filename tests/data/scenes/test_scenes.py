@@ -13,10 +13,10 @@ CLASSES = range(len(CLASS_NAMES))
 
 
 def shown(scenes: SyntheticScenes) -> tuple[np.ndarray, np.ndarray]:
-    """Labels [N, 5] and whether each class's texture is shown [N, 5]."""
+    """Labels [N, 5] and whether each class's stuff is shown [N, 5]."""
     labels = np.stack([scene.label for scene in scenes.scenes]) > 0
-    textures = np.stack([[(scene.texture == c).any() for c in CLASSES] for scene in scenes.scenes])
-    return labels, textures
+    stuff = np.stack([[(scene.stuff == 1 + c).any() for c in CLASSES] for scene in scenes.scenes])
+    return labels, stuff
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +25,22 @@ def scenes() -> SyntheticScenes:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_textures_follow_their_classes(name: str) -> None:
+def test_stuff_follows_its_class(name: str) -> None:
     preset = PRESETS[name]
-    labels, textures = shown(SyntheticScenes(name, 250, seed=1))
-    assert textures[labels].mean() == pytest.approx(preset.p_co, abs=0.08)
-    assert textures[~labels].mean() == pytest.approx(preset.p_stray, abs=0.06)
+    labels, stuff = shown(SyntheticScenes(name, 250, seed=1))
+    assert stuff[labels].mean() == pytest.approx(preset.p_co, abs=0.08)
+    assert stuff[~labels].mean() == pytest.approx(preset.p_stray, abs=0.06)
 
 
 def test_statistics_of_the_default_preset(scenes: SyntheticScenes) -> None:
     masks = np.stack([scene.mask for scene in scenes.scenes])
     assert ((masks > 0) & (masks < 255)).mean() == pytest.approx(0.14, abs=0.015)
     assert (masks == 255).mean() < 1e-4
-    labels, textures = shown(scenes)
+    labels, stuff = shown(scenes)
     assert (labels.sum(1) == 1).mean() == pytest.approx(0.65, abs=0.05)
     assert set(labels.sum(1)) == {1, 2}
     assert labels.mean(0) == pytest.approx(0.27, abs=0.07)
-    assert np.mean([labels[textures[:, c], c].mean() for c in CLASSES]) == pytest.approx(0.74, abs=0.06)
+    assert np.mean([labels[stuff[:, c], c].mean() for c in CLASSES]) == pytest.approx(0.74, abs=0.06)
 
 
 def test_maps_of_a_scene_agree(scenes: SyntheticScenes) -> None:
@@ -50,7 +50,7 @@ def test_maps_of_a_scene_agree(scenes: SyntheticScenes) -> None:
         assert set(present) == set(np.flatnonzero(scene.label))
         for instance in np.unique(scene.instances)[1:]:
             assert len(np.unique(scene.mask[scene.instances == instance])) == 1
-        assert len(np.unique(scene.texture)) <= 4
+        assert len(np.unique(scene.stuff)) <= 4
 
 
 def test_a_scene_depends_on_seed_and_index_alone() -> None:
@@ -106,7 +106,7 @@ def test_data_module_evaluates_on_its_training_scenes() -> None:
     (batch,) = module.train_dataloader()
     assert batch["image"].shape == (4, 3, 32, 32)
     assert batch["label"].dtype == torch.float32
-    assert all(batch[key].dtype == torch.int64 for key in ("mask", "instances", "texture"))
+    assert all(batch[key].dtype == torch.int64 for key in ("mask", "instances", "stuff"))
     fresh = SyntheticDataModule(num_images=6, val_images=2, size=32)
     assert next(iter(fresh.val_dataloader()))["id"] == ["scene_000006", "scene_000007"]
     assert len(fresh.predict_dataloader().dataset) == 6

@@ -4,27 +4,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.scenes.shapes import CLASS_NAMES
 from fbr_plugin.data.scenes.source import SyntheticScenes
-from fbr_plugin.data.scenes.textures import DESIGN_SIZE
+from fbr_plugin.data.scenes.textures import DESIGN_SIZE, STUFF_NAMES
 from fbr_plugin.data.settings import Loading
 from fbr_plugin.data.transforms import eval_transform, shift_transform
+from fbr_plugin.stuff import StuffTable
 
 SHIFT = 4  # pixels of augmentation at the design size
 
 
 class SyntheticDataModule(WSSSDataModule):
-    """Synthetic scenes whose classes co-occur with background textures.
+    """Synthetic scenes whose classes co-occur with stuff in the background.
 
-    There are five classes (boat, train, sheep, car, chair), each with its own texture (water, rails, grass,
+    There are five classes (boat, train, sheep, car, chair), each with stuff of its own (water, rails, grass,
     brick, wood). Nothing is downloaded. Validation, test and prediction use the training images without
     augmentation, because seeds are made and judged on the training set, unless `val_images` asks for fresh
     ones.
 
     Args:
-        preset: `default`, `hard` (classes and textures nearly always together) or `control` (independent).
+        preset: `default`, `hard` (classes and their stuff nearly always together) or `control` (independent).
         num_images: number of training scenes.
         size: side length in pixels.
         val_images: number of fresh scenes for validation and test; 0 uses the training scenes.
@@ -65,6 +68,10 @@ class SyntheticDataModule(WSSSDataModule):
             return self.train_scenes
         seed, first = self.loading.seed, self.num_images
         return SyntheticScenes(self.preset, self.val_images, self.size, seed, first, self.saliency)
+
+    def stuff_table(self) -> StuffTable:
+        """The stuff of the scenes: each class co-occurs with its own, by design."""
+        return StuffTable(STUFF_NAMES, torch.eye(self.num_classes, len(STUFF_NAMES), dtype=torch.bool))
 
     def dataset(self, stage: Stage) -> SegmentationDataset:
         if stage == "fit":

@@ -1,12 +1,14 @@
 """Finding an image's files under any spelling of its name, and reading files once."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from fbr_plugin.errors import MissingFileError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -14,6 +16,8 @@ T = TypeVar("T")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPEG", ".JPG", ".PNG")
 
 _COCO_NAME = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{1,12})")
+
+_NAMED = 10  # ids that a complaint spells out
 
 _known: ContextVar[dict[Any, Any] | None] = ContextVar("_known", default=None)
 
@@ -63,3 +67,28 @@ def find_file(folder: str | Path, name: str, suffixes: tuple[str, ...] = (".png"
     """The file of an image in a folder, in any spelling of its name; the usual path if there is none."""
     paths = [Path(folder, f"{spelling}{suffix}") for spelling in spellings(name) for suffix in suffixes]
     return next((path for path in paths if path.is_file()), paths[0])
+
+
+def find_maps(
+    setting: str, folder: str | Path, ids: Iterable[str], what: str, suffixes: tuple[str, ...] = (".png",)
+) -> dict[str, Path]:
+    """The map of each id in a folder.
+
+    Args:
+        setting: the argument that names the folder, for errors.
+        folder: folder of the maps.
+        ids: the images' names without suffix.
+        what: the kind of map and its file, for errors.
+        suffixes: those that a map may have.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MissingFileError(f"{setting}={folder} does not exist: write one {what} per id there")
+    found = {name: find_file(folder, name, suffixes) for name in ids}
+    if missing := [name for name, path in found.items() if not path.is_file()]:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise MissingFileError(
+            f"{len(missing)} of {len(found)} ids have no {what} in {folder}: "
+            f"{', '.join(missing[:_NAMED])}{more}; make them, or remove these ids from the list"
+        )
+    return found

@@ -29,15 +29,20 @@ def read_mask(path: str | Path, num_classes: int) -> NDArray[np.uint8]:
         path: file to read.
         num_classes: C; a value between C and 255 is an error.
     """
+    mask = read_numbers(path)
+    check_values(path, mask, num_classes)
+    return mask
+
+
+def read_numbers(path: str | Path) -> NDArray[np.uint8]:
+    """The number of each pixel [H, W] of a palette or grey PNG."""
     image = open_image(path)
     if image.mode not in ("P", "L", "1"):
         raise InputError(
             f"{path} is a {image.mode} image, but a mask holds one class number per pixel: "
             "save it as a palette or grey PNG"
         )
-    mask = np.array(image, np.uint8)
-    check_values(path, mask, num_classes)
-    return mask
+    return np.array(image, np.uint8)
 
 
 def check_values(path: str | Path, mask: NDArray[np.uint8], num_classes: int) -> None:

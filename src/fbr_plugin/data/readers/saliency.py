@@ -7,28 +7,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_maps
 from fbr_plugin.data.readers.images import HIGH_DEPTH, open_image
-from fbr_plugin.errors import InputError, MissingFileError
-
-_NAMED = 10  # ids that a complaint spells out
+from fbr_plugin.errors import InputError
 
 
 def find_saliency(folder: str | Path, ids: Iterable[str]) -> dict[str, Path]:
     """The map of each id, `ID.png`, `ID.jpg` or `ID.jpeg` in a folder."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MissingFileError(
-            f"saliency_dir={folder} does not exist: write one grey image ID.png per id there"
-        )
-    found = {name: find_file(folder, name, IMAGE_SUFFIXES) for name in ids}
-    if missing := [name for name, path in found.items() if not path.is_file()]:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        raise MissingFileError(
-            f"{len(missing)} of {len(found)} ids have no saliency map ID.png or ID.jpg in {folder}: "
-            f"{', '.join(missing[:_NAMED])}{more}; make them, or remove these ids from the list"
-        )
-    return found
+    return find_maps("saliency_dir", folder, ids, "saliency map ID.png or ID.jpg", IMAGE_SUFFIXES)
 
 
 def read_saliency(path: Path) -> NDArray[np.float32]:

@@ -1,1 +1,1 @@
-"""Synthetic scenes whose classes co-occur with background textures."""
+"""Synthetic scenes whose classes co-occur with stuff in the background."""

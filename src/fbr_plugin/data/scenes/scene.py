@@ -1,4 +1,4 @@
-"""Synthetic scenes in which each class co-occurs with its own background texture."""
+"""Synthetic scenes in which each class co-occurs with stuff of its own in the background."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fbr_plugin.data.scenes.shapes import CLASS_NAMES, paint_object
-from fbr_plugin.data.scenes.textures import DESIGN_SIZE, TEXTURE_NAMES, Canvas, canvas_of, paint_texture
+from fbr_plugin.data.scenes.textures import DESIGN_SIZE, STUFF_NAMES, Canvas, canvas_of, paint_texture
 
 _MAX_TIED = 3  # most class textures in a scene
 _MIN_VISIBLE = 20  # a class with no more visible design pixels does not count as present
@@ -16,11 +16,11 @@ _MIN_GROUND = 30  # design pixels of its texture that an object needs to stand o
 
 @dataclass(frozen=True)
 class ScenePreset:
-    """Probabilities that classes occur with their textures and distinctive parts.
+    """Probabilities that classes occur with their stuff and distinctive parts.
 
     Args:
-        p_co: probability that a present class comes with its texture.
-        p_stray: probability that an absent class's texture appears.
+        p_co: probability that a present class comes with its stuff.
+        p_stray: probability that an absent class's stuff appears.
         p_hide: probability that an object's distinctive part is hidden.
     """
 
@@ -43,14 +43,14 @@ class Scene(NamedTuple):
         image: [S, S, 3] uint8.
         mask: [S, S] uint8, 0 = background, 1..5 = class, 255 = a class too occluded to count as present.
         instances: [S, S] uint8, 0 = no object of a present class, else 1.. in painting order.
-        texture: [S, S] uint8, index into `TEXTURE_NAMES`, also beneath the objects.
+        stuff: [S, S] uint8, 1 + index into `STUFF_NAMES`, also beneath the objects.
         label: [5] float32 in {0, 1}.
     """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     instances: NDArray[np.uint8]
-    texture: NDArray[np.uint8]
+    stuff: NDArray[np.uint8]
     label: NDArray[np.float32]
 
 
@@ -86,7 +86,7 @@ def draw_scene(preset: ScenePreset, seed: int, index: int, size: int = DESIGN_SI
     occluded = (mask > 0) & (label[mask.astype(np.intp) - 1] == 0)
     mask[occluded], instances[occluded] = 255, 0
     colours = colours * rng.uniform(0.85, 1.15) + 0.015 * canvas.grain(rng, 3)
-    return Scene((colours.clip(0, 1) * 255 + 0.5).astype(np.uint8), mask, instances, texture, label)
+    return Scene((colours.clip(0, 1) * 255 + 0.5).astype(np.uint8), mask, instances, texture + 1, label)
 
 
 def _pick_textures(rng: np.random.Generator, classes: list[int], preset: ScenePreset) -> list[int]:
@@ -94,7 +94,7 @@ def _pick_textures(rng: np.random.Generator, classes: list[int], preset: ScenePr
     tied = [kind for kind in classes if rng.random() < preset.p_co]
     tied += [k for k in range(len(CLASS_NAMES)) if k not in classes and rng.random() < preset.p_stray]
     kinds = tied[:_MAX_TIED]
-    neutral = rng.permutation(np.arange(len(CLASS_NAMES), len(TEXTURE_NAMES))).tolist()
+    neutral = rng.permutation(np.arange(len(CLASS_NAMES), len(STUFF_NAMES))).tolist()
     while len(kinds) < 2 or (len(kinds) < 4 and rng.random() < 0.35):
         kinds.append(neutral.pop())
     return kinds

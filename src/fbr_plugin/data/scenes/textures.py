@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 DESIGN_SIZE = 64
-#: The first five belong to the classes boat, train, sheep, car and chair; the others are neutral.
-TEXTURE_NAMES = ("water", "rails", "grass", "brick", "wood", "sky", "sand", "asphalt", "wall")
+#: The stuff in the order of its numbers 1..S, each with a texture. The first five belong to the classes boat,
+#: train, sheep, car and chair; the others are neutral.
+STUFF_NAMES = ("water", "rails", "grass", "brick", "wood", "sky", "sand", "asphalt", "wall")
 
 Map = NDArray[np.floating]
 """A number for each pixel: [S, S]."""
@@ -126,7 +127,7 @@ def _wall(b: _Brush) -> Map:
     return 0.04 * b.waves(4)
 
 
-#: Colour and pattern, in the order of `TEXTURE_NAMES`.
+#: Colour and pattern, in the order of `STUFF_NAMES`.
 _TEXTURES: tuple[tuple[tuple[float, float, float], Callable[[_Brush], Map]], ...] = (
     ((0.15, 0.35, 0.60), _water),
     ((0.42, 0.38, 0.35), _rails),
