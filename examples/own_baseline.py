@@ -64,10 +64,11 @@ class Mine(Baseline, LightningModule):
         """Seeds, as `fbr-plugin predict --model own_baseline.MineFBR` writes them."""
         image, label = batch["image"], batch["label"]
         features = self.encoder(image)
-        # With the class-aware gate the maps are lowered; without a gate they stay as they are.
+        # With the class-aware gate, the maps are lowered and the seeds get back their scale; without a gate,
+        # both stay as they are.
         maps = self.gate_scores(self.classifier(features).relu(), [features])
         seeds = cams_to_seeds(upsample_scores(maps, image.shape[-2:], stride=4), label)
-        return SeedPrediction(batch["id"], seeds, label)
+        return SeedPrediction(batch["id"], self.match_seeds(seeds), label)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=3e-3)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
 from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, ViewShape, gate_scores
+from fbr_plugin.postprocess.seeds import cams_to_seeds
 from fbr_plugin.data import SyntheticDataModule
 
 
@@ -51,7 +52,9 @@ def main() -> None:
         features = encoder(batch["image"])
         maps = classifier(features).relu()
         lowered = gate_scores(gate, maps, [features])
+        seeds = gate.match(cams_to_seeds(lowered, batch["label"]))  # on the scale of ungated seeds
     print(f"the gate lowers the maps of a batch from {maps.mean():.4f} to {lowered.mean():.4f} on average")
+    print(f"the seeds of the batch have a mean of {seeds.mean():.4f}")
 
 
 if __name__ == "__main__":

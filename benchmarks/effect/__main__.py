@@ -19,6 +19,7 @@ from fbr_plugin.files import write_text
 COMPARISONS = {
     "final": variants.FINAL,
     "labels": {**variants.FINAL, **variants.LABELS},
+    "photos": variants.PHOTOS,
     "ablation": variants.ABLATION,
     "tuning": variants.TUNING,
     "gate": variants.GATE,

@@ -86,6 +86,7 @@ class Setting:
                 augmentation=Augmentation(CROP, long_side=(self.size, self.size)),
                 max_size=self.size,
                 pseudo_label_dir=labels,
+                stuff_dir="StuffClass" if (Path(self.data) / "stuff.txt").exists() else None,
                 loading=Loading(16, seed=seed),
             )
         settings = {"data": self.data, "preset": SCENES[self.scenes], "size": self.size}

@@ -7,6 +7,7 @@ from fbr_plugin.config import FBRConfig, GateConfig, preset
 
 OFF = {"weight_fg": 0.0, "weight_bg": 0.0, "weight_seg": 0.0, "weight_sim": 0.0}
 HIGH = {"weight_fg": 0.5, "weight_bg": 0.5, "weight_seg": 0.1, "weight_sim": 0.1}
+PHOTO_LOSSES = {**HIGH, "temperature": 0.1}
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ FINAL = {
     "recommended": Variant(gate={}),
 }
 LABELS = {"recommended labels": Variant(gate={}, labels="recommended")}
+PHOTOS = {
+    **FINAL,
+    "losses": Variant(PHOTO_LOSSES),
+    "gate + losses": Variant(PHOTO_LOSSES, gate={}),
+    "gated labels": Variant(labels="recommended"),
+    "gated labels, gate": Variant(gate={}, labels="recommended"),
+    "gated labels, gate + losses": Variant(PHOTO_LOSSES, gate={}, labels="recommended"),
+}
 ABLATION = {
     **BASELINE,
     "seed control": Variant(seed_offset=1000),
