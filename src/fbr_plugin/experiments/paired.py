@@ -64,7 +64,7 @@ def run_seed(seed: int, settings: dict[str, Any], folder: Path, figure_folder: P
         cam_optimizer, optimizer = {**CAM_OPTIMIZER, **CAM_FINE_TUNING}, {**OPTIMIZER, **FINE_TUNING}
     module = data_module(seed, settings)
     pl.seed_everything(seed, verbose=False)
-    cam = CAM(module.num_classes, optimizer=cam_optimizer, weights=settings["weights"], **common)
+    cam = CAM(module.num_classes, **{**common, "optimizer": cam_optimizer, "weights": settings["weights"]})
     print(f"seed {seed}: CAM")
     scores, recorders, seconds = {}, {}, {}
     trainer, seconds["CAM"], recorders["CAM"] = fit(cam, module, settings["cam_steps"], folder)
