@@ -38,10 +38,10 @@ def demo(
         baseline: the baseline to which FBR is added.
         encoder: "small", or the name of another encoder, at stride 8; trained from scratch without weights.
         weights: file of pretrained weights of the encoder, which is then fine-tuned at lower learning rates.
-        size: side of the scenes in pixels (default 64), or longer side of your own images (default 128; 204
-            with weights).
-        crop: side of the square crops of your own images in training (default: the size; at most 128 with
-            weights).
+        size: side of the scenes in pixels (default 64), or longer side of your own images (default 128, with
+            weights 204).
+        crop: side of the square crops of your own images in training (default: the size, with weights at
+            most 128).
         cam_steps: training steps of the CAM classifier.
         steps: training steps of the baseline.
     """

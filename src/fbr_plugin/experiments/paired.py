@@ -22,9 +22,9 @@ from fbr_plugin.experiments.results import cached, known
 ADAMW = {"name": "AdamW", "poly_power": 0.9, "warmup_steps": 20}
 CAM_OPTIMIZER = {**ADAMW, "lr": 3e-3, "head_lr": 3e-3, "weight_decay": 1e-3}
 OPTIMIZER = {**ADAMW, "lr": 5e-4, "head_lr": 1e-3}
-# Higher learning rates would spoil a pretrained encoder.
-CAM_FINE_TUNING = {"lr": 2e-4, "head_lr": 2e-3}
-FINE_TUNING = {"lr": 1e-4, "head_lr": 1e-3}
+# The same for a pretrained encoder, which higher learning rates would spoil.
+CAM_FINE_TUNING = {**ADAMW, "lr": 2e-4, "head_lr": 2e-3}
+FINE_TUNING = {**ADAMW, "lr": 1e-4, "head_lr": 1e-3}
 LABEL_THRESHOLDS = (0.35, 0.10)
 
 
@@ -59,9 +59,9 @@ def run_seed(seed: int, settings: dict[str, Any], folder: Path, figure_folder: P
     common: dict[str, Any] = {"encoder": settings["encoder"], "scales": (1.0,)}
     if settings["encoder"] != "small":
         common["output_stride"] = 8
-    cam_optimizer, optimizer = CAM_OPTIMIZER, OPTIMIZER
-    if settings["weights"]:
-        cam_optimizer, optimizer = {**CAM_OPTIMIZER, **CAM_FINE_TUNING}, {**OPTIMIZER, **FINE_TUNING}
+    pretrained = settings["weights"] is not None
+    cam_optimizer = CAM_FINE_TUNING if pretrained else CAM_OPTIMIZER
+    optimizer = FINE_TUNING if pretrained else OPTIMIZER
     module = data_module(seed, settings)
     pl.seed_everything(seed, verbose=False)
     cam = CAM(module.num_classes, **{**common, "optimizer": cam_optimizer, "weights": settings["weights"]})
@@ -102,10 +102,11 @@ def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None)
     if folder is None:
         loading = Loading(eval_batch_size=50, seed=seed)
         return SyntheticDataModule(settings["preset"], size=size, pseudo_label_dir=labels, loading=loading)
+    longest = size if crop < size else size * 5 // 4  # crops as large as the photo vary by its scale
     module = FolderDataModule(
         folder,
         Lists(val="train"),
-        augmentation=Augmentation(crop, long_side=(size, size * 5 // 4)),
+        augmentation=Augmentation(crop, long_side=(size, longest)),
         max_size=size,
         pseudo_label_dir=labels,
     )

@@ -25,11 +25,11 @@ COLUMNS = {
     "step_share": "share of step",
 }
 NOTES = (
+    "+ FBR: its losses, as published; the last method is the recommended one. share of step: the part of a",
+    "training step that FBR or the gate takes. vs: paired differences.",
     "In percent, except the seconds of training; seeds of the training images. oracle: threshold chosen with",
     "the masks; label-free: without. Recall, precision and false positives (FP: background predicted as a",
     "class of the image, on the texture that co-occurs with it and elsewhere) are at the oracle threshold.",
-    "+ FBR: its losses, as published; the last method is the recommended one. share of step: the part of a",
-    "training step that FBR or the gate takes. vs: paired differences.",
 )
 
 Result = dict[str, Any]
