@@ -13,7 +13,7 @@ from scipy.stats import t as student_t
 from fbr_plugin.experiments import report
 
 COLUMNS = {
-    column: title for column, title in report.COLUMNS.items() if column not in ("seconds", "fbr_share")
+    column: title for column, title in report.COLUMNS.items() if column not in ("seconds", "step_share")
 }
 COLUMNS |= {
     "fp_matched": "co-occ. at matched recall",

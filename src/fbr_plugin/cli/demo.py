@@ -1,4 +1,4 @@
-"""`fbr-plugin demo`: the effect of FBR on a baseline's seeds, trained and scored in minutes."""
+"""`fbr-plugin demo`: the effect of FBR and of the gate on a baseline's seeds, in minutes."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 from fbr_plugin.errors import InputError
-from fbr_plugin.experiments.paired import cached_pair, check_settings
+from fbr_plugin.experiments.paired import cached_seed, check_settings
 from fbr_plugin.experiments.report import paired_table, write_results
 
 
@@ -17,17 +17,18 @@ def demo(
     data: Path | None = None,
     preset: Literal["default", "hard", "control"] = "default",
     baseline: Literal["amn", "ppc", "bas"] = "amn",
-    fbr: Literal["recommended", "amn", "ppc"] = "recommended",
     encoder: str = "small",
+    weights: Path | None = None,
     size: int | None = None,
+    crop: int | None = None,
     cam_steps: int = 500,
     steps: int = 150,
 ) -> None:
-    """Train a CAM classifier, make labels from its seeds, and train a baseline without and with FBR.
+    """Compare a baseline, the same with FBR's losses, and with the recommended settings.
 
-    Both variants start from the CAM's encoder, with the same data, initialisation and batches; AMN trains on
-    the labels. The seeds of the training images are scored. Results in the output folder that have the same
-    settings are not computed again.
+    A CAM classifier is trained first. All three arms start from its encoder, with the same data,
+    initialisation and batches; AMN trains on labels made from its seeds. The seeds of the training images are
+    scored. Results in the output folder that have the same settings are not computed again.
 
     Args:
         output: folder of the results: metrics.json, metrics.csv and figures.
@@ -35,26 +36,31 @@ def demo(
         data: your own folder (JPEGImages, SegmentationClass, ImageSets, classes.txt) instead of the scenes.
         preset: how often the scenes' classes co-occur with their stuff.
         baseline: the baseline to which FBR is added.
-        fbr: settings of FBR: recommended, with the class-aware gate, or as published for AMN or PPC.
-        encoder: "small", or the name of a timm model, trained from scratch.
-        size: side of the scenes in pixels (default 64), or longer side of your own images (default 128).
+        encoder: "small", or the name of another encoder, at stride 8; trained from scratch without weights.
+        weights: file of pretrained weights of the encoder, which is then fine-tuned at lower learning rates.
+        size: side of the scenes in pixels (default 64), or longer side of your own images (default 128, with
+            weights 204).
+        crop: side of the square crops of your own images in training (default: the size, with weights at
+            most 128).
         cam_steps: training steps of the CAM classifier.
         steps: training steps of the baseline.
     """
+    size = size or (64 if data is None else 204 if weights else 128)
     settings = {
         "data": data and str(data),
         "preset": preset,
         "baseline": baseline,
-        "fbr": fbr,
         "encoder": encoder,
-        "size": size or (128 if data else 64),
+        "weights": weights and str(weights),
+        "size": size,
+        "crop": crop or (min(size, 128) if weights else size),
         "cam_steps": cam_steps,
         "steps": steps,
     }
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     numbers = _parse_seeds(seeds)
     check_settings(settings)
-    results = [cached_pair(seed, settings, Path(output), draw=seed == numbers[0]) for seed in numbers]
+    results = [cached_seed(seed, settings, Path(output), draw=seed == numbers[0]) for seed in numbers]
     write_results(results, settings, Path(output))
     print(f"\n{paired_table(results)}\n\nfigures and metrics: {output}")
 

@@ -1,1 +1,1 @@
-"""Paired runs of a baseline and the same with FBR, for the demo and the benchmarks."""
+"""Paired runs of a baseline and its arms with FBR, for the demo and the benchmarks."""

@@ -1,38 +1,30 @@
-"""A pair of trainings: a baseline, and the same with FBR, from one classifier and initialisation."""
+"""Paired trainings: the arms of a baseline, from one classifier and initialisation."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, PPC, PPCFBR, OptimizerConfig
+from fbr_plugin.baselines import CAM
 from fbr_plugin.callbacks.seed_writer import SeedWriter
-from fbr_plugin.config import FBRConfig, recommended
 from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading, SyntheticDataModule
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.errors import InputError
-from fbr_plugin.experiments.pictures import draw_pair
+from fbr_plugin.experiments.arms import BASELINES, arms
+from fbr_plugin.experiments.pictures import draw_arms
 from fbr_plugin.experiments.recorder import Recorder
 from fbr_plugin.experiments.results import cached, known
 
-# The baseline, the same with FBR, and settings for small images and an encoder that the CAM has trained.
-BASELINES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "amn": (AMN, AMNFBR, {"rates": (1, 2, 4)}),
-    "ppc": (PPC, PPCFBR, {"dropout": 0.0}),
-    "bas": (BAS, BASFBR, {}),
-}
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "recommended": {**recommended()},
-    "amn": {"fbr": FBRConfig.amn()},
-    "ppc": {"fbr": FBRConfig.ppc()},
-}
-CAM_OPTIMIZER = OptimizerConfig("AdamW", lr=3e-3, head_lr=3e-3, weight_decay=1e-3, warmup_steps=20)
-# Fields that differ from each baseline's own.
-OPTIMIZER = {"name": "AdamW", "lr": 5e-4, "head_lr": 1e-3, "poly_power": 0.9, "warmup_steps": 20}
+# Fields of the optimizers that differ from each class's own: of the CAM and of the arms.
+ADAMW = {"name": "AdamW", "poly_power": 0.9, "warmup_steps": 20}
+CAM_OPTIMIZER = {**ADAMW, "lr": 3e-3, "head_lr": 3e-3, "weight_decay": 1e-3}
+OPTIMIZER = {**ADAMW, "lr": 5e-4, "head_lr": 1e-3}
+# The same for a pretrained encoder, which higher learning rates would spoil.
+CAM_FINE_TUNING = {**ADAMW, "lr": 2e-4, "head_lr": 2e-3}
+FINE_TUNING = {**ADAMW, "lr": 1e-4, "head_lr": 1e-3}
 LABEL_THRESHOLDS = (0.35, 0.10)
 
 
@@ -48,21 +40,31 @@ def check_settings(settings: dict[str, Any]) -> None:
         )
 
 
-def cached_pair(seed: int, settings: dict[str, Any], output: Path, draw: bool) -> dict[str, Any]:
+def cached_seed(seed: int, settings: dict[str, Any], output: Path, draw: bool) -> dict[str, Any]:
     """The results of one seed, from its file if that has the same settings."""
     folder = output / f"seed_{seed}"
     path = folder / "metrics.json"
-    if known(path, settings):
+    fbr = {
+        name: {field: asdict(value) for field, value in own.items()}
+        for name, (_, own) in arms(settings["baseline"]).items()
+    }
+    key = {**settings, "arms": fbr}
+    if known(path, key):
         print(f"seed {seed}: read from {path} (delete it to compute it again)")
-    return cached(path, settings, lambda: run_pair(seed, settings, folder, output if draw else folder))
+    return cached(path, key, lambda: run_seed(seed, settings, folder, output if draw else folder))
 
 
-def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path) -> dict[str, Any]:
-    """Train and score the CAM and the baseline without and with FBR, and plot."""
-    common = {"encoder": settings["encoder"], "scales": (1.0,)}
+def run_seed(seed: int, settings: dict[str, Any], folder: Path, figure_folder: Path) -> dict[str, Any]:
+    """Train and score the CAM and every arm of the baseline, and plot."""
+    common: dict[str, Any] = {"encoder": settings["encoder"], "scales": (1.0,)}
+    if settings["encoder"] != "small":
+        common["output_stride"] = 8
+    pretrained = settings["weights"] is not None
+    cam_optimizer = CAM_FINE_TUNING if pretrained else CAM_OPTIMIZER
+    optimizer = FINE_TUNING if pretrained else OPTIMIZER
     module = data_module(seed, settings)
     pl.seed_everything(seed, verbose=False)
-    cam = CAM(module.num_classes, optimizer=CAM_OPTIMIZER, **common)
+    cam = CAM(module.num_classes, **{**common, "optimizer": cam_optimizer, "weights": settings["weights"]})
     print(f"seed {seed}: CAM")
     scores, recorders, seconds = {}, {}, {}
     trainer, seconds["CAM"], recorders["CAM"] = fit(cam, module, settings["cam_steps"], folder)
@@ -75,37 +77,36 @@ def run_pair(seed: int, settings: dict[str, Any], folder: Path, figure_folder: P
 
     module = data_module(seed, settings, folder / "labels")
     models: dict[str, Any] = {"CAM": cam}
-    baseline, with_fbr, own = BASELINES[settings["baseline"]]
-    for arm, name, fbr in (
-        (baseline, settings["baseline"].upper(), {}),
-        (with_fbr, f"{settings['baseline'].upper()} + FBR", PRESETS[settings["fbr"]]),
-    ):
+    *_, small_images = BASELINES[settings["baseline"]]
+    options = {"weights": str(checkpoint), "optimizer": optimizer, **common, **small_images}
+    for name, (network, fbr) in arms(settings["baseline"]).items():
         pl.seed_everything(seed, verbose=False)
-        options = {"weights": str(checkpoint), "optimizer": OPTIMIZER, **common, **own, **fbr}
-        models[name] = arm(module.num_classes, **options)
+        models[name] = network(module.num_classes, **options, **fbr)
         print(f"seed {seed}: {name}")
         trainer, seconds[name], recorders[name] = fit(models[name], module, settings["steps"], folder)
         scores[name] = score(trainer, models[name], module)
     # The 10th percentile: other processes on the machine slow down single steps.
     step = {name: sorted(recorder.times)[len(recorder.times) // 10] for name, recorder in recorders.items()}
-    for name, own_scores in scores.items():
-        own_scores |= {"seconds": seconds[name], "seconds_per_step": step[name], "fbr_share": None}
-    _, plain, longer = step.values()
-    scores[name]["fbr_share"] = 100 * (1 - plain / longer)
-    draw_pair(models, recorders, scores, module, figure_folder)
+    _, baseline, *with_fbr = models
+    for name, own in scores.items():
+        share = 100 * (1 - step[baseline] / step[name]) if name in with_fbr else None
+        own |= {"seconds": seconds[name], "seconds_per_step": step[name], "step_share": share}
+    draw_arms(models, recorders, scores, module, figure_folder)
     return {"seed": seed, "class_names": module.class_names, "scores": scores}
 
 
 def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None) -> WSSSDataModule:
     """The scenes, or your own photos, whose seeds are scored on the training set itself."""
     size, folder = settings["size"], settings["data"]
+    crop = settings.get("crop") or size
     if folder is None:
         loading = Loading(eval_batch_size=50, seed=seed)
         return SyntheticDataModule(settings["preset"], size=size, pseudo_label_dir=labels, loading=loading)
+    longest = size if crop < size else size * 5 // 4  # crops as large as the photo vary by its scale
     module = FolderDataModule(
         folder,
         Lists(val="train"),
-        augmentation=Augmentation(size, long_side=(size, size * 5 // 4)),
+        augmentation=Augmentation(crop, long_side=(size, longest)),
         max_size=size,
         pseudo_label_dir=labels,
     )

@@ -1,4 +1,4 @@
-"""Figures of a baseline without and with FBR."""
+"""Figures of a baseline's arms."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from fbr_plugin.data.transforms import to_photo
 from fbr_plugin.experiments.recorder import EXAMPLES, Recorder
 
 
-def draw_pair(
+def draw_arms(
     models: dict[str, Any],
     recorders: dict[str, Recorder],
     scores: dict[str, dict[str, Any]],
     module: WSSSDataModule,
     folder: Path,
 ) -> None:
-    """Write the figures of one seed."""
+    """Write the figures of one seed: the CAM comes first, then the baseline, then its arms with FBR."""
     dataset, names = module.dataset("test"), module.class_names
     items = [dataset[index] for index in range(min(EXAMPLES, len(dataset)))]
     maps = {
@@ -30,28 +30,26 @@ def draw_pair(
     photos = [to_photo(item["image"]) for item in items]
     examples = figures.examples(photos, [item["mask"] for item in items], maps, names)
     figures.save(examples, folder / "examples.png")
-    _, baseline, with_fbr = models
-    model = models[with_fbr]
-    terms, images = (
-        model.fbr_terms or model.gate_terms,
-        [to_photo(each) for each in recorders[with_fbr].images],
-    )
-    figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
-    if model.fbr_terms and model.fbr_terms.graph.any():
-        figures.save(figures.semantic_graph(model.fbr_terms.graph, names), folder / "semantic_graph.png")
-    if model.gate is not None:
+    _, baseline, with_losses, *_ = models
+    *_, last = models
+    if (terms := models[with_losses].fbr_terms) is not None:
+        images = [to_photo(each) for each in recorders[with_losses].images]
+        figures.save(figures.nroi_clusters(images, list(terms.assignments[:EXAMPLES])), folder / "nroi.png")
+        if terms.graph.any():
+            figures.save(figures.semantic_graph(terms.graph, names), folder / "semantic_graph.png")
+    if (model := models[last]).gate is not None:
         classes = [int(item["label"].argmax()) for item in items]
         with torch.no_grad():
             gates = [model.gate(model.shallow(model.encoder(item["image"][None])))[0] for item in items]
         columns = {baseline: [seed(models[baseline], item) for item in items], "gate": gates}
-        columns[with_fbr] = [seed(model, item) for item in items]
+        columns[last] = [seed(model, item) for item in items]
         own = {
             title: [m[c] for m, c in zip(column, classes, strict=True)] for title, column in columns.items()
         }
         figures.save(figures.class_maps(photos, own), folder / "gate.png")
     curves = {
         name: {term: curve for term, curve in recorders[name].curves.items() if any(curve[1])}
-        for name in (baseline, with_fbr)
+        for name in list(models)[1:]
     }
     figures.save(figures.loss_curves(curves), folder / "losses.png")
     kinds = ("oracle", "label_free")

@@ -1,6 +1,7 @@
-"""Tables and files of paired runs: a baseline, and the same with FBR, over one or more random seeds.
+"""Tables and files of paired runs: the arms of a baseline, over one or more random seeds.
 
-The result of a seed is {"seed": number, "scores": {method: {column: value}}}; the pair comes last.
+The result of a seed is {"seed": number, "scores": {method: {column: value}}}: the CAM comes first, then the
+baseline, then its arms with FBR.
 """
 
 import csv
@@ -21,9 +22,11 @@ COLUMNS = {
     "fp_cooccurring": "FP co-occ.",
     "fp_other": "FP other",
     "seconds": "seconds",
-    "fbr_share": "FBR's share",
+    "step_share": "share of step",
 }
 NOTES = (
+    "+ FBR: its losses, as published; the last method is the recommended one. share of step: the part of a",
+    "training step that FBR or the gate takes. vs: paired differences.",
     "In percent, except the seconds of training; seeds of the training images. oracle: threshold chosen with",
     "the masks; label-free: without. Recall, precision and false positives (FP: background predicted as a",
     "class of the image, on the stuff that co-occurs with it and elsewhere) are at the oracle threshold.",
@@ -48,18 +51,19 @@ def write_results(results: Sequence[Result], settings: dict[str, Any], folder: P
 
 
 def paired_table(results: Sequence[Result]) -> str:
-    """A table of means and deviations over the seeds and, with several seeds, the paired difference."""
+    """A table of means and deviations over the seeds and, with several seeds, the paired differences."""
     methods = list(results[0]["scores"])
     values = {
         name: {column: [result["scores"][name].get(column) for result in results] for column in COLUMNS}
         for name in methods
     }
     if len(results) > 1:
-        baseline, with_fbr = methods[-2:]
-        methods.append("difference")
-        values["difference"] = {
-            column: _differences(values[baseline][column], values[with_fbr][column]) for column in COLUMNS
-        }
+        _, baseline, *with_fbr = methods
+        for name in with_fbr:
+            methods.append(f"{name} vs {baseline}")
+            values[methods[-1]] = {
+                column: _differences(values[baseline][column], values[name][column]) for column in COLUMNS
+            }
     cells = [["", *COLUMNS.values()]]
     cells += [[name, *(_cell(values[name][column]) for column in COLUMNS)] for name in methods]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

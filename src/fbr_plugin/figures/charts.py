@@ -60,6 +60,8 @@ def semantic_graph(graph: Tensor, class_names: Sequence[str]) -> Figure:
 def loss_curves(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """Plot a panel per loss term and a line per method: faint as logged, strong as smoothed.
 
+    Each line is thinner than the one before, so that equal curves remain visible.
+
     Args:
         curves: method -> term -> (steps, values).
     """
@@ -70,11 +72,11 @@ def loss_curves(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for panel, term in zip(panels, terms, strict=False):
         panel.set(title=term, xlabel="step")
-        for colour, series in zip(cycle(_METHODS), curves.values(), strict=False):
-            if term in series:
-                steps, values = series[term]
-                panel.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-                panel.plot(steps, _smoothed(values), color=colour, linewidth=1.6)
+        coloured = zip(cycle(_METHODS), curves.values(), strict=False)
+        own = [(colour, *series[term]) for colour, series in coloured if term in series]
+        for width, (colour, steps, values) in zip(range(len(own), 0, -1), own, strict=True):
+            panel.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+            panel.plot(steps, _smoothed(values), color=colour, linewidth=1.6 * width)
     for panel in panels[len(terms) :]:
         panel.set_visible(False)
     handles = [Patch(color=colour, label=name) for colour, name in zip(cycle(_METHODS), curves, strict=False)]
