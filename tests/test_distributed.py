@@ -1,12 +1,11 @@
 """Collectives in two processes, for real: the shared banks, agreement on skipped steps, gathered objects."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers.processes import launch
 
 from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, GateConfig, ViewShape, distributed
 from fbr_plugin import functional as fbr
@@ -22,7 +21,6 @@ from fbr_plugin.distributed import (
 
 pytestmark = pytest.mark.slow
 
-WORLD = 2
 CONFIG = FBRConfig(
     dim=6,
     num_clusters=3,
@@ -32,22 +30,6 @@ CONFIG = FBRConfig(
 )
 GATE = GateConfig(enabled=True, num_prototypes=2, num_clusters=6, recluster_every=1)
 SHAPE = ViewShape(4, 3)
-
-
-def launch(worker, folder: Path) -> list[dict]:
-    """Run a function of (rank, folder) in two gloo processes; what each returned, in rank order."""
-    mp.spawn(_process, (worker, str(folder)), nprocs=WORLD)
-    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(WORLD)]
-
-
-def _process(number: int, worker, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=number, world_size=WORLD)
-    try:
-        torch.save(worker(number), f"{folder}/{number}.pt")
-    finally:
-        dist.destroy_process_group()
 
 
 def view(step: int, number: int, images: int) -> DenseView:

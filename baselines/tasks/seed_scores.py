@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fbr_plugin.metrics import CooccurrenceSweep, SeedSweep, ViewAgreement
+from fbr_plugin.metrics import CalibrationResult, CooccurrenceSweep, SeedSweep, ViewAgreement
 
 
 class SeedScores(nn.Module):
@@ -16,13 +16,19 @@ class SeedScores(nn.Module):
 
     Args:
         num_classes: number of foreground classes C.
+
+    Attributes:
+        calibration: another threshold, chosen with the masks of a few images; None for none.
     """
+
+    calibration: CalibrationResult | None
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.sweep = SeedSweep(num_classes)
         self.agreement = ViewAgreement(num_classes)
         self.cooccurrence = CooccurrenceSweep(num_classes)
+        self.calibration = None
 
     def reset(self) -> None:
         """Forget all counts."""
@@ -54,6 +60,9 @@ class SeedScores(nn.Module):
             "recall": sweep.oracle.recall,
             "precision": sweep.oracle.precision,
         }
+        if self.calibration:
+            figures |= {"miou_calibrated": sweep.at(self.calibration.threshold).miou}
+            figures |= self.calibration.scores()
         if self.cooccurrence.update_called:
             false_positives = self.cooccurrence.compute()
             index = false_positives.thresholds.index(sweep.oracle_threshold)

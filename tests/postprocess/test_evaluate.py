@@ -95,13 +95,13 @@ def test_seeds_equal_the_sweep_in_memory(folder: Path) -> None:
     assert found.sweep == sweep.compute()
     assert found.result == sweep.compute().oracle
     table = evaluation_table(found)
-    assert f"at threshold {found.sweep.oracle_threshold:.2f} (oracle: chosen with the masks)" in table
+    assert f"at threshold {found.sweep.oracle_threshold:.3f} (oracle: chosen with the masks)" in table
     content = json.loads((folder / "out" / "e.json").read_text())
     assert content["result"]["miou"] == found.result.miou
-    assert len(content["sweep"]["miou"]) == 100
+    assert len(content["sweep"]["miou"]) == 124
     one = evaluate(folder / "seeds", folder / "masks", folder / "list.txt", 3, thresholds=[0.3])
     assert one.result == found.sweep.at(0.3)
-    assert "at threshold 0.30 (given)" in evaluation_table(one)
+    assert "at threshold 0.300 (given)" in evaluation_table(one)
 
 
 def test_seeds_of_no_class_are_scored_in_every_style(folder: Path) -> None:
