@@ -87,9 +87,11 @@ class LayoutDataModule(WSSSDataModule):
         """The images of a stage as they are on disk."""
         ids = self.ids(stage)
         evaluating = stage in ("validate", "test") and self.mask_dir.is_dir()
-        if self.calibrate:
+        if self.calibrate:  # only its own images need masks
             evaluating = evaluating and not self.without_mask(ids)
-        return self._source(self.lists[stage], ids, evaluating)
+        mask_dir = self.mask_dir if evaluating or self.label_source == "masks" else None
+        labels = self._labels(ids, self.lists[stage])
+        return self.source_class(ids, self.image_dir, mask_dir, self.num_classes, labels)
 
     def without_mask(self, ids: list[str]) -> list[str]:
         """Those of some images of which there is no mask."""
@@ -97,26 +99,28 @@ class LayoutDataModule(WSSSDataModule):
 
     def calibration(self) -> SegmentationDataset:
         ids = self.calibration_ids()
-        source = self._source(self.calibrate, ids, masks=True)
+        source = self.source_class(ids, self.image_dir, self.mask_dir, self.num_classes, None)
         if unknown := [name for name in ids if not source.image_path(name).is_file()]:
             raise MissingFileError(
                 f"{len(unknown)} ids of the calibration list {self.calibrate} are of no image in "
                 f"{self.image_dir}, the first is {unknown[0]}"
             )
         self.check_calibration(self.without_mask(ids))
+        source.labels = self._labels(ids, self.calibrate)
         return SegmentationDataset(source, self.eval_transform, False, self.pseudo_label_dir)
 
-    def _source(self, list_name: str, ids: list[str], masks: bool) -> LayoutSource:
-        """The images of a list, with their masks where these are needed."""
-        labels = None if self.label_source in ("masks", "none") else self.image_labels(ids)
-        if labels is not None and (missing := [name for name in ids if name not in labels]):
+    def _labels(self, ids: list[str], list_name: str) -> ImageLabels | None:
+        """Image labels of a list; None where the masks or nothing gives them."""
+        if self.label_source in ("masks", "none"):
+            return None
+        labels = self.image_labels(ids)
+        if missing := [name for name in ids if name not in labels]:
             raise InputError(
                 f"{len(missing)} ids of the list {list_name!r} have no image labels in "
                 f"{self.label_source}, the first is {missing[0]}: add them; for a network that needs none, "
                 "set label_source to none"
             )
-        mask_dir = self.mask_dir if masks or self.label_source == "masks" else None
-        return self.source_class(ids, self.image_dir, mask_dir, self.num_classes, labels)
+        return labels
 
     def dataset(self, stage: Stage) -> SegmentationDataset:
         training = stage == "fit"
