@@ -86,7 +86,7 @@ def evaluate(
             raise InputError(
                 f"{predictions} holds masks, which have no threshold: leave out calibrate={calibrate}"
             )
-        beside = list_file.with_name(f"{calibrate}.txt")
+        beside = list_file.parent / f"{calibrate}.txt"
         chosen = read_ids(beside if beside.is_file() else Path(calibrate))
         calibration = _calibration(predictions, masks, chosen, suffix, metric)
     digest = hashlib.sha256()

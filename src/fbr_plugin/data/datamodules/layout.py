@@ -90,7 +90,7 @@ class LayoutDataModule(WSSSDataModule):
         if self.calibrate:  # only its own images need masks
             evaluating = evaluating and not self.without_mask(ids)
         mask_dir = self.mask_dir if evaluating or self.label_source == "masks" else None
-        labels = self._labels(ids, self.lists[stage])
+        labels = self._labels_of(ids, self.lists[stage])
         return self.source_class(ids, self.image_dir, mask_dir, self.num_classes, labels)
 
     def without_mask(self, ids: list[str]) -> list[str]:
@@ -106,10 +106,10 @@ class LayoutDataModule(WSSSDataModule):
                 f"{self.image_dir}, the first is {unknown[0]}"
             )
         self.check_calibration(self.without_mask(ids))
-        source.labels = self._labels(ids, self.calibrate)
+        source.labels = self._labels_of(ids, self.calibrate)
         return SegmentationDataset(source, self.eval_transform, False, self.pseudo_label_dir)
 
-    def _labels(self, ids: list[str], list_name: str) -> ImageLabels | None:
+    def _labels_of(self, ids: list[str], list_name: str) -> ImageLabels | None:
         """Image labels of a list; None where the masks or nothing gives them."""
         if self.label_source in ("masks", "none"):
             return None
