@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": set(),
     "figures": {"data", "functional"},
     "postprocess": {"data", "functional", "metrics"},
-    "callbacks": {"data", "figures", "postprocess"},
+    "callbacks": {"data", "figures", "metrics", "postprocess"},
     "training": {"callbacks", "modules"},
     "pipeline": {"callbacks", "data", "figures", "metrics", "postprocess", "training"},
     "baselines": {"callbacks", "data", "functional", "metrics", "modules", "postprocess", "training"},

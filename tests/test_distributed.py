@@ -1,12 +1,11 @@
 """Collectives in two processes, for real: the shared banks, agreement on skipped steps, gathered objects."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers.processes import WORLD, launch
 
 from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, GateConfig, ViewShape, distributed
 from fbr_plugin import functional as fbr
@@ -22,9 +21,6 @@ from fbr_plugin.distributed import (
     rank,
 )
 
-pytestmark = pytest.mark.slow
-
-WORLD = 2
 CONFIG = FBRConfig(
     dim=6,
     num_clusters=3,
@@ -34,22 +30,6 @@ CONFIG = FBRConfig(
 )
 GATE = GateConfig(enabled=True, num_prototypes=2, num_clusters=6, recluster_every=1)
 SHAPE = ViewShape(4, 3)
-
-
-def launch(worker, folder: Path) -> list[dict]:
-    """Run a function of (rank, folder) in two gloo processes; what each returned, in rank order."""
-    mp.spawn(_process, (worker, str(folder)), nprocs=WORLD)
-    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(WORLD)]
-
-
-def _process(number: int, worker, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=number, world_size=WORLD)
-    try:
-        torch.save(worker(number), f"{folder}/{number}.pt")
-    finally:
-        dist.destroy_process_group()
 
 
 def view(step: int, number: int, images: int) -> DenseView:
@@ -209,6 +189,7 @@ def test_processes_hold_the_banks_of_one_process_with_the_global_batch(results):
     assert not torch.equal(results[0]["gradients"][2], results[1]["gradients"][2])
 
 
+@pytest.mark.slow
 def test_processes_share_the_mean_similarity_of_all(results):
     # Each takes a quantile of its own images: their mean is not that of one process with the global batch.
     expected = torch.zeros(2, 3)
@@ -250,6 +231,7 @@ def test_single_process_is_a_no_op():
     assert rank() == 0
 
 
+@pytest.mark.slow
 def test_processes_hold_one_gate(results):
     for step in range(3):
         first, second = (result["gates"][step] for result in results)

@@ -5,7 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fbr_plugin.metrics import CooccurrenceSweep, SeedSweep, ViewAgreement, false_positives
+from fbr_plugin.metrics import (
+    CalibrationResult,
+    CooccurrenceSweep,
+    SeedSweep,
+    ViewAgreement,
+    false_positives,
+)
 from fbr_plugin.stuff import StuffTable
 
 
@@ -21,15 +27,18 @@ class SeedScores(nn.Module):
 
     Attributes:
         cooccurrence: the false positives; None unless `count_stuff` was called with a table.
+        calibration: another threshold, chosen with the masks of a few images; None for none.
     """
 
     cooccurrence: CooccurrenceSweep | None
+    calibration: CalibrationResult | None
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.sweep = SeedSweep(num_classes)
         self.agreement = ViewAgreement(num_classes)
         self.cooccurrence = None
+        self.calibration = None
 
     def count_stuff(self, stuff: StuffTable | None) -> None:
         """Count false positives by this stuff, or none."""
@@ -66,6 +75,9 @@ class SeedScores(nn.Module):
             "recall": sweep.oracle.recall,
             "precision": sweep.oracle.precision,
         }
+        if self.calibration:
+            figures |= {"miou_calibrated": sweep.at(self.calibration.threshold).miou}
+            figures |= self.calibration.scores()
         if self.cooccurrence is not None and self.cooccurrence.update_called:
             found = self.cooccurrence.compute()
             index = found.thresholds.index(sweep.oracle_threshold)

@@ -10,7 +10,9 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from fbr_plugin import DenseView, FBRConfig, FBRMixin, recommended
+from fbr_plugin import functional as fbr
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, SeedTask
+from fbr_plugin.metrics import SeedSweep
 
 BASELINES = [(CAM, {}), (CAM, {"pooling": "tap"}), (AMN, {"rates": (1, 2)}), (BAS, {})]
 FBR = {"num_clusters": 2, "bank_size": 32, "min_bank": 2, "num_negatives": 4, "dim": 8}
@@ -186,3 +188,31 @@ def test_scores_without_masks_or_stuff(tmp_path: Path) -> None:
 def test_number_of_classes_must_be_the_datas(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"num_classes=5, the data has 3 .* num_classes=3"):
         trainer(tmp_path).fit(CAM(5, encoder="small"), RandomData())
+
+
+@pytest.mark.parametrize(("kind", "options"), [(CAMFBR, {}), (AMNFBR, {"rates": (1, 2)}), (BASFBR, {})])
+def test_predicted_and_scored_seeds_keep_the_scale(kind: type[SeedTask], options: dict[str, Any]) -> None:
+    model, batch = build(kind, **options, **recommended()).eval(), RandomData().batch()
+    with torch.no_grad():
+        before = torch.stack([*model.predict_step(batch, 0).seeds])
+        # As if ungated seeds were the square roots of gated ones.
+        bins = torch.linspace(1e-4, 1, fbr.BINS)
+        model.gate.distributions[0] = fbr.score_histogram(bins.sqrt())
+        model.gate.distributions[1] = fbr.score_histogram(bins)
+        after = torch.stack([*model.predict_step(batch, 0).seeds])
+        model.validation_step(batch, 0)
+    background = before.shape[1] - NUM_CLASSES
+    assert torch.equal(after[:, :background], before[:, :background])
+    torch.testing.assert_close(after[:, background:], before[:, background:].sqrt(), rtol=0, atol=0.02)
+    sweep = model.scores.sweep.compute()
+    expected = SeedSweep(NUM_CLASSES)
+    with torch.no_grad():
+        model.hparams["scales"] = model.hparams["val_scales"]
+        expected.update(torch.stack([*model.predict_step(batch, 0).seeds])[:, background:], batch["mask"])
+    assert sweep.miou == expected.compute().miou
+
+
+def test_a_view_of_bas_has_the_maps_of_its_seeds() -> None:
+    model, batch = build(BASFBR, seeds="both", **recommended()), RandomData().batch()
+    (view,) = BAS.training_step(model, batch, 0)["views"]
+    assert view.seed_scores.shape == (2, 2 * NUM_CLASSES, *view.scores.shape[-2:])

@@ -182,6 +182,41 @@ def test_evaluate_scores_written_seeds_as_test_does(
 
 
 @pytest.mark.slow
+def test_a_few_masks_choose_a_threshold_in_test_and_in_evaluate(
+    words: list[object], photos: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = photos / "ImageSets" / "Segmentation"
+    Path("few.txt").write_text("\n".join((lists / "val.txt").read_text().split()[:3]))
+    common = [*words, *quick(3), "--ckpt_path", trained]
+    command("test", *common, "--calibrate", "few.txt", "--trainer.default_root_dir", "few")
+    command("predict", *common, "--data.lists.predict", "val", "--output_dir", "seeds")
+    masks = ["--masks", photos / "SegmentationClass", "--list", lists / "val.txt"]
+    capsys.readouterr()
+    scores = ["--predictions", "seeds", *masks, "--output", "scores.json"]
+    command("evaluate", *scores, "--calibrate", "few.txt")
+    printed, found = capsys.readouterr().out, json.loads(Path("scores.json").read_text())["calibration"]
+    tested = figures(Path("few"))
+    assert found.pop("num_images") == 3
+    for name, value in found.items():
+        assert value == pytest.approx(tested[f"test/{name}"], abs=1e-6)
+    assert tested["test/miou_calibrated"] <= tested["test/miou_oracle"]
+    assert f"calibrated on 3 images: threshold {found['threshold_calibrated']:.3f}, mIoU" in printed
+    command("evaluate", *scores, "--calibrate", "train")  # a list beside the other, of all images
+    content = json.loads(Path("scores.json").read_text())
+    assert content["calibration"]["miou_calibrated"] == content["result"]["miou"]
+
+
+def test_calibration_needs_seeds() -> None:
+    scenes = ["--data", "SyntheticDataModule", "--data.num_images", 4, "--data.size", 32]
+    network = ["--model", "DeepLabV2", "--model.num_classes", 5, "--model.encoder", "small"]
+    given = [*network, *scenes, *quick(1), "--calibrate", "few.txt", "--ckpt_path", "last"]
+    with pytest.raises(
+        ValueError, match=r"--calibrate few\.txt chooses a threshold of seeds: .* not DeepLabV2"
+    ):
+        command("test", *given)
+
+
+@pytest.mark.slow
 def test_a_checkpoint_brings_its_settings_and_the_command_line_goes_before(
     words: list[object], trained: Path
 ) -> None:

@@ -107,7 +107,7 @@ def test_losses_have_a_panel_a_term_and_a_line_only_where_there_are_values() -> 
 
 
 def test_the_sweep_names_the_value_at_each_chosen_threshold() -> None:
-    assert legend(SWEEP) == ["CAM", "oracle: 50.0 at 0.20", "label_free: 40.0 at 0.10"]
+    assert legend(SWEEP) == ["CAM", "oracle: 50.0 at 0.200", "label_free: 40.0 at 0.100"]
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

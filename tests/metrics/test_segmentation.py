@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,10 @@ def test_score_on_the_threshold_is_background() -> None:
 
 def test_default_thresholds_are_those_of_the_field() -> None:
     thresholds = SeedSweep(1).thresholds
-    assert (len(thresholds), thresholds[0], thresholds[35], thresholds[-1]) == (100, 0.0, 0.35, 0.99)
+    assert {step / 100 for step in range(100)} < {*thresholds}
+    assert (len(thresholds), thresholds[1], thresholds[-1]) == (124, 0.001, 0.99)
+    steps = [(low, high - low) for low, high in pairwise(thresholds)]
+    assert all(step < max(low / 4.9, 0.00101) for low, step in steps)  # fine where thresholds are low
 
 
 def test_two_halves_add_up_to_the_whole(generator: torch.Generator) -> None:

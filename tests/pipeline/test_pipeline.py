@@ -197,13 +197,19 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_share_every_stage(tmp_path: Path) -> None:
     flags = ["--trainer.devices", 2, "--trainer.strategy", "ddp"]
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join(f"scene_{number:06d}" for number in range(3)))
+    flags += ["--calibrate", few]
     process = launch(
         settings(tmp_path / "out", scenes()), *flags, "--until", "masks", "--data.loading.batch_size", 4
     )
     assert process.wait(timeout=300) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert list(report["stages"]) == ["classifier", "labels", "baseline", "affinity", "irn", "masks"]
-    assert report["stages"]["masks"]["scores"].keys() == {"miou_unrefined", "miou_masks"}
+    names = ["classifier", "labels", "baseline", "affinity", "irn", "calibration", "masks"]
+    assert list(report["stages"]) == names
+    found = report["stages"]["masks"]["scores"]
+    assert found.keys() == {"miou_unrefined", "miou_masks", "miou_calibrated"}
+    assert found["miou_calibrated"] == found["miou_unrefined"]
     assert len(list((tmp_path / "out" / "masks" / "masks").iterdir())) == 16
     again = run(
         settings(tmp_path / "out", scenes()), *flags, "--until", "masks", "--data.loading.batch_size", 4

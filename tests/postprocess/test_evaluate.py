@@ -95,13 +95,57 @@ def test_seeds_equal_the_sweep_in_memory(folder: Path) -> None:
     assert found.sweep == sweep.compute()
     assert found.result == sweep.compute().oracle
     table = evaluation_table(found)
-    assert f"at threshold {found.sweep.oracle_threshold:.2f} (oracle: chosen with the masks)" in table
+    assert f"at threshold {found.sweep.oracle_threshold:.3f} (oracle: chosen with the masks)" in table
     content = json.loads((folder / "out" / "e.json").read_text())
     assert content["result"]["miou"] == found.result.miou
-    assert len(content["sweep"]["miou"]) == 100
+    assert len(content["sweep"]["miou"]) == 124
     one = evaluate(folder / "seeds", folder / "masks", folder / "list.txt", 3, thresholds=[0.3])
     assert one.result == found.sweep.at(0.3)
-    assert "at threshold 0.30 (given)" in evaluation_table(one)
+    assert "at threshold 0.300 (given)" in evaluation_table(one)
+
+
+def test_a_few_masks_choose_a_threshold(folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    for name in IDS:
+        truth = load(folder / "masks" / f"{name}.png")
+        scores = rng.random((3, *truth.shape), np.float32)
+        write_seed(folder / "seeds" / f"{name}.npy", Seed(np.arange(3), scores), "irn")
+    arguments = folder / "seeds", folder / "masks", folder / "list.txt", 3
+    whole = evaluate(*arguments, calibrate="list")  # a list by its name, beside the other
+    assert whole.calibration.threshold == whole.sweep.oracle_threshold
+    assert whole.calibration.num_images == 3
+    (folder / "few.txt").write_text("b\nc")
+    (folder / "rest.txt").write_text("a")
+    few = evaluate(*arguments, calibrate=folder / "few.txt", output=folder / "few.json")
+    own = evaluate(folder / "seeds", folder / "masks", folder / "few.txt", 3)
+    assert few.calibration.threshold == own.sweep.oracle_threshold
+    assert few._replace(calibration=None) == whole._replace(calibration=None)
+    rest = evaluate(*arguments[:2], folder / "rest.txt", 3, calibrate=folder / "few.txt")
+    assert rest.calibration == few.calibration  # whose images need not be scored themselves
+    written = json.loads((folder / "few.json").read_text())["calibration"]
+    miou = few.sweep.at(few.calibration.threshold).miou
+    assert written == {"num_images": 2, "miou_calibrated": miou, **few.calibration.scores()}
+    assert f"calibrated on 2 images: threshold {few.calibration.threshold:.3f}" in evaluation_table(few)
+
+
+def test_a_wrong_calibration_list_is_named(folder: Path) -> None:
+    arguments = folder / "masks", folder / "list.txt", 3
+    with pytest.raises(ValueError, match=r"predictions holds masks, which have no threshold: leave out"):
+        evaluate(folder / "predictions", *arguments, calibrate="list")
+    seed = Seed(np.array([0]), np.ones((1, 4, 4), np.float32))
+    for name in IDS:
+        write_mask(folder / "masks" / f"{name}.png", np.ones((4, 4)))
+        write_seed(folder / "seeds" / f"{name}.npy", seed, "irn")
+    for content, message in (
+        ("", "few.txt is empty"),
+        ("a", "on 1 image"),
+        ("a\nz", "1 of 2 true masks of the cal"),
+    ):
+        (folder / "few.txt").write_text(content)
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            evaluate(folder / "seeds", *arguments, calibrate="few")
+    with pytest.raises(FileNotFoundError, match="twenty does not exist"):
+        evaluate(folder / "seeds", *arguments, calibrate="twenty")
 
 
 def test_seeds_of_no_class_are_scored_in_every_style(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Masks made from predicted seeds during prediction."""
+"""Predicted seeds, raised and spread over their image, and masks made from them during prediction."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,42 +21,29 @@ from fbr_plugin.postprocess.seeds import Seed
 from fbr_plugin.postprocess.workers import start_workers
 
 
-class SeedRefiner(BasePredictionWriter):
-    """Turns each predicted seed into one or more masks, so that seeds need not be stored.
-
-    The masks are refined along the edges of the original photos, which a batch holds as `photo`.
+class SeedSpreader(BasePredictionWriter):
+    """Raises each predicted seed to a power and spreads it over its image, for `use` of a subclass.
 
     Args:
-        output_dir: parent of the folders of masks.
-        to_mask: for each folder, the function from an image [H, W, 3] and its seed to a mask [H, W]. The file
-            in the last folder marks an image as done.
         walk: a network such as IRN, which propagates scores over their image; None leaves them unchanged.
         power: exponent applied to the seeds first, before the random walk (AMN 1.3, BAS 1.5).
-        workers: processes that run `to_mask`; 0 runs it in the main process.
     """
 
-    def __init__(
-        self,
-        output_dir: Path,
-        to_mask: Mapping[str, ToMask],
-        walk: ScorePropagator | None = None,
-        power: float = 1.0,
-        workers: int = 0,
-    ) -> None:
+    def __init__(self, walk: ScorePropagator | None = None, power: float = 1.0) -> None:
         super().__init__("batch")
-        self.output_dir = output_dir
-        self.to_mask = to_mask
         self.walk = walk
         self.power = power
-        self.workers = workers
-        self._pool: ProcessPoolExecutor | None = None
-        self._jobs: deque[Future[None]] = deque()
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Start the processes."""
-        super().setup(trainer, pl_module, stage)
-        if self.workers:
-            self._pool = start_workers(self.workers)
+    def use(self, name: str, photo: NDArray[np.uint8], seed: Seed, device: torch.device) -> None:
+        """Use the seed of an image.
+
+        Args:
+            name: the image's id.
+            photo: [H, W, 3] the image as it was read.
+            seed: its seed at that size.
+            device: of the network.
+        """
+        raise NotImplementedError
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the network that propagates scores to the device of the one that predicts them."""
@@ -74,7 +61,7 @@ class SeedRefiner(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the masks of each image of the batch."""
+        """Use the seed of each image of the batch."""
         check_names(prediction.ids)
         seeds = prediction.ids, prediction.seeds, prediction.labels
         for name, scores, label, image, photo in zip(*seeds, batch["image"], photos(batch), strict=True):
@@ -86,9 +73,45 @@ class SeedRefiner(BasePredictionWriter):
                 scores = torch.from_numpy(seed.scores).to(image.device)
                 walked = self.walk.propagate(image[None], scores)
                 seed = seed._replace(scores=walked.cpu().numpy())
-            self._submit(name, photo, seed, pl_module.device)
+            self.use(name, photo, seed, pl_module.device)
 
-    def _submit(self, name: str, photo: NDArray[np.uint8], seed: Seed, device: torch.device) -> None:
+
+class SeedRefiner(SeedSpreader):
+    """Turns each predicted seed into one or more masks, so that seeds need not be stored.
+
+    The masks are refined along the edges of the original photos, which a batch holds as `photo`.
+
+    Args:
+        output_dir: parent of the folders of masks.
+        to_mask: for each folder, the function from an image [H, W, 3] and its seed to a mask [H, W]. The file
+            in the last folder marks an image as done.
+        walk: see `SeedSpreader`.
+        power: see `SeedSpreader`.
+        workers: processes that run `to_mask`; 0 runs it in the main process.
+    """
+
+    def __init__(
+        self,
+        output_dir: Path,
+        to_mask: Mapping[str, ToMask],
+        walk: ScorePropagator | None = None,
+        power: float = 1.0,
+        workers: int = 0,
+    ) -> None:
+        super().__init__(walk, power)
+        self.output_dir = output_dir
+        self.to_mask = to_mask
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._jobs: deque[Future[None]] = deque()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start the processes."""
+        super().setup(trainer, pl_module, stage)
+        if self.workers:
+            self._pool = start_workers(self.workers)
+
+    def use(self, name: str, photo: NDArray[np.uint8], seed: Seed, device: torch.device) -> None:
         """Write one image's masks, here or in a worker; the queue is short, so that memory stays bounded."""
         job = self.output_dir, self.to_mask, name, photo, seed
         if self._pool is None:

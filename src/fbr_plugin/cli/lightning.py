@@ -21,8 +21,10 @@ from fbr_plugin.callbacks.checkpoints import read_checkpoint, save_whole
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
+from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.contract import NamedClasses
+from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
 from fbr_plugin.training.mixin import FBRMixin
@@ -36,12 +38,20 @@ DESCRIPTION = (
 )
 
 
+CALIBRATE = (
+    "also score the seeds at the background threshold that the masks of these images choose: the name of a "
+    "list of the data, or a text file of ids"
+)
+
+
 class CommandLine(LightningCLI):
     """Lightning's command line, with a folder for each run, FBR's figures, exact resume and seed files."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings of the figures, and to `predict` those of its files."""
+        """Add the settings of the figures, of calibration to `test`, and of the files to `predict`."""
         parser.add_lightning_class_args(FBRFigures, "figures")
+        if parser.prog == "test":
+            parser.add_argument("--calibrate", metavar="LIST", help=CALIBRATE)
         if parser.prog == "predict":
             parser.add_class_arguments(SeedWriter, skip={"thresholds"}, instantiate=False)
             parser.add_argument(
@@ -116,7 +126,10 @@ class CommandLine(LightningCLI):
             self.trainer.callbacks.append(ExactResume())  # type: ignore[attr-defined]
 
     def before_test(self) -> None:
-        """Plot boxes, if the set has any."""
+        """Calibrate a threshold, if asked for, and plot boxes, if the set has any."""
+        config = self.config_init.test
+        if config.calibrate:
+            self._calibrate(config.calibrate, config.ckpt_path)
         self.trainer.callbacks.append(LocalizationFigure())  # type: ignore[attr-defined]
 
     def after_test(self) -> None:
@@ -125,6 +138,25 @@ class CommandLine(LightningCLI):
         if isinstance(model, SeedTask) and isinstance(data, NamedClasses) and is_rank_zero():
             for line in model.scores.false_positives(data.class_names):
                 print(line)
+
+    def _calibrate(self, name: str, checkpoint: str | None) -> None:
+        """Choose the threshold of a list's seeds with its masks, for the scores of the test."""
+        model, data = self.model, self.datamodule
+        if not isinstance(model, SeedTask) or not isinstance(data, WSSSDataModule):
+            raise InputError(
+                f"--calibrate {name} chooses a threshold of seeds: it needs a baseline such as CAM and a "
+                f"data module of fbr_plugin.data, not {type(model).__name__} and {type(data).__name__}"
+            )
+        data.calibrate = name
+        if is_rank_zero():
+            data.prepare_data()
+        images = data.calibration()
+        calibrator = SeedCalibrator(images.source)
+        self.trainer.callbacks.append(calibrator)  # type: ignore[attr-defined]
+        loader = data.loader(images, data.loading.eval_batch_size)
+        self.trainer.predict(model, loader, ckpt_path=checkpoint, return_predictions=False)
+        self.trainer.callbacks.remove(calibrator)  # type: ignore[attr-defined]
+        model.scores.calibration = calibrator.result()
 
     def before_predict(self) -> None:
         """Write the predictions to files."""

@@ -6,19 +6,28 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fbr_plugin.data.readers.files import find_file, read_once
-from fbr_plugin.data.sources import LayoutSource
+from fbr_plugin.data.sources import LayoutSource, Source
 
 
-def fingerprint(source: LayoutSource) -> dict[str, str]:
+def fingerprint(source: Source) -> dict[str, str]:
     """Hashes of a list's ids, image labels, images, masks and maps of stuff.
 
     Images are identified by name and size in bytes, since reading them all would take minutes, and everything
     else by its content.
 
     Returns:
-        sha256 under "list" and "images", and under "labels", "masks" and "stuff" if the source has them.
+        sha256 under "list" and, of images on disk, under "images", and under "labels", "masks" and "stuff" if
+        the source has them.
     """
-    parts = {"list": "\n".join(source.ids).encode(), "images": _sizes(source)}
+    parts = {"list": "\n".join(source.ids).encode()}
+    if isinstance(source, LayoutSource):
+        parts |= _parts_on_disk(source)
+    return {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+
+
+def _parts_on_disk(source: LayoutSource) -> dict[str, bytes]:
+    """What identifies images, labels and masks."""
+    parts = {"images": _sizes(source)}
     if source.labels is not None:
         labels = source.labels
         parts["labels"] = b"".join(name.encode() + labels[name].tobytes() for name in source.ids)
@@ -27,7 +36,7 @@ def fingerprint(source: LayoutSource) -> dict[str, str]:
         parts["masks"] = _digests(path for path in paths if path.exists())
     if source.stuff is not None:
         parts["stuff"] = _digests(source.stuff.files.values())
-    return {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+    return parts
 
 
 def content_hash(paths: Iterable[Path]) -> str:

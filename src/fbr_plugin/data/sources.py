@@ -11,7 +11,7 @@ from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.readers.images import check_same_size, read_image, read_mask
 from fbr_plugin.data.readers.labels import ImageLabels, labels_of_mask
 from fbr_plugin.data.readers.stuff import StuffMaps
-from fbr_plugin.errors import WarnOnce
+from fbr_plugin.errors import InputError, WarnOnce
 
 
 class LayoutSource:
@@ -81,6 +81,33 @@ class LayoutSource:
                 f"{image.shape[0]} pixels: these, and any others like them, are clipped to the image"
             )
         return clipped
+
+
+class ListedSource:
+    """Some items of other sources.
+
+    Args:
+        ids: of the items.
+        sources: where they are looked for, in this order.
+    """
+
+    def __init__(self, ids: list[str], *sources: "Source") -> None:
+        self.ids = ids
+        self.num_classes = sources[0].num_classes
+        known = {name: (each, index) for each in sources[::-1] for index, name in enumerate(each.ids)}
+        if unknown := [name for name in ids if name not in known]:
+            raise InputError(
+                f"{len(unknown)} of the {len(ids)} ids on the list are of no image in the data, the first is "
+                f"{unknown[0]}: ids are such as {sources[0].ids[0]}"
+            )
+        self._items = [known[name] for name in ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        source, own = self._items[index]
+        return source[own]
 
 
 class Source(Protocol):

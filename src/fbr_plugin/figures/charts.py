@@ -101,7 +101,7 @@ def threshold_sweep(
         axes.plot(thresholds, values, color=colour, linewidth=1.8, label=name)
         for marker, (choice, chosen) in zip("*osD^", marks.get(name, {}).items(), strict=False):
             value = float(np.interp(chosen, thresholds, values))
-            label, size = f"{choice}: {value:.1f} at {chosen:.2f}", 13 if marker == "*" else 8
+            label, size = f"{choice}: {value:.1f} at {chosen:.3f}", 13 if marker == "*" else 8
             axes.plot(chosen, value, marker, c=colour, ms=size, mec="white", ls="", zorder=3, label=label)
     axes.set(title="Seed quality", xlabel="background threshold", ylabel="mIoU (%)")
     axes.grid(axis="y", color="#e8e8e8")

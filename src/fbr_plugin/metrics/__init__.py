@@ -1,6 +1,7 @@
 """Streaming metrics over a whole set: every state is an integer histogram, summed over the ranks."""
 
 from fbr_plugin.metrics.agreement import AgreementResult, ViewAgreement
+from fbr_plugin.metrics.calibration import Calibration, CalibrationResult
 from fbr_plugin.metrics.centre_box import CentreBox, CentreBoxResult
 from fbr_plugin.metrics.cooccurrence import CooccurrenceResult, CooccurrenceSweep, false_positives
 from fbr_plugin.metrics.localization import BoxAccuracy, BoxResult, BoxSweep, BoxSweepResult, true_class_ranks
@@ -13,6 +14,8 @@ __all__ = [
     "BoxResult",
     "BoxSweep",
     "BoxSweepResult",
+    "Calibration",
+    "CalibrationResult",
     "CentreBox",
     "CentreBoxResult",
     "CooccurrenceResult",

@@ -166,13 +166,20 @@ class SeedSweep(Metric):
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, seed: Tensor, target: Tensor, keys: Tensor | None = None) -> None:
-        """Count the pixels of one image or batch.
+        """Count the pixels of one image or batch, as `count` does."""
+        self.counts += self.count(seed, target, keys)
+
+    def count(self, seed: Tensor, target: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Count the pixels of one image or batch, apart from all others.
 
         Args:
             seed: [C, H, W] or [B, C, H, W] foreground scores, 0 for classes that the image lacks. With
                 `keys`, it has only the channels of these classes.
             target: [H, W] or [B, H, W] true classes, 255 where ignored.
             keys: [M] 0-based classes of the channels, if all other channels are 0 and left out; None: all C.
+
+        Returns:
+            [1+C, C, T+1] int64 pixels by true class, best class and bin of the score.
         """
         if keys is None:
             check_seed(seed, self.num_classes)
@@ -190,13 +197,24 @@ class SeedSweep(Metric):
         best = best if keys is None else keys[best] if len(keys) else best
         group = target[known].long() * self.num_classes + best[known]
         counts = histogram(bins[known], len(self.thresholds) + 1, group, self.counts[..., 0].numel())
-        self.counts += counts.view_as(self.counts)
+        return counts.view_as(self.counts)
 
     def compute(self) -> SweepResult:
         """Return the figures of the whole set at every threshold."""
-        counts = self.counts.cpu()
-        foreground = count_above(counts)
-        background = counts.sum((1, 2))[:, None] - foreground.sum(1)
-        confusions = torch.cat([background[:, None], foreground, torch.zeros_like(background)[:, None]], 1)
+        confusions = sweep_confusions(self.counts.cpu())
         results = tuple(summarise_confusion(confusion) for confusion in confusions.unbind(-1))
         return SweepResult(self.thresholds, results)
+
+
+def sweep_confusions(counts: Tensor) -> Tensor:
+    """Turn the counts of a `SeedSweep` into a confusion matrix at every threshold.
+
+    Args:
+        counts: [1+C, C, T+1] int64 pixels by true class, best class and bin of the score.
+
+    Returns:
+        [1+C, 2+C, T] int64 pixels by truth and prediction; none in the column without a prediction.
+    """
+    foreground = count_above(counts)
+    background = counts.sum((1, 2))[:, None] - foreground.sum(1)
+    return torch.cat([background[:, None], foreground, torch.zeros_like(background)[:, None]], 1)

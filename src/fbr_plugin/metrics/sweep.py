@@ -10,10 +10,14 @@ from torch import Tensor
 from fbr_plugin.errors import InputError, InputTypeError
 
 IGNORE = 255
-BACKGROUND_THRESHOLDS = tuple(step / 100 for step in range(100))
-"""The background thresholds: 0 to .99 in steps of .01.
+BACKGROUND_THRESHOLDS = tuple(
+    step / 1000 for step in (*range(10), *range(10, 30, 2), *range(30, 100, 5), *range(100, 1000, 10))
+)
+"""The 124 background thresholds: 0 to .99 in steps of .01, and finer ones below .1.
 
-The usual sweep ends at .59, below the best threshold of AMN's seeds."""
+A gate multiplies scores, so that the best thresholds of gated seeds differ by factors. From .01 on, a step
+is at most a fifth of the threshold (.002 up to .03, .005 up to .1); below, it is .001. The usual sweep ends
+at .59, below the best threshold of AMN's seeds."""
 
 
 def check_num_classes(num_classes: int) -> int:

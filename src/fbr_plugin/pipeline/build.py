@@ -12,9 +12,13 @@ from jsonargparse import Namespace
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.contract import ScorePropagator, SeedStyle
+from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.datamodules.voc import VOCDataModule
+from fbr_plugin.data.fingerprint import fingerprint
 from fbr_plugin.data.readers.files import reading_once
+from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError, InputTypeError
+from fbr_plugin.files import write_text
 from fbr_plugin.pipeline import stages
 from fbr_plugin.pipeline.record import RECORD, PipelineStage, Scores
 from fbr_plugin.pipeline.settings import method
@@ -24,6 +28,7 @@ from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.exports import submission
 from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
 
+THRESHOLD = "threshold.json"
 WALKED_BACKGROUND = 0.25  # of IRN's released code
 
 
@@ -48,6 +53,10 @@ def build_stages(config: Namespace) -> list[PipelineStage]:
     if walk:
         result.append(_labels("affinity", config.affinity, seeds, needs))
         result.append(_training("irn", walk, "fit", labels=("affinity",)))
+        needs = (*needs, "irn")
+    if config.calibrate:
+        result.append(_calibration(config.calibrate, config.masks, seeds, walk, needs))
+        needs = (*needs, "calibration")
     result.append(_masks(config.masks, seeds, walk, needs))
     if network := networks.get("segmentation"):
         result.append(_training("segmentation", network, "fit", labels=("masks",)))
@@ -95,19 +104,50 @@ def _arrays(style: SeedStyle, seeds: Training, needs: tuple[str, ...]) -> Pipeli
     return PipelineStage("seeds", {**seeds.settings("predict"), "style": style}, make, needs)
 
 
+def _calibration(
+    name: str, masks: Namespace, seeds: Training, walk: Training | None, needs: tuple[str, ...]
+) -> PipelineStage:
+    """A stage that chooses the background threshold of the masks with the true masks of a few images."""
+    if masks.background is not None:
+        raise InputError(
+            f"masks.background is {masks.background}, but calibrate {name} is to choose it: leave out one"
+        )
+    source = seeds.module.calibration().source  # a mistake in the list shows before anything is made
+    predicted = {*seeds.module.dataset("predict").source.ids}
+    if others := [each for each in source.ids if each not in predicted]:
+        raise InputError(
+            f"{len(others)} images of the calibration list {name} are not on the list of prediction, the "
+            f"first is {others[0]}: give images of which masks are made"
+        )
+    own = {"power": masks.power, "walk": walk and walk.model, "calibration": fingerprint(source)}
+
+    def make(folder: Path, inputs: dict[str, Path]) -> Scores:
+        trained = _checkpoint(inputs), seeds.network(), _images(seeds, inputs), seeds.trainer_flags()
+        found = stages.calibrate(folder, *trained, _propagator(walk, inputs), masks.power)
+        if is_rank_zero():
+            write_text(folder / THRESHOLD, json.dumps(found.threshold))  # all that later stages depend on
+        return found.scores()
+
+    return PipelineStage("calibration", {**seeds.settings("predict"), **own}, make, needs)
+
+
 def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tuple[str, ...]) -> PipelineStage:
     """A stage that writes a mask of every training image, before and after refinement."""
     own = {**masks.as_dict(), "refine": method(masks.refine)}
     settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.model}
-    unknown = own["background"] is None and not walk and seeds.module.prepared("test")
-    if unknown and not stages.has_masks(seeds.module):
+    calibrated = "calibration" in needs
+    known = own["background"] is not None or walk or calibrated or not seeds.module.prepared("test")
+    if not known and not stages.has_masks(seeds.module):
         raise InputError(
-            "no threshold known, as there are no masks to score seeds with: set masks.background, e.g. to .25"
+            "no threshold known, as there are no masks to score seeds with: set masks.background, e.g. to "
+            ".25, or draw about 20 masks and give the list of these images as calibrate"
         )
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         background = own["background"]
-        if background is None:
+        if calibrated:
+            background = json.loads((inputs["calibration"] / THRESHOLD).read_text())
+        elif background is None:
             # The threshold was chosen for seeds that are not yet raised to the power.
             background = (
                 WALKED_BACKGROUND if walk else _label_free_threshold(inputs[needs[0]]) ** own["power"]
@@ -117,24 +157,17 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
         if own["refine"]:
             refined = partial(plain, method=own["refine"], scale=own["scale"])
             to_mask = {"unrefined": plain, "masks": refined}
-        spread = None
-        if walk:
-            network = walk.network()
-            state = torch.load(inputs["irn"] / CHECKPOINT, map_location="cpu", weights_only=True)
-            network.load_state_dict(state["state_dict"])
-            if not isinstance(network, ScorePropagator):
-                raise InputTypeError(
-                    f"irn.model is a {type(network).__name__}, which has no method propagate"
-                )
-            spread = network
-        writer = SeedRefiner(folder, to_mask, spread, own["power"], _workers(own))
+        writer = SeedRefiner(folder, to_mask, _propagator(walk, inputs), own["power"], _workers(own))
         _predict(seeds, inputs, writer, folder / "masks")
         kinds, data = {kind: folder / kind for kind in to_mask}, seeds.images()
         earlier = {name: inputs[name] / name for name in needs if name == "labels"}
         stages.draw_masks({**earlier, **kinds}, data, folder / "examples.png")
-        return {f"miou_{kind}": score for kind, score in stages.score_masks(kinds, data).items()}
+        scores = {f"miou_{kind}": score for kind, score in stages.score_masks(kinds, data).items()}
+        if calibrated and scores:
+            scores["miou_calibrated"] = next(iter(scores.values()))  # of the masks before refinement
+        return scores
 
-    return PipelineStage("masks", settings, make, (*needs, *(["irn"] if walk else [])))
+    return PipelineStage("masks", settings, make, needs)
 
 
 def _predictions(network: Training) -> PipelineStage:
@@ -162,9 +195,30 @@ def _workers(settings: dict[str, Any]) -> int:
 
 def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | SeedWriter, done: Path) -> None:
     """Predict the seeds of the training images, which a callback writes or turns into masks."""
-    checkpoint = next(inputs[name] for name in ("baseline", "classifier") if name in inputs) / CHECKPOINT
-    data = seeds.images(inputs["labels"] / "labels" if "labels" in inputs else None)
-    stages.predict(checkpoint, seeds.network(), data, seeds.trainer_flags(), writer, done)
+    data = _images(seeds, inputs)
+    stages.predict(_checkpoint(inputs), seeds.network(), data, seeds.trainer_flags(), writer, done)
+
+
+def _checkpoint(inputs: dict[str, Path]) -> Path:
+    """The weights of the network that predicts seeds."""
+    return next(inputs[name] for name in ("baseline", "classifier") if name in inputs) / CHECKPOINT
+
+
+def _images(seeds: Training, inputs: dict[str, Path]) -> WSSSDataModule:
+    """The images of the network that predicts seeds, with the labels that it may read."""
+    return seeds.images(inputs["labels"] / "labels" if "labels" in inputs else None)
+
+
+def _propagator(walk: Training | None, inputs: dict[str, Path]) -> ScorePropagator | None:
+    """The trained network that spreads seeds over their image; None where there is none."""
+    if walk is None:
+        return None
+    network = walk.network()
+    state = torch.load(inputs["irn"] / CHECKPOINT, map_location="cpu", weights_only=True)
+    network.load_state_dict(state["state_dict"])
+    if not isinstance(network, ScorePropagator):
+        raise InputTypeError(f"irn.model is a {type(network).__name__}, which has no method propagate")
+    return network
 
 
 def _label_free_threshold(folder: Path) -> float:

@@ -17,6 +17,7 @@ PACKAGES = ("fbr_plugin", "torch", "pytorch-lightning", "numpy")
 SCORES = {
     "miou_oracle": "seeds, oracle: threshold chosen with the masks",
     "miou_label_free": "seeds, threshold chosen without masks",
+    "loss_calibrated": "expected loss of the calibrated threshold",
     "miou_unrefined": "masks before refinement",
     "miou_masks": "masks{refined}",
     "miou_predictions": "masks that the network predicts",
@@ -24,7 +25,7 @@ SCORES = {
 
 
 def stage_table(records: dict[str, StageRecord]) -> str:
-    """A table of every stage's mIoU for the terminal."""
+    """A table of every stage's mIoU for the terminal, and of what it is expected to lose by the threshold."""
     lines = [f"{'stage':14}{'what is scored':50}{'mIoU':>7}{'seconds':>9}"]
     lines.append("-" * len(lines[0]))
     for name, record in records.items():

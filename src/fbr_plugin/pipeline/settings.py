@@ -41,7 +41,8 @@ class MaskSettings:
 
     Args:
         background: score of the background, compared with seeds raised to `power`; None uses .25 after IRN's
-            random walk, else the threshold at which the seeds of images and their mirror images agree best.
+            random walk, else the threshold at which the seeds of images and their mirror images agree best;
+            with `calibrate`, the threshold that this finds in either case.
         power: exponent of the seeds (AMN 1.3, BAS 1.5), applied before IRN's random walk.
         refine: method that refines masks along edges, as for the labels.
         scale: of the CRF, as for the labels.
@@ -78,6 +79,12 @@ def parser() -> ArgumentParser:
         for part in ("trainer", "data"):
             what = f"arguments of {part} for the {name} only, which replace the common ones"
             result.add_argument(f"--{name}.{part}", type=dict[str, Any], default={}, help=what)
+    result.add_argument(
+        "--calibrate",
+        metavar="LIST",
+        help="choose the background threshold of the masks with the true masks of these training images; "
+        "about 20 are enough: the name of a list of the data, or a text file of ids",
+    )
     what = "labels for AMN; null makes none, for a baseline without them"
     result.add_argument("--labels", type=LabelSettings | None, default=LabelSettings(), help=what)
     result.add_argument(

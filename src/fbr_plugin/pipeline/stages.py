@@ -18,12 +18,14 @@ from tqdm import tqdm
 from fbr_plugin import figures
 from fbr_plugin.callbacks.checkpoints import save_whole
 from fbr_plugin.callbacks.exact_resume import ExactResume
+from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
+from fbr_plugin.contract import ScorePropagator
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.sources import Source
 from fbr_plugin.distributed import barrier, collective_device, is_rank_zero, shard
-from fbr_plugin.metrics import SegmentationScore
+from fbr_plugin.metrics import CalibrationResult, SegmentationScore
 from fbr_plugin.pipeline.record import CURVES
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -102,6 +104,34 @@ def predict(
         trainer = _trainer(written.parent, flags, writer)
         trainer.predict(model, loader, ckpt_path=str(checkpoint), return_predictions=False)
     barrier()
+
+
+def calibrate(
+    folder: Path,
+    checkpoint: Path,
+    model: pl.LightningModule,
+    data: WSSSDataModule,
+    flags: Mapping[str, Any],
+    walk: ScorePropagator | None,
+    power: float,
+) -> CalibrationResult:
+    """Choose the threshold of a trained model's seeds with the masks of the calibration list.
+
+    Args:
+        folder: folder of the stage.
+        checkpoint: weights of the model.
+        model: the model.
+        data: its images.
+        flags: arguments of `pytorch_lightning.Trainer`.
+        walk: spreads the seeds first, as in masks; None leaves them unchanged.
+        power: to which the seeds are raised before.
+    """
+    images = data.calibration()
+    calibrator = SeedCalibrator(images.source, walk, power)
+    loader = data.loader(images, data.loading.eval_batch_size)
+    trainer = _trainer(folder, flags, calibrator)
+    trainer.predict(model, loader, ckpt_path=str(checkpoint), return_predictions=False)
+    return calibrator.result()
 
 
 def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, float]:

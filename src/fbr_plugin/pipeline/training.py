@@ -50,6 +50,7 @@ class Training:
         common = {flag: value for flag, value in config.trainer.as_dict().items() if value != defaults[flag]}
         self.flags = {**common, **section["trainer"]}
         self.seed = config.seed_everything
+        self.calibrate = config.calibrate or ""
         own, classifier = self.model["init_args"], config.classifier.model.init_args
         self.from_classifier = (
             name != "classifier"
@@ -68,7 +69,9 @@ class Training:
     def images(self, labels: Path | None = None) -> WSSSDataModule:
         """The data module, optionally with a folder of pseudo labels to train on."""
         given = {"pseudo_label_dir": str(labels)} if labels else {}
-        return _instance(WSSSDataModule, self.data, given)
+        module = _instance(WSSSDataModule, self.data, given)
+        module.calibrate = self.calibrate
+        return module
 
     def network(self, classifier: Path | None = None) -> pl.LightningModule:
         """The network, initialised from its seed.

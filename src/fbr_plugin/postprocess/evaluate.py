@@ -3,7 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from fbr_plugin.data.readers.images import IGNORE, read_mask
 from fbr_plugin.data.readers.labels import read_ids, read_lines
 from fbr_plugin.errors import InputError
 from fbr_plugin.files import write_text
+from fbr_plugin.metrics.calibration import Calibration, CalibrationResult
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
 from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
 from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, read_seed
@@ -33,6 +35,7 @@ class Evaluation(NamedTuple):
         masks_sha256: hash of ids and pixels of the true masks, independent of the file encoding.
         result: quality of the masks, or of the seeds at the oracle threshold.
         sweep: quality of seeds at every threshold; None for masks.
+        calibration: a threshold chosen with the masks of a few images; None for none.
     """
 
     class_names: tuple[str, ...]
@@ -42,6 +45,7 @@ class Evaluation(NamedTuple):
     masks_sha256: str
     result: SegmentationResult
     sweep: SweepResult | None
+    calibration: CalibrationResult | None = None
 
 
 def evaluate(
@@ -51,6 +55,7 @@ def evaluate(
     num_classes: int | None = None,
     class_names: list[str] | None = None,
     thresholds: Sequence[float] = BACKGROUND_THRESHOLDS,
+    calibrate: Path | None = None,
     output: Path | None = None,
 ) -> Evaluation:
     """Score masks (ID.png) or seeds (ID.npy, ID.npz) from any tool against true masks.
@@ -63,6 +68,9 @@ def evaluate(
             masks or, without that file, uses the largest class in the masks.
         class_names: names of the foreground classes; None reads classes.txt as well.
         thresholds: background thresholds at which seeds are scored.
+        calibrate: list of images, of which 20 are enough, whose masks choose a threshold at which seeds are
+            scored as well: a file of ids, or the name of a list beside `list_file`. They need not be on that
+            list.
         output: JSON file for the results; None writes no file.
     """
     predictions, masks, list_file = Path(predictions), Path(masks), Path(list_file)
@@ -72,15 +80,22 @@ def evaluate(
     paths = existing_files(predictions, ids, suffix, "predictions")
     names, source = _classes(masks, truths, num_classes, class_names)
     metric = SegmentationScore(len(names) - 1) if suffix == ".png" else SeedSweep(len(names) - 1, thresholds)
+    calibration = None
+    if calibrate is not None:
+        if isinstance(metric, SegmentationScore):
+            raise InputError(
+                f"{predictions} holds masks, which have no threshold: leave out calibrate={calibrate}"
+            )
+        beside = list_file.parent / f"{calibrate}.txt"
+        chosen = read_ids(beside if beside.is_file() else Path(calibrate))
+        calibration = _calibration(predictions, masks, chosen, suffix, metric)
     digest = hashlib.sha256()
     for name, path, truth_path in zip(tqdm(ids, "evaluate", disable=None), paths, truths, strict=True):
         truth = read_mask(truth_path, metric.num_classes)
         digest.update(f"{name} {truth.shape}".encode() + truth.tobytes())
         tensors = _tensors(path, metric, truth.shape)
-        try:
+        with _naming(path):
             metric.update(tensors[0], torch.from_numpy(truth), *tensors[1:])
-        except ValueError as error:
-            raise InputError(f"{path}: {error}") from error
     figures = metric.compute()
     evaluation = Evaluation(
         class_names=names,
@@ -90,6 +105,7 @@ def evaluate(
         masks_sha256=digest.hexdigest(),
         result=figures.oracle if isinstance(figures, SweepResult) else figures,
         sweep=figures if isinstance(figures, SweepResult) else None,
+        calibration=calibration,
     )
     if output is not None:
         _write_json(Path(output), evaluation)
@@ -102,17 +118,24 @@ def evaluation_table(evaluation: Evaluation) -> str:
     width = max(map(len, (*evaluation.class_names, "mIoU")))
     lines = [f"{evaluation.num_images} images, classes from {evaluation.classes_from}"]
     if sweep:
-        cells = [f"{cut:5.2f} {miou:6.2f}" for cut, miou in zip(sweep.thresholds, sweep.miou, strict=True)]
+        cells = [f"{cut:5.3f} {miou:6.2f}" for cut, miou in zip(sweep.thresholds, sweep.miou, strict=True)]
         lines += ["", "background threshold and mIoU"]
         lines += ["   ".join(cells[start : start + 6]) for start in range(0, len(cells), 6)]
         mark = "oracle: chosen with the masks" if len(cells) > 1 else "given"
-        lines += ["", f"at threshold {sweep.oracle_threshold:.2f} ({mark})"]
+        lines += ["", f"at threshold {sweep.oracle_threshold:.3f} ({mark})"]
     lines += ["", f"{'class':{width}}     IoU"]
     lines += [
         f"{name:{width}}  {'absent' if math.isnan(iou) else f'{iou:6.2f}'}"
         for name, iou in zip(evaluation.class_names, result.iou, strict=True)
     ]
     lines += [f"{'mIoU':{width}}  {result.miou:6.2f}", ""]
+    if sweep and (found := evaluation.calibration):
+        lines += [
+            f"calibrated on {found.num_images} images: threshold {found.threshold:.3f}, mIoU "
+            f"{sweep.at(found.threshold).miou:.2f}, expected loss against the oracle {found.loss:.2f} ± "
+            f"{found.loss_std:.2f}",
+            "",
+        ]
     if result.absent:
         lines.append(
             f"{len(result.absent)} classes occur in neither masks nor predictions: left out of the mean"
@@ -125,6 +148,30 @@ def evaluation_table(evaluation: Evaluation) -> str:
     lines.append(", ".join(f"{name} {share:.2f}" for name, share in shares.items()))
     lines += [f"list sha256  {evaluation.list_sha256}", f"masks sha256 {evaluation.masks_sha256}"]
     return "\n".join(lines)
+
+
+def _calibration(
+    predictions: Path, masks: Path, ids: Sequence[str], suffix: str, sweep: SeedSweep
+) -> CalibrationResult:
+    """The threshold that the masks of some images choose."""
+    truths = existing_files(masks, ids, ".png", "true masks of the calibration list")
+    paths = existing_files(predictions, ids, suffix, "predictions of the calibration list")
+    calibration = Calibration(sweep.num_classes, sweep.thresholds)
+    for name, path, truth_path in zip(ids, paths, truths, strict=True):
+        truth = read_mask(truth_path, sweep.num_classes)
+        scores, keys = _tensors(path, sweep, truth.shape)
+        with _naming(path):
+            calibration.update(name, scores, torch.from_numpy(truth), keys)
+    return calibration.compute()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name a file in an error about its content."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _tensors(path: Path, metric: SegmentationScore | SeedSweep, size: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -160,9 +207,19 @@ def _any_mask(path: Path) -> NDArray[np.uint8]:
 
 def _write_json(path: Path, evaluation: Evaluation) -> None:
     """Write all results; nan becomes null."""
-    sweep = evaluation.sweep
+    sweep, calibration = evaluation.sweep, evaluation.calibration
+    calibrated = (
+        {
+            "num_images": calibration.num_images,
+            "miou_calibrated": sweep.at(calibration.threshold).miou,
+            **calibration.scores(),
+        }
+        if sweep and calibration
+        else None
+    )
     content = evaluation._asdict() | {
         "result": evaluation.result._asdict(),
+        "calibration": calibrated,
         "sweep": sweep
         and {
             "thresholds": sweep.thresholds,

@@ -225,6 +225,25 @@ def test_labels_from_a_pickle_with_every_kind_of_key(root: Path, spell: Any) -> 
         open_coco(root, label_source="npy").source("validate")
 
 
+def test_masks_of_a_calibration_list_are_made(root: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text("9\n000000000030")
+    module = open_coco(root)
+    module.calibrate = str(few)
+    names = [f"COCO_train2014_{number:012d}" for number in (9, 30)]
+    assert module.calibration().source.ids == names  # that masks can be made is enough for a plan
+    assert not module.mask_dir.exists()
+    module.prepare_data()
+    assert {*names} < {path.stem for path in module.mask_dir.iterdir()}
+    assert [bool(item["mask"].any()) for item in module.calibration()] == [
+        bool(LABELS[name]) for name in names
+    ]
+    (root / "annotations" / "instances_train2014.json").unlink()
+    (module.mask_dir / f"{names[0]}.png").unlink()
+    with pytest.raises(FileNotFoundError, match=f"1 images of the .* no mask, the first is {names[0]}"):
+        module.calibration()
+
+
 def test_labels_from_masks_are_made_first(root: Path) -> None:
     module = open_coco(root, label_source="masks")
     module.prepare_data()

@@ -2,6 +2,7 @@
 
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
+from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.data.sampling import EpochSampler, run_position
 from fbr_plugin.data.settings import Loading
-from fbr_plugin.errors import InputError
+from fbr_plugin.data.sources import ListedSource
+from fbr_plugin.errors import InputError, MissingFileError
 
 # Values whose shape differs from image to image, so that a batch keeps them in lists.
 LISTED = ("boxes", "photo")
@@ -39,9 +42,14 @@ class WSSSDataModule(LightningDataModule):
 
     Args:
         loading: batch sizes, worker processes and seed.
+
+    Attributes:
+        calibrate: list of images whose masks choose the background threshold, for `calibration`; set by
+            `--calibrate`. Only these images need masks then.
     """
 
     class_names: tuple[str, ...]
+    calibrate: str = ""
 
     def __init__(self, loading: Loading = Loading()) -> None:
         super().__init__()
@@ -55,6 +63,39 @@ class WSSSDataModule(LightningDataModule):
     def dataset(self, stage: Stage) -> SegmentationDataset:
         """The images of a stage."""
         raise NotImplementedError
+
+    def calibration(self) -> SegmentationDataset:
+        """The images of the list `calibrate`, in the form of prediction, with their masks.
+
+        Raises:
+            ValueError: the list has fewer than two images, or one that is unknown.
+            FileNotFoundError: there is no list, or no mask of an image.
+        """
+        known, ids = self.dataset("predict"), self.calibration_ids()
+        source = ListedSource(ids, known.source, self.dataset("test").source)
+        self.check_calibration([name for index, name in enumerate(ids) if "mask" not in source[index]])
+        return SegmentationDataset(source, known.transform, False, known.pseudo_label_dir)
+
+    def calibration_ids(self) -> list[str]:
+        """The ids of the list `calibrate`, each once."""
+        ids = list(dict.fromkeys(self.listed(self.calibrate)))
+        if len(ids) < 2:
+            raise InputError(
+                f"the calibration list {self.calibrate} has {len(ids)} image: give at least 2, better 20"
+            )
+        return ids
+
+    def check_calibration(self, missing: list[str]) -> None:
+        """Raise if images of the list `calibrate` have no mask."""
+        if missing:
+            raise MissingFileError(
+                f"{len(missing)} images of the calibration list {self.calibrate} have no mask, the first is "
+                f"{missing[0]}: draw their masks, or take them off the list"
+            )
+
+    def listed(self, name: str) -> list[str]:
+        """The ids of a list, here of a text file."""
+        return read_ids(Path(name))
 
     def prepared(self, stage: Stage) -> bool:
         """Whether `prepare_data` has nothing left to do for a stage."""

@@ -1,6 +1,7 @@
 """COCO 2014 with its 80 object classes."""
 
 from collections import ChainMap
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -63,7 +64,7 @@ class COCODataModule(LayoutDataModule):
     ) -> None:
         super().__init__(root, lists, mask_dir, **kwargs)
         self.label_source = label_source
-        self.image_dir = self.root
+        self.list_dir = self.image_dir = self.root
         self.label_file = self.root / label_file
         self._labels: dict[str, ImageLabels] = {}  # by folder: the annotation files have hundreds of MB
 
@@ -73,15 +74,21 @@ class COCODataModule(LayoutDataModule):
         predicting = self.trainer is not None and self.trainer.state.fn == "predict"
         if predicting and self.label_source != "masks":
             return
-        for instances, names in self._unmade("fit", "validate", "predict").items():
+        more = self.calibration_ids() if self.calibrate else []
+        for instances, names in self._unmade("fit", "validate", "predict", more=more).items():
             rasterise_instances(instances, self.mask_dir, names)
 
     def prepared(self, stage: Stage) -> bool:
         return not self._unmade(stage)
 
-    def _unmade(self, *stages: Stage) -> dict[Path, list[str]]:
-        """The images of stages whose masks are needed and missing, by the file of their instances."""
-        names: set[str] = set()
+    def without_mask(self, ids: list[str]) -> list[str]:
+        """Those of some images of which there is no mask, and none can be made."""
+        missing = super().without_mask(ids)
+        return [name for name in missing if not self._instances(_folder(name)).is_file()]
+
+    def _unmade(self, *stages: Stage, more: Iterable[str] = ()) -> dict[Path, list[str]]:
+        """The images of stages and others whose masks are needed and missing, by their file of instances."""
+        names = set(more)
         for stage in stages:
             if stage in ("validate", "test") or self.label_source == "masks":
                 with suppress(FileNotFoundError):  # the loader complains, where the stage is run
@@ -97,14 +104,13 @@ class COCODataModule(LayoutDataModule):
             if names and (instances.is_file() or self.label_source == "masks")
         }
 
-    def ids(self, stage: Stage) -> list[str]:
-        chosen = self.lists[stage]
-        if chosen in FOLDERS:
-            found = sorted(name for name in self._names.values() if _folder(name) == chosen)
+    def listed(self, name: str) -> list[str]:
+        if name in FOLDERS:
+            found = sorted(each for each in self._names.values() if _folder(each) == name)
             if not found:
-                raise MissingFileError(f"{self.image_dir / chosen} holds no image COCO_{chosen}_*.jpg")
+                raise MissingFileError(f"{self.image_dir / name} holds no image COCO_{name}_*.jpg")
             return found
-        path = self.root / f"{chosen.removesuffix('.txt')}.txt"
+        path = self.list_file(name)
         listed = read_ids(path)
         if wrong := [name for name in listed if coco_number(name) is None]:
             raise InputError(

@@ -4,18 +4,20 @@ from pathlib import Path
 
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
+from fbr_plugin.data.readers.files import find_file
 from fbr_plugin.data.readers.labels import ImageLabels, read_ids
 from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.data.settings import Augmentation, Lists, Loading
 from fbr_plugin.data.sources import LayoutSource
 from fbr_plugin.data.transforms import eval_transform, train_transform
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, MissingFileError
 
 
 class LayoutDataModule(WSSSDataModule):
     """Data loaders for a folder laid out like PASCAL VOC.
 
-    Masks are read only in validation and test, if `mask_dir` exists. Images are checked when they are read.
+    Masks are read only in validation, test and calibration, if `mask_dir` exists. Images are checked when
+    they are read.
 
     Args:
         root: folder that holds `JPEGImages` and `ImageSets/Segmentation`.
@@ -56,6 +58,7 @@ class LayoutDataModule(WSSSDataModule):
             "test": lists.val,
             "predict": lists.predict or lists.train,
         }
+        self.list_dir = self.root / "ImageSets" / "Segmentation"
         self.image_dir = self.root / "JPEGImages"
         self.mask_dir = self.root / mask_dir
         self.pseudo_label_dir = pseudo_label_dir
@@ -65,8 +68,16 @@ class LayoutDataModule(WSSSDataModule):
 
     def ids(self, stage: Stage) -> list[str]:
         """The ids of a stage's images."""
-        name = self.lists[stage].removesuffix(".txt")
-        return read_ids(self.root / "ImageSets" / "Segmentation" / f"{name}.txt")
+        return self.listed(self.lists[stage])
+
+    def listed(self, name: str) -> list[str]:
+        """The ids of a list, by its name, or by the path of any text file."""
+        return read_ids(self.list_file(name))
+
+    def list_file(self, name: str) -> Path:
+        """The file of a list."""
+        own = self.list_dir / f"{name.removesuffix('.txt')}.txt"
+        return own if own.is_file() or not Path(name).is_file() else Path(name)
 
     def image_labels(self, ids: list[str]) -> ImageLabels:
         """Image labels of at least these ids, from the label source."""
@@ -75,16 +86,41 @@ class LayoutDataModule(WSSSDataModule):
     def source(self, stage: Stage) -> LayoutSource:
         """The images of a stage as they are on disk."""
         ids = self.ids(stage)
-        labels = None if self.label_source in ("masks", "none") else self.image_labels(ids)
-        if labels is not None and (missing := [name for name in ids if name not in labels]):
+        evaluating = stage in ("validate", "test") and self.mask_dir.is_dir()
+        if self.calibrate:  # only its own images need masks
+            evaluating = evaluating and not self.without_mask(ids)
+        mask_dir = self.mask_dir if evaluating or self.label_source == "masks" else None
+        labels = self._labels_of(ids, self.lists[stage])
+        return self.source_class(ids, self.image_dir, mask_dir, self.num_classes, labels)
+
+    def without_mask(self, ids: list[str]) -> list[str]:
+        """Those of some images of which there is no mask."""
+        return [name for name in ids if not find_file(self.mask_dir, name).is_file()]
+
+    def calibration(self) -> SegmentationDataset:
+        ids = self.calibration_ids()
+        source = self.source_class(ids, self.image_dir, self.mask_dir, self.num_classes, None)
+        if unknown := [name for name in ids if not source.image_path(name).is_file()]:
+            raise MissingFileError(
+                f"{len(unknown)} ids of the calibration list {self.calibrate} are of no image in "
+                f"{self.image_dir}, the first is {unknown[0]}"
+            )
+        self.check_calibration(self.without_mask(ids))
+        source.labels = self._labels_of(ids, self.calibrate)
+        return SegmentationDataset(source, self.eval_transform, False, self.pseudo_label_dir)
+
+    def _labels_of(self, ids: list[str], list_name: str) -> ImageLabels | None:
+        """Image labels of a list; None where the masks or nothing gives them."""
+        if self.label_source in ("masks", "none"):
+            return None
+        labels = self.image_labels(ids)
+        if missing := [name for name in ids if name not in labels]:
             raise InputError(
-                f"{len(missing)} ids of the list {self.lists[stage]!r} have no image labels in "
+                f"{len(missing)} ids of the list {list_name!r} have no image labels in "
                 f"{self.label_source}, the first is {missing[0]}: add them; for a network that needs none, "
                 "set label_source to none"
             )
-        evaluating = stage in ("validate", "test") and self.mask_dir.is_dir()
-        mask_dir = self.mask_dir if evaluating or self.label_source == "masks" else None
-        return self.source_class(ids, self.image_dir, mask_dir, self.num_classes, labels)
+        return labels
 
     def dataset(self, stage: Stage) -> SegmentationDataset:
         training = stage == "fit"

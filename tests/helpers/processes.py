@@ -1,0 +1,27 @@
+"""A function run in two processes that can exchange tensors."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+WORLD = 2
+
+
+def launch(worker: Callable[[int], Any], folder: Path) -> list[Any]:
+    """Run a function of the rank in two gloo processes; what each returned, in rank order."""
+    mp.spawn(_process, (worker, str(folder)), nprocs=WORLD)
+    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(WORLD)]
+
+
+def _process(number: int, worker: Callable[[int], Any], folder: str) -> None:
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=number, world_size=WORLD)
+    try:
+        torch.save(worker(number), f"{folder}/{number}.pt")
+    finally:
+        dist.destroy_process_group()
