@@ -18,34 +18,21 @@ from benchmarks.effect.variants import Variant
 from fbr_plugin import functional
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, PPC, PPCFBR
 from fbr_plugin.callbacks.seed_writer import SeedWriter
-from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.scenes.scene import PRESETS, ScenePreset
 from fbr_plugin.experiments.paired import LABEL_THRESHOLDS, data_module
+from fbr_plugin.experiments.recipes import FINE_TUNED_CROP, recipe
 from fbr_plugin.experiments.results import cached
 
 SCENES = {**PRESETS, "never": ScenePreset(p_co=0.85, p_stray=0.0, p_hide=0.15)}
-ADAMW = {"name": "AdamW", "poly_power": 0.9, "warmup_steps": 20}
-CAM_OPTIMIZER = {**ADAMW, "lr": 3e-3, "head_lr": 3e-3, "weight_decay": 1e-3}
-OPTIMIZER = {**ADAMW, "lr": 5e-4, "head_lr": 1e-3}
 COMMON: dict[str, Any] = {"scales": (1.0,)}
-# The baseline, the same with FBR, their training steps, and settings for small images.
-STAGES: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
-    "cam": (CAM, CAMFBR, 500, {"optimizer": CAM_OPTIMIZER}),
-    "amn": (AMN, AMNFBR, 150, {"optimizer": OPTIMIZER, "rates": (1, 2, 4)}),
-    "ppc": (PPC, PPCFBR, 150, {"optimizer": OPTIMIZER, "dropout": 0.0}),
-    "bas": (BAS, BASFBR, 150, {"optimizer": OPTIMIZER}),
+# The baseline, the same with FBR, and settings for small images.
+STAGES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "cam": (CAM, CAMFBR, {}),
+    "amn": (AMN, AMNFBR, {"rates": (1, 2, 4)}),
+    "ppc": (PPC, PPCFBR, {"dropout": 0.0}),
+    "bas": (BAS, BASFBR, {}),
 }
-# The same for photos and a pretrained encoder, which is only fine-tuned.
-PRETRAINED_CAM = {**ADAMW, "lr": 2e-4, "head_lr": 2e-3}
-PRETRAINED = {**ADAMW, "lr": 1e-4, "head_lr": 1e-3}
-PRETRAINED_STAGES: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
-    "cam": (CAM, CAMFBR, 250, {"optimizer": PRETRAINED_CAM}),
-    "amn": (AMN, AMNFBR, 120, {"optimizer": PRETRAINED, "rates": (1, 2, 4)}),
-    "ppc": (PPC, PPCFBR, 120, {"optimizer": PRETRAINED, "dropout": 0.0}),
-    "bas": (BAS, BASFBR, 120, {"optimizer": PRETRAINED}),
-}
-CROP = 128  # of photos, for a pretrained encoder
 
 
 @dataclass(frozen=True)
@@ -66,10 +53,13 @@ class Setting:
     size: int = 64
     weights: str | None = None
 
-    @property
-    def stages(self) -> dict[str, tuple[Any, Any, int, dict[str, Any]]]:
-        """The baseline, the same with FBR, training steps and settings of every stage."""
-        return PRETRAINED_STAGES if self.weights else STAGES
+    def training(self, stage: str) -> tuple[int, dict[str, Any]]:
+        """The training steps of a stage, and its settings."""
+        own = recipe(self.weights is not None)
+        optimizer, steps = (
+            (own.cam_optimizer, own.cam_steps) if stage == "cam" else (own.optimizer, own.steps)
+        )
+        return steps, {"optimizer": optimizer, **STAGES[stage][2]}
 
     @property
     def name(self) -> str:
@@ -79,17 +69,9 @@ class Setting:
 
     def data_module(self, seed: int, labels: Path | None) -> WSSSDataModule:
         """The images of the demo in this setting."""
-        if self.data and self.weights:
-            return FolderDataModule(
-                self.data,
-                Lists(val="train"),
-                augmentation=Augmentation(CROP, long_side=(self.size, self.size)),
-                max_size=self.size,
-                pseudo_label_dir=labels,
-                stuff_dir="StuffClass" if (Path(self.data) / "stuff.txt").exists() else None,
-                loading=Loading(16, seed=seed),
-            )
         settings = {"data": self.data, "preset": SCENES[self.scenes], "size": self.size}
+        if self.weights:
+            settings["crop"] = FINE_TUNED_CROP
         return data_module(seed, settings, labels)
 
 
@@ -153,22 +135,17 @@ def run(
 
 def _trained(setting: Setting, stage: str, variant: Variant) -> dict[str, Any]:
     """The resolved settings of a training: of its stage and of the CAM that it starts from."""
-    _, with_fbr, *own = setting.stages[stage]
-    settings = {name: asdict(value) for name, value in variant.settings(with_fbr).items()}
-    return {
-        "own": own,
-        "start": setting.stages["cam"][2:],
-        "common": COMMON,
-        "labels": LABEL_THRESHOLDS,
-        **settings,
-    }
+    settings = {name: asdict(value) for name, value in variant.settings(STAGES[stage][1]).items()}
+    trained = {"own": setting.training(stage), "start": setting.training("cam")}
+    return {**trained, "common": COMMON, "labels": LABEL_THRESHOLDS, **settings}
 
 
 def _train(
     setting: Setting, seed: int, stage: str, name: str, variant: Variant, own: Path, labels: Path | None
 ) -> tuple[dict[str, Any], float]:
     """Train, score, and keep what later stages start from."""
-    baseline, with_fbr, steps, options = setting.stages[stage]
+    baseline, with_fbr, _ = STAGES[stage]
+    steps, options = setting.training(stage)
     data = setting.data_module(seed, labels)
     optimizer = options["optimizer"]
     rates = {name: variant.rate_factor * optimizer[name] for name in ("lr", "head_lr")}

@@ -14,22 +14,21 @@ from helpers.tiny import write_localization
 from benchmarks import localization
 from benchmarks.effect.figure import differences
 from benchmarks.effect.overview import overview
-from benchmarks.effect.runs import STAGES, Setting, run, run_seed, uniform_classes
+from benchmarks.effect.runs import Setting, run, run_seed, uniform_classes
 from benchmarks.effect.summary import csv, interval, matched, pairs_by_variant, table
 from benchmarks.effect.variants import ABLATION, FINAL, GATE, LABELS, TUNING, Variant
 from fbr_plugin import FBRConfig, GateConfig, functional, recommended
 from fbr_plugin.baselines import CAMFBR
 from fbr_plugin.baselines.ppc.module import PPCFBR
 from fbr_plugin.data import SyntheticDataModule
-from fbr_plugin.experiments import paired
+from fbr_plugin.experiments import paired, recipes
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Setting:
     """Two steps a stage, on 20 scenes of 32 pixels."""
     monkeypatch.setattr(paired, "SyntheticDataModule", partial(SyntheticDataModule, num_images=20))
-    for stage, (baseline, with_fbr, _, options) in STAGES.items():
-        monkeypatch.setitem(STAGES, stage, (baseline, with_fbr, 2, options))
+    monkeypatch.setattr(recipes, "FROM_SCRATCH", recipes.FROM_SCRATCH._replace(cam_steps=2, steps=2))
     return Setting(size=32)
 
 
@@ -69,9 +68,8 @@ def test_variants_are_paired_and_ended_runs_are_read(
     assert cam["miou_curve"] == by_name["cam", "baseline"]["miou_curve"]
     assert (folder / "cam" / "baseline.ckpt").is_file()
     with monkeypatch.context() as patch:  # other settings of the same name
-        baseline, with_fbr, steps, options = STAGES["amn"]
-        faster = {**options, "optimizer": {**options["optimizer"], "lr": 0.1}}
-        patch.setitem(STAGES, "amn", (baseline, with_fbr, steps, faster))
+        faster = {**recipes.FROM_SCRATCH.optimizer, "lr": 0.1}
+        patch.setattr(recipes, "FROM_SCRATCH", recipes.FROM_SCRATCH._replace(optimizer=faster))
         other = run(quick, 3, "amn", "baseline", variants, tmp_path)
     assert other["key"] != by_name["amn", "baseline"]["key"]
     changed = {**variants, "off": Variant({}, gate={})}
@@ -100,7 +98,7 @@ def test_rates_are_multiplied(quick: Setting, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(CAMFBR.__mro__[2], "configure_optimizers", recorded)
     run(quick, 0, "cam", "lr x2", TUNING, tmp_path)
-    assert rates == [pytest.approx(2 * STAGES["cam"][3]["optimizer"]["lr"])]
+    assert rates == [pytest.approx(2 * recipes.FROM_SCRATCH.cam_optimizer["lr"])]
 
 
 def test_every_variant_is_a_valid_setting() -> None:

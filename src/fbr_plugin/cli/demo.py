@@ -8,6 +8,7 @@ from jsonargparse import auto_cli
 
 from fbr_plugin.errors import InputError
 from fbr_plugin.experiments.paired import cached_seed, check_settings
+from fbr_plugin.experiments.recipes import FINE_TUNED_CROP, recipe
 from fbr_plugin.experiments.report import paired_table, write_results
 
 
@@ -21,8 +22,8 @@ def demo(
     weights: Path | None = None,
     size: int | None = None,
     crop: int | None = None,
-    cam_steps: int = 500,
-    steps: int = 150,
+    cam_steps: int | None = None,
+    steps: int | None = None,
 ) -> None:
     """Compare a baseline, the same with FBR's losses, and with the recommended settings.
 
@@ -42,9 +43,10 @@ def demo(
             weights 204).
         crop: side of the square crops of your own images in training (default: the size, with weights at
             most 128).
-        cam_steps: training steps of the CAM classifier.
-        steps: training steps of the baseline.
+        cam_steps: training steps of the CAM classifier (default 500, with weights 250).
+        steps: training steps of the baseline (default 150, with weights 120).
     """
+    training = recipe(weights is not None)
     size = size or (64 if data is None else 204 if weights else 128)
     settings = {
         "data": data and str(data),
@@ -53,9 +55,9 @@ def demo(
         "encoder": encoder,
         "weights": weights and str(weights),
         "size": size,
-        "crop": crop or (min(size, 128) if weights else size),
-        "cam_steps": cam_steps,
-        "steps": steps,
+        "crop": crop or (min(size, FINE_TUNED_CROP) if weights else size),
+        "cam_steps": training.cam_steps if cam_steps is None else cam_steps,
+        "steps": training.steps if steps is None else steps,
     }
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     numbers = _parse_seeds(seeds)

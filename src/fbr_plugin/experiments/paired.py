@@ -15,16 +15,10 @@ from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.errors import InputError
 from fbr_plugin.experiments.arms import BASELINES, arms
 from fbr_plugin.experiments.pictures import draw_arms
+from fbr_plugin.experiments.recipes import recipe
 from fbr_plugin.experiments.recorder import Recorder
 from fbr_plugin.experiments.results import cached, known
 
-# Fields of the optimizers that differ from each class's own: of the CAM and of the arms.
-ADAMW = {"name": "AdamW", "poly_power": 0.9, "warmup_steps": 20}
-CAM_OPTIMIZER = {**ADAMW, "lr": 3e-3, "head_lr": 3e-3, "weight_decay": 1e-3}
-OPTIMIZER = {**ADAMW, "lr": 5e-4, "head_lr": 1e-3}
-# The same for a pretrained encoder, which higher learning rates would spoil.
-CAM_FINE_TUNING = {**ADAMW, "lr": 2e-4, "head_lr": 2e-3}
-FINE_TUNING = {**ADAMW, "lr": 1e-4, "head_lr": 1e-3}
 LABEL_THRESHOLDS = (0.35, 0.10)
 
 
@@ -59,9 +53,7 @@ def run_seed(seed: int, settings: dict[str, Any], folder: Path, figure_folder: P
     common: dict[str, Any] = {"encoder": settings["encoder"], "scales": (1.0,)}
     if settings["encoder"] != "small":
         common["output_stride"] = 8
-    pretrained = settings["weights"] is not None
-    cam_optimizer = CAM_FINE_TUNING if pretrained else CAM_OPTIMIZER
-    optimizer = FINE_TUNING if pretrained else OPTIMIZER
+    cam_optimizer, optimizer, *_ = recipe(settings["weights"] is not None)
     module = data_module(seed, settings)
     pl.seed_everything(seed, verbose=False)
     cam = CAM(module.num_classes, **{**common, "optimizer": cam_optimizer, "weights": settings["weights"]})
@@ -109,6 +101,7 @@ def data_module(seed: int, settings: dict[str, Any], labels: Path | None = None)
         augmentation=Augmentation(crop, long_side=(size, longest)),
         max_size=size,
         pseudo_label_dir=labels,
+        stuff_dir="StuffClass" if (Path(folder) / "stuff.txt").exists() else None,
     )
     batch_size = min(module.loading.batch_size, len(module.ids("fit")))
     module.loading = Loading(batch_size, seed=seed)

@@ -22,7 +22,8 @@ def draw_arms(
 ) -> None:
     """Write the figures of one seed: the CAM comes first, then the baseline, then its arms with FBR."""
     dataset, names = module.dataset("test"), module.class_names
-    items = [dataset[index] for index in range(min(EXAMPLES, len(dataset)))]
+    number = min(EXAMPLES, len(dataset))  # spread over the list, which may be ordered by class
+    items = [dataset[index * len(dataset) // number] for index in range(number)]
     maps = {
         name: [label_map(model.eval(), item, scores[name]["threshold_oracle"]) for item in items]
         for name, model in models.items()
