@@ -222,8 +222,10 @@ def test_matched_seeds_keep_the_scale_of_ungated_ones(generator):
         features, scores, labels, kinds = batch(generator)
         scores = scores + 0.2 * torch.rand(scores.shape, generator=generator)
         gate.update(DenseView(features, scores, labels))
-    ungated = fbr.seed_maps(scores, labels)
-    gated = fbr.seed_maps(gate_scores(gate, scores, [features]), labels)
+    ungated, gated = (
+        fbr.seed_maps(fbr.resize(maps, (64, 64)), labels)
+        for maps in (scores, gate_scores(gate, scores, [features]))
+    )
     matched, own = gate.match(gated), labels[..., None, None].expand_as(gated) > 0
     assert gated[own].mean() < 0.85 * ungated[own].mean()
     for share in (0.3, 0.5, 0.7, 0.9):
@@ -231,6 +233,7 @@ def test_matched_seeds_keep_the_scale_of_ungated_ones(generator):
     order = gated[own].argsort()
     assert (matched[own][order].diff() >= 0).all()
     first = labels[:, 0] > 0
+    kinds = kinds.repeat_interleave(4, 1).repeat_interleave(4, 2)
     objects, texture = ((kinds == kind)[first] for kind in (OBJECTS[0], TEXTURES[0]))
     assert matched[first, 0][texture].mean() < 0.8 * ungated[first, 0][texture].mean()
     assert matched[first, 0][objects].mean() > matched[first, 0][texture].mean() + 0.2
@@ -242,7 +245,7 @@ def test_seeds_of_other_maps_than_the_scores(generator):
     for view in views:
         gate.update(view)
     labels = views[0].labels
-    expected = fbr.score_histogram(fbr.seed_maps(scores, labels))
+    expected = fbr.score_histogram(fbr.seed_maps(fbr.resize(scores, (12, 12)), labels))
     found = gate.distributions[0] / gate.distributions[0].sum()
     torch.testing.assert_close(found, expected / expected.sum())
 

@@ -173,8 +173,14 @@ class ClassAwareGate(StepRandom):
 
     def _update_distributions(self, view: DenseView, gate: Tensor, mask: Tensor) -> None:
         scores = (view.scores if view.seed_scores is None else view.seed_scores).detach().nan_to_num()
-        gated = fbr.lower_scores(scores, gate, logits=scores.shape[1] == 1 + gate.shape[1])
-        found = [fbr.score_histogram(fbr.seed_maps(maps, view.labels)) for maps in (scores, gated)]
+        logits = scores.shape[1] == 1 + gate.shape[1]
+        maps = scores if logits else scores.relu()
+        # Seeds are interpolated before they are normalised, which lowers the peaks of gated maps the most.
+        grid = [2 * side for side in scores.shape[-2:]]
+        found = [
+            fbr.score_histogram(fbr.seed_maps(fbr.resize(each, grid), view.labels))
+            for each in (maps, fbr.lower_scores(maps, gate, logits))
+        ]
         counts = all_reduce_sum(torch.stack(found) * mask)
         total = counts.sum(1, keepdim=True)
         updated = self.config.decay * self.distributions + counts / total.clamp_min(1)
