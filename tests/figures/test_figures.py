@@ -76,6 +76,18 @@ def test_examples_have_a_row_an_image_and_a_column_a_method() -> None:
     assert drawn(figure, 4)[0, 0].min() > 0.7, "ignored pixels are light"
 
 
+def test_cells_have_the_shape_of_the_photos() -> None:
+    tall, wide = (torch.rand(3, *size) for size in ((30, 20), (20, 30)))
+    width, height = figures.nroi_clusters(
+        [wide] * 2, torch.zeros(2, 2, 3, dtype=torch.long)
+    ).get_size_inches()
+    assert width / height > 1.3
+    width, height = figures.nroi_clusters(
+        [tall] * 2, torch.zeros(2, 3, 2, dtype=torch.long)
+    ).get_size_inches()
+    assert width / height < 0.75
+
+
 def test_images_of_different_sizes_can_be_drawn() -> None:
     images, labels = [torch.rand(3, 8, 8), torch.rand(3, 20, 10)], [LABELS[0], LABELS[1]]
     assert drawn(figures.examples(images, labels, {}, NAMES), 3).shape == (20, 10, 3)

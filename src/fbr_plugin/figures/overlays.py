@@ -151,7 +151,11 @@ def _grid(strips: Mapping[str, Sequence[NDArray[np.floating]]], vertical: bool =
     """Plot titled strips of pictures, one below the other, or as columns side by side."""
     count = max(map(len, strips.values()))
     down, across = (count, len(strips)) if vertical else (len(strips), count)
-    figure = Figure(figsize=(_CELL * across + 0.2, _CELL * down + 0.3), layout="compressed")
+    # As high and wide as the pictures need whose longer side is a cell.
+    sizes = [picture.shape[:2] for pictures in strips.values() for picture in pictures]
+    height, width = (max(size[side] / max(size) for size in sizes) for side in (0, 1))
+    size = (_CELL * width * across + 0.2, _CELL * height * down + 0.3)
+    figure = Figure(figsize=size, layout="compressed")
     cells = figure.subplots(down, across, squeeze=False)
     for strip, (title, pictures) in zip(cells.T if vertical else cells, strips.items(), strict=True):
         (strip[0].set_title if vertical else strip[0].set_ylabel)(title, loc="center", fontweight="bold")
