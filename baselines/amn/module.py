@@ -62,7 +62,9 @@ class AMN(SeedTask):
         self.log("train/loss", loss, batch_size=len(logits))
         outputs: StepOutput = {"loss": loss}
         if self.wants_views:
-            outputs["views"] = [DenseView(features, logits, batch["label"], levels=self.shallow(levels))]
+            to_seeds, shallow = self.view_seeds(batch), self.shallow(levels)
+            view = DenseView(features, logits, batch["label"], to_seeds=to_seeds, levels=shallow)
+            outputs["views"] = [view]
         return outputs
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:

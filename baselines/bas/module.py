@@ -137,6 +137,7 @@ class BAS(LocalizationTask):
                     scores,
                     label,
                     seed_scores=torch.cat(seeds, 1),
+                    to_seeds=self.view_seeds(batch),
                     levels=self.shallow(levels),
                 )
             ]

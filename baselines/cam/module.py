@@ -55,7 +55,9 @@ class CAM(LocalizationTask):
         self.log("train/loss", loss, batch_size=len(logits))
         outputs: StepOutput = {"loss": loss}
         if self.wants_views:
-            view = DenseView(levels[-1], self.head(levels[-1]), batch["label"], levels=self.shallow(levels))
+            to_seeds, shallow = self.view_seeds(batch), self.shallow(levels)
+            maps = self.head(levels[-1])
+            view = DenseView(levels[-1], maps, batch["label"], to_seeds=to_seeds, levels=shallow)
             outputs["views"] = [view]
         return outputs
 

@@ -1,10 +1,11 @@
 """The base of the baselines: inference and scoring of seeds, and the class-aware gate."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from fbr_plugin.baselines.tasks.seed_scores import SeedScores
@@ -80,6 +81,18 @@ class SeedTask(Baseline, EncoderTask):
     def gated(self, scores: Tensor, levels: Sequence[Tensor], logits: bool = False) -> Tensor:
         """Gate scores: maps [B, n*C, h, w] or logits [B, 1+C, h, w] of an image with these feature levels."""
         return self.gate_scores(scores, self.shallow(levels), logits)
+
+    def view_seeds(self, batch: Batch) -> Callable[[Tensor], Tensor]:
+        """How the scores of a training batch, at any size, become the seeds [B, C, H, W] of its classes."""
+
+        def to_seeds(scores: Tensor) -> Tensor:
+            own = dict(batch)
+            if "pseudo_label" in batch:
+                label = batch["pseudo_label"][:, None].float()
+                own["pseudo_label"] = interpolate(label, scores.shape[-2:], mode="nearest-exact")[:, 0].long()
+            return self.to_seeds(scores.float(), own)[:, -self.num_classes :]
+
+        return to_seeds
 
     def matched_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """The seeds of scores, of which gated classes have the distribution of ungated ones."""

@@ -216,3 +216,12 @@ def test_a_view_of_bas_has_the_maps_of_its_seeds() -> None:
     model, batch = build(BASFBR, seeds="both", **recommended()), RandomData().batch()
     (view,) = BAS.training_step(model, batch, 0)["views"]
     assert view.seed_scores.shape == (2, 2 * NUM_CLASSES, *view.scores.shape[-2:])
+
+
+def test_the_scale_of_amn_is_that_of_its_seeds_with_labels() -> None:
+    model, batch = build(AMN, rates=(1, 2)), RandomData().batch()
+    model.wants_views = True
+    (view,) = model.training_step(batch, 0)["views"]
+    logits = torch.randn(2, 1 + NUM_CLASSES, *batch["image"].shape[-2:])
+    assert torch.equal(view.to_seeds(logits), model.to_seeds(logits, batch)[:, 1:])
+    assert view.to_seeds(view.scores).shape == (2, NUM_CLASSES, *view.scores.shape[-2:])

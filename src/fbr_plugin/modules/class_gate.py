@@ -1,6 +1,7 @@
 """The class-aware gate: it lowers a class where background that occurs without the class explains a pixel."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -177,8 +178,9 @@ class ClassAwareGate(StepRandom):
         maps = scores if logits else scores.relu()
         # Seeds are interpolated before they are normalised, which lowers the peaks of gated maps the most.
         grid = [2 * side for side in scores.shape[-2:]]
+        to_seeds = view.to_seeds or partial(fbr.seed_maps, labels=view.labels)
         found = [
-            fbr.score_histogram(fbr.seed_maps(fbr.resize(each, grid), view.labels))
+            fbr.score_histogram(to_seeds(fbr.resize(each, grid)))
             for each in (maps, fbr.lower_scores(maps, gate, logits))
         ]
         counts = all_reduce_sum(torch.stack(found) * mask)
