@@ -156,12 +156,12 @@ class BAS(LocalizationTask):
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to the maps of the seeds: [B, C, h3, w3], or [B, 2C, h3, w3] for "both"."""
         class_maps, maps, levels = self(image)
-        return self._crop(self.gated(torch.cat(self._seed_parts(class_maps, maps), 1), levels), image)
+        return self.gated(torch.cat(self._seed_parts(class_maps, maps), 1), levels).float()
 
     def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map image: [B, 3, H, W] to M [B, C, h3, w3] and class logits [B, C]."""
         class_maps, maps, levels = self(image)
-        return self._crop(self.gated(maps, levels), image), class_maps.mean((2, 3)).float()
+        return self.gated(maps, levels).float(), class_maps.mean((2, 3)).float()
 
     def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """Mask scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""
@@ -172,11 +172,6 @@ class BAS(LocalizationTask):
         """The maps [B, C, h3, w3] that a seed averages, of class maps before ReLU and of M."""
         cam = resize(class_maps.relu(), maps.shape[-2:])
         return {"generator": [maps], "cam": [cam], "both": [maps, cam]}[self.hparams["seeds"]]
-
-    def _crop(self, maps: Tensor, image: Tensor) -> Tensor:
-        """Crop maps to the image, which encoders pad to whole pixels of their last level."""
-        rows, columns = (-(-side // self.stride) for side in image.shape[-2:])
-        return maps[..., :rows, :columns].float()
 
 
 class BASFBR(FBRMixin, BAS):

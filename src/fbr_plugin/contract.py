@@ -56,8 +56,8 @@ class DenseView:
             their own grid; None takes `scores`.
         seed_scores: maps at least 0 [B, n*C, h, w], n of each class, or logits [B, 1+C, h, w], of which seeds
             are made, on the grid of `scores`; None takes `scores`.
-        to_seeds: makes seeds [B, C, H, W] in [0, 1] of `seed_scores` at any size, as prediction does; None takes
-            `functional.seed_maps`.
+        to_seeds: makes seeds [B, C, H, W] in [0, 1] of `seed_scores` at any size, as prediction does; None
+            takes `functional.seed_maps`.
         levels: shallow feature levels [B, L_j, h_j, w_j], by which the class-aware gate describes a pixel;
             without any it takes `features`.
     """

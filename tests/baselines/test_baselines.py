@@ -199,6 +199,7 @@ def test_predicted_and_scored_seeds_keep_the_scale(kind: type[SeedTask], options
         bins = torch.linspace(1e-4, 1, fbr.BINS)
         model.gate.distributions[0] = fbr.score_histogram(bins.sqrt())
         model.gate.distributions[1] = fbr.score_histogram(bins)
+        model.gate.reclusters += 1
         after = torch.stack([*model.predict_step(batch, 0).seeds])
         model.validation_step(batch, 0)
     background = before.shape[1] - NUM_CLASSES

@@ -90,7 +90,8 @@ class ClassAwareGate(StepRandom):
             seeds: gated scores in [0, 1], of any shape.
         """
         ungated, gated = self.distributions
-        return fbr.match_distribution(seeds, gated, ungated)
+        matched = fbr.match_distribution(seeds, gated, ungated)
+        return torch.where(self.reclusters > 0, matched, seeds)  # before that, the gate is 1
 
     @torch.no_grad()
     def update(self, view: DenseView, index: int = 0) -> GateTerms:
