@@ -214,6 +214,7 @@ class Losses(Callback):
         self.values.append(outputs["loss"].item())
 
 
+@pytest.mark.slow
 def test_weights_of_zero_are_the_bare_baseline_bit_for_bit(tmp_path: Path) -> None:
     baseline, with_fbr = build(BAS), build(BASFBR, fbr={**FBR, **OFF})
     losses = []

@@ -60,6 +60,7 @@ def test_step_returns_loss_and_views(kind: type[SeedTask], options: dict[str, An
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["vit_tiny_patch16_224", "convnext_atto"])
 @pytest.mark.parametrize("kind", [CAM, AMN, CAMFBR, AMNFBR])
 def test_on_patch_tokens_and_convnext(kind: type[SeedTask], encoder: str, tmp_path: Path) -> None:

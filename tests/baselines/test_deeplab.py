@@ -210,6 +210,7 @@ def test_learns_the_masks_of_a_few_scenes(scenes: Scenes, tmp_path: Path) -> Non
     assert after["test/miou"] > 70
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaging", [pl.Callback, partial(EMAWeightAveraging, decay=0.5)])
 def test_checkpoints_resume_and_predict_exactly(
     averaging: Callable[[], pl.Callback], scenes: Scenes, tmp_path: Path

@@ -178,6 +178,7 @@ def test_unsupported_stride_lists_the_supported() -> None:
         build_encoder("torchvision/squeezenet1_0", 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["swin_t", "vit_b_16"])
 def test_model_without_dense_features(name: str) -> None:
     with pytest.raises(ValueError, match=f"'torchvision/{name}' has no dense features, .*resnet50"):

@@ -113,6 +113,7 @@ def test_the_run_folder_of_a_logger_gets_the_figures(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "version_3" / "figures" / "step_000004_semantic_graph.png").is_file()
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_every_figure(tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
@@ -162,6 +163,7 @@ def test_wandb_works_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert {"nroi", "pseudo_labels", "semantic_graph"} <= names
 
 
+@pytest.mark.slow
 def test_a_failing_logger_is_warned_about_once_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

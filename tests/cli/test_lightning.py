@@ -246,6 +246,7 @@ def test_a_word_for_one_field_leaves_the_others_of_the_checkpoint(words: list[ob
     assert (optimizer["weight_decay"], optimizer["head_lr"], optimizer["poly_power"]) == (0.3, 0.5, 0)
 
 
+@pytest.mark.slow
 def test_weights_of_a_checkpoint_need_no_other_file(words: list[object], trained: Path) -> None:
     Path("settings.yaml").write_text("model: {init_args: {weights: gone.ckpt, pretrained: true}}")
     given = [*words, "--config", "settings.yaml", *quick(3), "--ckpt_path", trained]
@@ -301,6 +302,7 @@ def test_a_run_in_a_folder_that_holds_one_takes_another(
     assert "test/miou_oracle" in figures(Path("named_2"))
 
 
+@pytest.mark.slow
 def test_checkpoints_go_from_the_command_line_to_python_and_back(
     words: list[object], photos: Path, trained: Path
 ) -> None:
@@ -422,6 +424,7 @@ def test_in_a_shell_a_damaged_checkpoint_is_one_line(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plugins", [[], ["--trainer.plugins", "DoublePrecision"]])
 def test_fit_writes_its_checkpoints_whole(
     plugins: list[object], words: list[object], monkeypatch: pytest.MonkeyPatch

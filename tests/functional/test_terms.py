@@ -195,6 +195,7 @@ def test_contrast_equals_the_double_loop(case):
     assert gradient.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_shared_negatives_have_the_expectation_of_a_draw_for_each_query(generator):
     # One class of 4 queries; 3 negatives drawn from a population of 6.
     queries = torch.randn(4, 3, generator=generator)

@@ -97,6 +97,7 @@ def test_box_sweep_equals_a_loop_over_thresholds(scenes) -> None:
     assert result.oracle_threshold == pytest.approx(STEPS[naive.largest.argmax()])
 
 
+@pytest.mark.slow
 def test_top_1_and_top_5_count_where_the_class_is_right_as_well(scenes) -> None:
     maps, boxes, sizes = scenes
     ranks = torch.tensor([0, 4, 5, 0, 1, 0, 9, 0])

@@ -167,6 +167,7 @@ def test_a_wrong_list_shows_before_any_training(
     assert not (root.parent / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_list_that_does_not_exist_or_does_not_fit_shows_before_any_training(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"twenty\.txt does not exist: create it"):
         run(plan(root, calibrate="twenty"))

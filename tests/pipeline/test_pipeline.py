@@ -317,6 +317,7 @@ def test_photos_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "data.files.fit.labels was" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_labels_and_refiners_are_checked_before_any_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

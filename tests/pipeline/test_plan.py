@@ -139,6 +139,7 @@ def test_a_plan_reads_each_file_once_and_builds_few_data_modules(
     assert stages[0].settings["data"]["files"]["fit"]["saliency"]
 
 
+@pytest.mark.slow
 def test_a_plan_sees_what_was_edited_since_the_last(tmp_path: Path) -> None:
     root, path = written(tmp_path, "Folder")
     config = settings.parser().parse_args(["--config", str(path)])
@@ -149,6 +150,7 @@ def test_a_plan_sees_what_was_edited_since_the_last(tmp_path: Path) -> None:
     assert {name for name in after if after[name] != before[name]} == {"labels"}
 
 
+@pytest.mark.slow
 def test_a_plan_sees_edited_maps_of_stuff_where_they_are_scored(tmp_path: Path) -> None:
     root, path = written(tmp_path, "Folder", stuff_dir="StuffClass")
     (root / "stuff.txt").write_text("grass")

@@ -209,6 +209,7 @@ def test_hooks_that_are_bypassed():
         BypassingFBR(fbr=CONFIG).training_step(make_batch(), 0)
 
 
+@pytest.mark.slow
 def test_a_compiled_submodule():
     class Skipping(Theirs):
         def forward(self, image):

@@ -37,6 +37,7 @@ def test_terms_change_the_baseline_and_are_logged(scenes, tmp_path):
     assert not any(value.requires_grad for value in plugged.fbr_terms)
 
 
+@pytest.mark.slow
 def test_resume_at_the_boundary_of_an_epoch_is_exact(scenes, tmp_path):
     """Other tests of every baseline resume in the middle of an epoch."""
     whole = amn(fbr=CONFIG)
@@ -50,6 +51,7 @@ def test_resume_at_the_boundary_of_an_epoch_is_exact(scenes, tmp_path):
     assert any("banks.0.nrois" in name for name in whole.state_dict())
 
 
+@pytest.mark.slow
 def test_resume_from_the_end_of_an_epoch_with_validation(scenes, tmp_path):
     whole = amn(fbr=CONFIG)
     options = {"max_epochs": 2, "enable_checkpointing": True, "limit_val_batches": 1}

@@ -63,6 +63,7 @@ def fit(
     return model.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "validate"), [(0, True), (0, False), (2, False)])
 def test_resume_sees_what_the_whole_run_sees(tmp_path: Path, workers: int, validate: bool) -> None:
     whole = fit(tmp_path, 0, validate, max_epochs=3)
@@ -76,6 +77,7 @@ def test_resume_sees_what_the_whole_run_sees(tmp_path: Path, workers: int, valid
         assert rest == whole[step:], (name, step)
 
 
+@pytest.mark.slow
 def test_two_resumes_in_a_row_from_the_last_batch_of_an_epoch(tmp_path: Path) -> None:
     whole = fit(tmp_path / "whole", max_steps=4 * BATCHES)
     for step, saved_by in ((BATCHES, "whole"), (2 * BATCHES, "once")):

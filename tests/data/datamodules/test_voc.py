@@ -63,6 +63,7 @@ def test_label_file_of_another_shape(tmp_path: Path) -> None:
         VOCDataModule(root).source("fit")
 
 
+@pytest.mark.slow
 def test_real_lists_and_labels(real_data: Path) -> None:
     root = real_data / "voc12"
     for name, count in COUNTS.items():
