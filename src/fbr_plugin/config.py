@@ -109,6 +109,8 @@ class GateConfig:
         decay: of the running background similarity and score distributions, in a step.
         similarity_quantile: quantile of the background's similarities that is averaged.
         similarity_temperature: of the comparison with the background similarity.
+        keep_scale: whether gated seeds get the distribution of ungated ones, so that thresholds keep their
+            meaning.
 
     Raises:
         ValueError: a value out of its range; the message names the field, the value and the range.
@@ -128,6 +130,7 @@ class GateConfig:
     decay: float = 0.98
     similarity_quantile: float = 0.1
     similarity_temperature: float = 0.01
+    keep_scale: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -239,6 +239,14 @@ def test_matched_seeds_keep_the_scale_of_ungated_ones(generator):
     assert matched[first, 0][objects].mean() > matched[first, 0][texture].mean() + 0.2
 
 
+def test_the_scale_may_be_left_as_it_is(generator):
+    gate = ClassAwareGate(SHAPE, replace(CONFIG, keep_scale=False))
+    train(gate)
+    seeds = torch.rand(2, 3, 6, 6, generator=generator)
+    assert gate.reclusters > 0
+    assert torch.equal(gate.match(seeds), seeds)
+
+
 def test_seeds_of_other_maps_than_the_scores(generator):
     gate, scores = make_gate(), torch.rand(4, 6, 6, 6, generator=generator)
     views = [replace(make_view(step), seed_scores=scores) for step in range(4)]

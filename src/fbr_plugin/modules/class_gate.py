@@ -89,6 +89,8 @@ class ClassAwareGate(StepRandom):
         Args:
             seeds: gated scores in [0, 1], of any shape.
         """
+        if not self.config.keep_scale:
+            return seeds
         ungated, gated = self.distributions
         matched = fbr.match_distribution(seeds, gated, ungated)
         return torch.where(self.reclusters > 0, matched, seeds)  # before that, the gate is 1
