@@ -22,8 +22,8 @@ from fbr_plugin import (
 )
 from fbr_plugin.contract import StepOutput
 from fbr_plugin.data import SyntheticDataModule
+from fbr_plugin.functional import cams_to_seeds
 from fbr_plugin.postprocess.multi_scale import upsample_scores
-from fbr_plugin.postprocess.seeds import cams_to_seeds
 
 
 def small_encoder() -> nn.Sequential:

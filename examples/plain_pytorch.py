@@ -9,7 +9,7 @@ from torch.nn.functional import multilabel_soft_margin_loss
 
 from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, ViewShape, gate_scores
 from fbr_plugin.data import SyntheticDataModule
-from fbr_plugin.postprocess.seeds import cams_to_seeds
+from fbr_plugin.functional import cams_to_seeds
 
 
 def main() -> None:

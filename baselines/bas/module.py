@@ -19,9 +19,8 @@ from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.errors import WarnOnce, check_choice
-from fbr_plugin.functional import resize
+from fbr_plugin.functional import cams_to_seeds, resize
 from fbr_plugin.modules import StepRandom
-from fbr_plugin.postprocess.seeds import cams_to_seeds
 from fbr_plugin.training.mixin import FBRMixin
 
 Seeds = Literal["generator", "cam", "both"]
@@ -165,8 +164,7 @@ class BAS(LocalizationTask):
 
     def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """Mask scores: [B, C or 2C, H, W] by the labels, divide each map by its maximum, and average."""
-        parts = (cams_to_seeds(part, batch["label"]) for part in scores.split(self.num_classes, 1))
-        return cams_to_seeds(torch.stack(list(parts)).mean(0), batch["label"])
+        return cams_to_seeds(scores, batch["label"])
 
     def _seed_parts(self, class_maps: Tensor, maps: Tensor) -> list[Tensor]:
         """The maps [B, C, h3, w3] that a seed averages, of class maps before ReLU and of M."""

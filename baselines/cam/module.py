@@ -11,7 +11,7 @@ from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.errors import check_choice
-from fbr_plugin.postprocess.seeds import cams_to_seeds
+from fbr_plugin.functional import cams_to_seeds
 from fbr_plugin.training.mixin import FBRMixin
 
 

@@ -110,7 +110,7 @@ class GateConfig:
         similarity_quantile: quantile of the background's similarities that is averaged.
         similarity_temperature: of the comparison with the background similarity.
         keep_scale: whether gated seeds get the distribution of ungated ones, so that thresholds keep their
-            meaning.
+            meaning. Both are learned either way, so that a trained gate can be used with and without it.
 
     Raises:
         ValueError: a value out of its range; the message names the field, the value and the range.

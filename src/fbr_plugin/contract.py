@@ -54,10 +54,10 @@ class DenseView:
         labels: [B, C] image labels in {0, 1}.
         seg_scores: other scores for the target of the background segmentation loss, in either form and on
             their own grid; None takes `scores`.
-        seed_scores: maps at least 0 [B, n*C, h, w], n of each class, or logits [B, 1+C, h, w], of which seeds
-            are made, on the grid of `scores`; None takes `scores`.
-        to_seeds: makes seeds [B, C, H, W] in [0, 1] of `seed_scores` at any size, as prediction does; None
-            takes `functional.seed_maps`.
+        seed_scores: other maps of which seeds are made, [B, n*C, h, w], n of each class and none negative, on
+            the grid of `scores`; None takes `scores`.
+        to_seeds: makes seeds [B, C, H, W] in [0, 1] of such maps at any size, as prediction does; None
+            takes `functional.cams_to_seeds` for activation maps and the normalised softmax for logits.
         levels: shallow feature levels [B, L_j, h_j, w_j], by which the class-aware gate describes a pixel;
             without any it takes `features`.
     """
@@ -87,8 +87,8 @@ class Baseline:
     """A baseline to which FBR can be added, to be inherited beside LightningModule.
 
     `training_step` returns a `StepOutput`. Where the baseline predicts, it calls `gate_scores`, and
-    `match_seeds` on the normalised result. A module that
-    cannot be edited needs none of this: see `FBRMixin.dense_views`.
+    `match_seeds` on the normalised result. A module that cannot be edited needs none of this: see
+    `FBRMixin.dense_views`.
 
     Attributes:
         view_shape: sizes of the views, set by the constructor or as a class attribute.

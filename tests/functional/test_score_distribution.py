@@ -52,16 +52,3 @@ def test_histogram_counts_what_is_above_zero():
     counts = fbr.score_histogram(torch.tensor([[0.0, 0.0, 1e-9], [0.25, 1.0, 1.0]]))
     assert counts.sum() == 4
     assert (counts[0], counts[fbr.BINS // 2], counts[-1]) == (1, 1, 2)
-
-
-def test_seed_maps_of_activation_maps_and_logits(generator):
-    labels = torch.tensor([[1.0, 0, 1], [0, 1, 0]])
-    maps = torch.rand(2, 6, 5, 5, generator=generator) - 0.2  # two maps of each class
-    seeds = fbr.seed_maps(maps, labels)
-    first, second = (part.relu() / part.amax((2, 3), keepdim=True) for part in maps.split(3, 1))
-    mean = (first + second) / 2 * labels[..., None, None]
-    torch.testing.assert_close(seeds, mean / mean.amax((2, 3), keepdim=True).clamp_min(1e-9))
-    logits = torch.randn(2, 4, 5, 5, generator=generator)
-    expected = fbr.normalise_scores(logits, labels).normalised[:, 1:]
-    assert torch.equal(fbr.seed_maps(logits, labels), expected)
-    assert not fbr.seed_maps(torch.zeros(2, 3, 5, 5), labels).any()

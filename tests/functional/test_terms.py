@@ -261,3 +261,22 @@ def test_zero_vectors_have_finite_gradients():
     result.loss.backward()
     assert result.loss.isfinite()
     assert queries.grad.isfinite().all()
+
+
+def test_activation_maps_become_seeds(generator):
+    scores, label = torch.randn(2, 3, 5, 5, generator=generator), torch.tensor([[1.0, 0, 1], [0, 1, 0]])
+    scores[0, 2] = 0
+    seeds = fbr.cams_to_seeds(scores, label)
+    assert torch.equal(seeds[0, 0], scores[0, 0].relu() / scores[0, 0].max())
+    assert seeds.amax((2, 3)).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert seeds.min() == 0
+    assert fbr.cams_to_seeds(torch.full((1, 1, 2, 2), 1e-40), torch.ones(1, 1)).isfinite().all()
+
+
+def test_two_maps_of_each_class_are_averaged_to_seeds(generator):
+    labels = torch.tensor([[1.0, 0, 1], [0, 1, 0]])
+    maps = torch.rand(2, 6, 5, 5, generator=generator) - 0.2
+    first, second = (part.relu() / part.amax((2, 3), keepdim=True) for part in maps.split(3, 1))
+    mean = (first + second) / 2 * labels[..., None, None]
+    expected = mean / mean.amax((2, 3), keepdim=True).clamp_min(1e-9)
+    torch.testing.assert_close(fbr.cams_to_seeds(maps, labels), expected)

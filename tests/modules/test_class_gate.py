@@ -223,7 +223,7 @@ def test_matched_seeds_keep_the_scale_of_ungated_ones(generator):
         scores = scores + 0.2 * torch.rand(scores.shape, generator=generator)
         gate.update(DenseView(features, scores, labels))
     ungated, gated = (
-        fbr.seed_maps(fbr.resize(maps, (64, 64)), labels)
+        fbr.cams_to_seeds(fbr.resize(maps, (64, 64)), labels)
         for maps in (scores, gate_scores(gate, scores, [features]))
     )
     matched, own = gate.match(gated), labels[..., None, None].expand_as(gated) > 0
@@ -240,11 +240,13 @@ def test_matched_seeds_keep_the_scale_of_ungated_ones(generator):
 
 
 def test_the_scale_may_be_left_as_it_is(generator):
-    gate = ClassAwareGate(SHAPE, replace(CONFIG, keep_scale=False))
+    gate, other = (ClassAwareGate(SHAPE, replace(CONFIG, keep_scale=keep)) for keep in (False, True))
     train(gate)
     seeds = torch.rand(2, 3, 6, 6, generator=generator)
     assert gate.reclusters > 0
     assert torch.equal(gate.match(seeds), seeds)
+    other.load_state_dict(gate.state_dict())  # it may be chosen after training
+    assert not torch.equal(other.match(seeds), seeds)
 
 
 def test_seeds_of_other_maps_than_the_scores(generator):
@@ -253,7 +255,18 @@ def test_seeds_of_other_maps_than_the_scores(generator):
     for view in views:
         gate.update(view)
     labels = views[0].labels
-    expected = fbr.score_histogram(fbr.seed_maps(fbr.resize(scores, (12, 12)), labels))
+    expected = fbr.score_histogram(fbr.cams_to_seeds(fbr.resize(scores, (12, 12)), labels))
+    found = gate.distributions[0] / gate.distributions[0].sum()
+    torch.testing.assert_close(found, expected / expected.sum())
+
+
+def test_two_maps_of_the_only_class_are_no_logits(generator):
+    gate = ClassAwareGate(replace(SHAPE, num_classes=1), CONFIG)
+    view, maps = make_view(0), torch.rand(4, 2, 6, 6, generator=generator)
+    labels = torch.ones(4, 1)
+    for _ in range(4):
+        gate.update(replace(view, scores=view.scores[:, :1], labels=labels, seed_scores=maps))
+    expected = fbr.score_histogram(fbr.cams_to_seeds(fbr.resize(maps, (12, 12)), labels))
     found = gate.distributions[0] / gate.distributions[0].sum()
     torch.testing.assert_close(found, expected / expected.sum())
 

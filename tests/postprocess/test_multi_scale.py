@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fbr_plugin.postprocess.multi_scale import multi_scale_scores
-from fbr_plugin.postprocess.seeds import cams_to_seeds, logits_to_seeds
+from fbr_plugin.postprocess.seeds import logits_to_seeds
 
 
 def block_means(stride: int, image: Tensor) -> Tensor:
@@ -58,18 +58,6 @@ def test_rejects_wrong_stride_and_scales() -> None:
         multi_scale_scores(lambda view, _: block_means(4, view), image, label, 8)
     with pytest.raises(ValueError, match="scales must be one or more positive factors"):
         multi_scale_scores(lambda view, _: block_means(4, view), image, label, 4, (1.0, 0.0))
-
-
-def test_finish_cam() -> None:
-    scores, label = torch.randn(2, 3, 5, 5), torch.tensor([[1.0, 0, 1], [0, 1, 0]])
-    scores[0, 2] = 0
-    seeds = cams_to_seeds(scores, label)
-    assert torch.equal(seeds[0, 0], scores[0, 0].relu() / scores[0, 0].max())
-    assert seeds.amax((2, 3)).tolist() == [[1, 0, 0], [0, 1, 0]]
-    assert seeds.min() == 0
-    assert torch.equal(
-        cams_to_seeds(torch.full((1, 1, 2, 2), 1e-40), torch.ones(1, 1)).isfinite().all(), torch.tensor(True)
-    )
 
 
 def test_finish_logits() -> None:

@@ -17,6 +17,7 @@ from fbr_plugin.functional.prototypes import Prototypes, class_prototypes
 from fbr_plugin.functional.pseudo_labels import (
     ScoreMaps,
     background_target,
+    cams_to_seeds,
     hard_pixels,
     max_normalise,
     min_max,
@@ -25,7 +26,7 @@ from fbr_plugin.functional.pseudo_labels import (
 from fbr_plugin.functional.random_walk import propagate
 from fbr_plugin.functional.resize import resize
 from fbr_plugin.functional.sampling import sample_bank, sample_pixels, semantic_graph
-from fbr_plugin.functional.score_distribution import BINS, match_distribution, score_histogram, seed_maps
+from fbr_plugin.functional.score_distribution import BINS, match_distribution, score_histogram
 
 __all__ = [
     "BINS",
@@ -39,6 +40,7 @@ __all__ = [
     "background_clusters",
     "background_similarity",
     "background_target",
+    "cams_to_seeds",
     "class_prototypes",
     "class_similarity",
     "gate",
@@ -58,7 +60,6 @@ __all__ = [
     "sample_bank",
     "sample_pixels",
     "score_histogram",
-    "seed_maps",
     "semantic_graph",
     "separation",
 ]

@@ -43,6 +43,21 @@ def max_normalise(maps: Tensor) -> Tensor:
     return maps / maps.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
+def cams_to_seeds(scores: Tensor, labels: Tensor) -> Tensor:
+    """Turn class activation maps into seeds by dividing every map by its maximum.
+
+    Args:
+        scores: n activation maps of each class [B, n*C, h, w], before or after ReLU. With n > 1, the scaled
+            maps of a class are averaged, and their mean is scaled again.
+        labels: [B, C] image labels in {0, 1}.
+
+    Returns:
+        [B, C, h, w] in [0, 1], 0 for classes that the image lacks.
+    """
+    parts = scores.relu().unflatten(1, (-1, labels.shape[1])) * (labels[:, None, :, None, None] > 0)
+    return max_normalise(max_normalise(parts).mean(1))
+
+
 @torch.no_grad()
 def normalise_scores(scores: Tensor, labels: Tensor, background_score: float = 0.1) -> ScoreMaps:
     """Mask score maps by the image labels, and normalise each to [0, 1].

@@ -7,29 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fbr_plugin.functional.pseudo_labels import max_normalise, normalise_scores
-
 BINS = 2048
 PRIOR = 1e-6  # added to the share of every bin, so that the map rises everywhere
-
-
-@torch.no_grad()
-def seed_maps(scores: Tensor, labels: Tensor) -> Tensor:
-    """Normalise score maps to seeds.
-
-    Args:
-        scores: logits [B, 1+C, h, w], background first; or n activation maps of each class [B, n*C, h, w],
-            before or after ReLU, which are divided by their maxima and averaged.
-        labels: [B, C] image labels in {0, 1}.
-
-    Returns:
-        [B, C, h, w] in [0, 1]; maps of absent classes are 0.
-    """
-    classes = labels.shape[1]
-    if scores.shape[1] == 1 + classes:
-        return normalise_scores(scores, labels).normalised[:, 1:]
-    parts = scores.float().relu().unflatten(1, (-1, classes)) * (labels[:, None, :, None, None] > 0)
-    return max_normalise(max_normalise(parts).mean(1))
 
 
 @torch.no_grad()
@@ -43,7 +22,9 @@ def score_histogram(scores: Tensor) -> Tensor:
         [BINS] counts, float32.
     """
     bins = (scores.float().clamp(0, 1).sqrt() * BINS).long().clamp_max(BINS - 1)
-    return torch.bincount(torch.where(scores > 0, bins, BINS).flatten(), minlength=BINS + 1)[:BINS].float()
+    chosen = torch.where(scores > 0, bins, BINS).flatten()
+    # Unlike `bincount`, this does not wait for the GPU.
+    return chosen.new_zeros(BINS + 1).scatter_add_(0, chosen, torch.ones_like(chosen))[:BINS].float()
 
 
 @torch.no_grad()

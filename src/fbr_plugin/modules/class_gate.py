@@ -176,12 +176,14 @@ class ClassAwareGate(StepRandom):
         self.similarity.mul_(self.config.decay).add_(sums)
 
     def _update_distributions(self, view: DenseView, gate: Tensor, mask: Tensor) -> None:
+        logits = view.seed_scores is None and view.scores.shape[1] == 1 + gate.shape[1]
         scores = (view.scores if view.seed_scores is None else view.seed_scores).detach().nan_to_num()
-        logits = scores.shape[1] == 1 + gate.shape[1]
         maps = scores if logits else scores.relu()
         # Seeds are interpolated before they are normalised, which lowers the peaks of gated maps the most.
         grid = [2 * side for side in scores.shape[-2:]]
-        to_seeds = view.to_seeds or partial(fbr.seed_maps, labels=view.labels)
+        to_seeds = view.to_seeds or partial(
+            _logits_to_seeds if logits else fbr.cams_to_seeds, labels=view.labels
+        )
         found = [
             fbr.score_histogram(to_seeds(fbr.resize(each, grid)))
             for each in (maps, fbr.lower_scores(maps, gate, logits))
@@ -212,6 +214,10 @@ class ClassAwareGate(StepRandom):
         valid = (labels[..., None] > 0) & (best.values.gather(-1, chosen) > 0) & mask
         kinds = torch.arange(labels.shape[1], device=rows.device)[:, None].expand_as(chosen)
         self.pixels.enqueue(own.flatten(0, 1), kinds.flatten(), valid.flatten())
+
+
+def _logits_to_seeds(logits: Tensor, labels: Tensor) -> Tensor:
+    return fbr.normalise_scores(logits, labels).normalised[:, 1:]
 
 
 def _mean_over_present(gate: Tensor, labels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.errors import InputError
-from fbr_plugin.functional import max_normalise, min_max
+from fbr_plugin.functional import min_max
 
 
 class Seed(NamedTuple):
@@ -62,19 +62,6 @@ def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
         )
     best, classes = seed.scores.max(0), (seed.keys + 1)[seed.scores.argmax(0)]
     return np.where(best > fg, classes, np.where(best > bg, IGNORE, 0)).astype(np.uint8)
-
-
-def cams_to_seeds(scores: Tensor, label: Tensor) -> Tensor:
-    """Turn class activation maps into seeds by dividing every map by its maximum.
-
-    Args:
-        scores: [B, C, H, W] class activation maps.
-        label: [B, C] image labels in {0, 1}.
-
-    Returns:
-        [B, C, H, W] in [0, 1], 0 for classes that the image lacks.
-    """
-    return max_normalise(scores.relu() * label[:, :, None, None])
 
 
 def logits_to_seeds(logits: Tensor, label: Tensor, pseudo_label: Tensor | None = None) -> Tensor:
