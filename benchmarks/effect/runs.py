@@ -158,6 +158,8 @@ def _train(
     pl.seed_everything(seed + variant.seed_offset, verbose=False)
     settings = variant.settings(with_fbr)
     model = (with_fbr if settings else baseline)(data.num_classes, **options, **settings)
+    if setting.weights:
+        model.to(memory_format=torch.channels_last)  # a fifth faster on CPUs for convolutions of this size
     trainer = quiet_trainer(max_steps=steps, default_root_dir=own)
     start = time.perf_counter()
     with uniform_classes() if variant.uniform else nullcontext():

@@ -47,10 +47,11 @@ def match_distribution(scores: Tensor, source: Tensor, target: Tensor) -> Tensor
     left = right - 1
     share = ((ranks - wanted[left]) / (wanted[right] - wanted[left])).clamp(0, 1)
     table = torch.lerp(edges[left], edges[right], share).float()  # square roots of the mapped bin edges
-    position = scores.float().clamp(0, 1).sqrt() * BINS
+    positive = scores > 0  # few: the maps of absent classes are 0
+    position = scores[positive].float().clamp_max(1).sqrt() * BINS
     lower = position.long().clamp_max(BINS - 1)
     mapped = torch.lerp(table[lower], table[lower + 1], position - lower).square()
-    return mapped.to(scores.dtype)
+    return scores.masked_scatter(positive, mapped.to(scores.dtype))
 
 
 def _cumulative(histogram: Tensor) -> Tensor:
