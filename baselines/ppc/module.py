@@ -122,6 +122,7 @@ class PPC(SeedTask):
                     scores=resize(view.refined[:, 1:], grid),
                     labels=label,
                     seg_scores=view.cam[:, -self.num_classes :],
+                    seed_scores=view.refined[:, 1:],
                     to_seeds=self.view_seeds(batch),
                     levels=self.shallow(view.levels),
                 )

@@ -54,8 +54,8 @@ class DenseView:
         labels: [B, C] image labels in {0, 1}.
         seg_scores: other scores for the target of the background segmentation loss, in either form and on
             their own grid; None takes `scores`.
-        seed_scores: other maps of which seeds are made, [B, n*C, h, w], n of each class and none negative, on
-            the grid of `scores`; None takes `scores`.
+        seed_scores: other maps of which seeds are made, [B, n*C, h, w], n of each class, none negative, on
+            their own grid: the class-aware gate learns from them; None takes `scores`.
         to_seeds: makes seeds [B, C, H, W] in [0, 1] of such maps at any size, as prediction does; None
             takes `functional.cams_to_seeds` for activation maps and the normalised softmax for logits.
         levels: shallow feature levels [B, L_j, h_j, w_j], by which the class-aware gate describes a pixel;

@@ -239,3 +239,13 @@ def test_only_a_texture_that_strays_lowers_its_class(strays, generator):
         assert on_texture.median() < 0.3
     else:
         assert on_texture.min() > 0.95
+
+
+def test_scores_are_lowered_towards_the_lowest_of_their_map(generator):
+    scores, gate = torch.rand(2, 6, 4, 4, generator=generator), torch.rand(2, 3, 4, 4, generator=generator)
+    lowered = fbr.lower_scores(scores + 0.3, gate)
+    lowest = scores.amin((2, 3), keepdim=True)
+    torch.testing.assert_close(lowered, lowest + 0.3 + (scores - lowest) * torch.cat([gate, gate], 1))
+    scores = scores - lowest
+    assert torch.equal(fbr.lower_scores(scores, gate), scores * torch.cat([gate, gate], 1))
+    assert torch.equal(fbr.lower_scores(scores, torch.ones_like(gate)), scores)

@@ -173,6 +173,9 @@ def gate(
 def lower_scores(scores: Tensor, gate: Tensor, logits: bool = False) -> Tensor:
     """Multiply scores by a gate, or add its logarithm to the logits of the classes.
 
+    Maps are lowered towards their lowest score, as a map whose background is not 0 would lose its contrast
+    otherwise.
+
     Args:
         scores: maps [B, n*C, h, w] that are not negative, n of each class; or logits [B, 1+C, h, w].
         gate: [B, C, h, w] in (0, 1].
@@ -180,4 +183,5 @@ def lower_scores(scores: Tensor, gate: Tensor, logits: bool = False) -> Tensor:
     """
     if logits:
         return torch.cat([scores[:, :1], scores[:, 1:] + gate.log()], 1)
-    return scores * gate.repeat(1, scores.shape[1] // gate.shape[1], 1, 1)
+    lowest = scores.amin((-2, -1), keepdim=True)
+    return lowest + (scores - lowest) * gate.repeat(1, scores.shape[1] // gate.shape[1], 1, 1)
