@@ -41,7 +41,7 @@ def test_the_recommended_settings_are_the_gate_alone():
         ("num_clusters", 0, "num_clusters must be at least 1, got 0"),
         ("recluster_every", 0, "recluster_every must be at least 1, got 0"),
         ("temperature", 0.0, "temperature must be positive, got 0.0"),
-        ("similarity_temperature", float("nan"), "similarity_temperature must be positive, got nan"),
+        ("temperature", float("nan"), "temperature must be positive, got nan"),
         ("decay", 1.0, r"decay must lie in \[0, 1\), got 1.0"),
         ("similarity_quantile", -0.1, r"similarity_quantile must lie in \[0, 1\), got -0.1"),
         ("background_score", 2.0, r"background_score must lie in \[0, 1\], got 2.0"),

@@ -98,7 +98,7 @@ class GateConfig:
         enabled: whether there is a gate; without one nothing is allocated.
         num_prototypes: prototypes of each class.
         num_clusters: clusters of the background of the training set.
-        temperature: of the comparison of a class with its class-absent background.
+        temperature: of the comparison of a class-absent cluster with the class, and with background.
         background_score: the constant score of the background where it has no map of its own.
         background_rows: background pixels that are remembered.
         background_pixels: background pixels of an image that are remembered in a step.
@@ -108,7 +108,6 @@ class GateConfig:
         recluster_every: steps after which prototypes and clusters are computed anew.
         decay: of the running background similarity and score distributions, in a step.
         similarity_quantile: quantile of the background's similarities that is averaged.
-        similarity_temperature: of the comparison with the background similarity.
         keep_scale: whether gated seeds get the distribution of ungated ones, so that thresholds keep their
             meaning. Both are learned either way, so that a trained gate can be used with and without it.
 
@@ -129,7 +128,6 @@ class GateConfig:
     recluster_every: int = 25
     decay: float = 0.98
     similarity_quantile: float = 0.1
-    similarity_temperature: float = 0.01
     keep_scale: bool = True
 
     def __post_init__(self) -> None:

@@ -145,12 +145,10 @@ def background_similarity(
 
 
 @torch.no_grad()
-def gate(
-    own: Tensor, class_absent: Tensor, typical: Tensor, temperature: float, similarity_temperature: float
-) -> Tensor:
+def gate(own: Tensor, class_absent: Tensor, typical: Tensor, temperature: float) -> Tensor:
     """Suppress a class where class-absent background explains a pixel better than the class does.
 
-    (1 - sigmoid((f - r) / T_r) sigmoid((f - o) / T)) ** 2, with the cosines o to the nearest prototype of the
+    (1 - sigmoid((f - r) / T) sigmoid((f - o) / T)) ** 2, with the cosines o to the nearest prototype of the
     class and f to its nearest class-absent cluster, and the similarity r of the class's background to these
     clusters. If a class's background never occurs without the class, no such cluster is near it, and the gate
     is 1.
@@ -160,12 +158,11 @@ def gate(
         class_absent: [B, C, h, w] of `ClassSimilarity`.
         typical: [C], r of `background_similarity`; infinite for a class that is not to be gated.
         temperature: T.
-        similarity_temperature: T_r.
 
     Returns:
         [B, C, h, w] in (0, 1].
     """
-    background = torch.sigmoid((class_absent - typical[:, None, None]) / similarity_temperature)
+    background = torch.sigmoid((class_absent - typical[:, None, None]) / temperature)
     better = torch.sigmoid((class_absent - own) / temperature)
     return (1 - background * better).clamp_min(torch.finfo(better.dtype).eps).square()
 

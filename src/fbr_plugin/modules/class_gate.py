@@ -169,8 +169,7 @@ class ClassAwareGate(StepRandom):
     def _gate(self, near: fbr.ClassSimilarity) -> Tensor:
         total, count = self.similarity.float()
         typical = torch.where(count > 0, total / count.clamp_min(torch.finfo(count.dtype).tiny), torch.inf)
-        temperatures = self.config.temperature, self.config.similarity_temperature
-        return fbr.gate(near.own, near.class_absent, typical, *temperatures)
+        return fbr.gate(near.own, near.class_absent, typical, self.config.temperature)
 
     def _update_similarity(self, class_absent: Tensor, scores: Tensor, labels: Tensor, mask: Tensor) -> None:
         found = fbr.background_similarity(class_absent, scores, labels, self.config.similarity_quantile)
