@@ -118,11 +118,11 @@ class PPC(SeedTask):
         if self.wants_views:
             outputs["views"] = [
                 DenseView(
-                    features=resize(view.levels[-1], grid),
-                    scores=resize(view.refined[:, 1:], grid),
+                    features=view.levels[-1],
+                    scores=view.refined[:, 1:],
                     labels=label,
                     seg_scores=view.cam[:, -self.num_classes :],
-                    seed_scores=view.refined[:, 1:],
+                    grid=grid,
                     to_seeds=self.view_seeds(batch),
                     levels=self.shallow(view.levels),
                 )

@@ -54,10 +54,11 @@ class DenseView:
         labels: [B, C] image labels in {0, 1}.
         seg_scores: other scores for the target of the background segmentation loss, in either form and on
             their own grid; None takes `scores`.
-        seed_scores: other maps of which seeds are made, [B, n*C, h, w], n of each class, none negative, on
-            their own grid: the class-aware gate learns from them; None takes `scores`.
+        grid: to which FBR's losses resize features and scores, with aligned corners; None keeps theirs.
+        seed_scores: other maps of which seeds are made, [B, n*C, h, w], n of each class and none negative, on
+            the grid of `scores`; None takes these.
         to_seeds: makes seeds [B, C, H, W] in [0, 1] of such maps at any size, as prediction does; None
-            takes `functional.cams_to_seeds` for activation maps and the normalised softmax for logits.
+            takes `functional.cams_to_seeds`, or for logits the normalised softmax.
         levels: shallow feature levels [B, L_j, h_j, w_j], by which the class-aware gate describes a pixel;
             without any it takes `features`.
     """
@@ -66,6 +67,7 @@ class DenseView:
     scores: Tensor
     labels: Tensor
     seg_scores: Tensor | None = None
+    grid: Sequence[int] | None = None
     seed_scores: Tensor | None = None
     to_seeds: Callable[[Tensor], Tensor] | None = None
     levels: tuple[Tensor, ...] = ()
@@ -87,8 +89,7 @@ class Baseline:
     """A baseline to which FBR can be added, to be inherited beside LightningModule.
 
     `training_step` returns a `StepOutput`. Where the baseline predicts, it calls `gate_scores`, and
-    `match_seeds` on the normalised result. A module that cannot be edited needs none of this: see
-    `FBRMixin.dense_views`.
+    `match_seeds` on the normalised result. A module that cannot be edited: see `FBRMixin.dense_views`.
 
     Attributes:
         view_shape: sizes of the views, set by the constructor or as a class attribute.
@@ -226,8 +227,7 @@ class PipelineNetwork:
     """A network that the pipeline trains, to be inherited beside LightningModule.
 
     Attributes:
-        prediction_only: arguments on which training does not depend: when they change, the pipeline keeps the
-            training.
+        prediction_only: arguments that change predictions alone: the pipeline keeps the training.
     """
 
     prediction_only: ClassVar[tuple[str, ...]] = ()

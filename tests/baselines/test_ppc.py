@@ -98,9 +98,10 @@ def test_step_hands_over_two_views(
     outputs = model.training_step(batch, 0)
     assert len(outputs["views"]) == model.view_shape.num_views == 2
     for view, own in zip(outputs["views"], [(8, 10), second], strict=True):
-        assert view.features.shape == (2, model.view_shape.channels, *grid)
+        assert view.features.shape == (2, model.view_shape.channels, *own)
         assert view.features.requires_grad
-        assert view.scores.shape == (2, NUM_CLASSES, *grid)
+        assert view.scores.shape == (2, NUM_CLASSES, *own)
+        assert tuple(view.grid) == grid
         assert view.scores.min() >= 0
         assert view.seg_scores.shape == (2, NUM_CLASSES, *own)
         assert view.seg_scores.min() < 0

@@ -260,17 +260,6 @@ def test_seeds_of_other_maps_than_the_scores(generator):
     torch.testing.assert_close(found, expected / expected.sum())
 
 
-def test_it_learns_from_the_maps_of_the_seeds_on_their_own_grid(generator):
-    gate, other = make_gate(), make_gate()
-    for step in range(4):
-        view = make_view(step)
-        pooled = [F.avg_pool2d(each, 2) for each in (view.features, view.scores)]
-        gate.update(replace(view, features=pooled[0], scores=pooled[1], seed_scores=view.scores.relu()))
-        other.update(view)
-    assert torch.equal(gate.prototypes, other.prototypes)
-    assert torch.equal(gate.clusters, other.clusters)
-
-
 def test_two_maps_of_the_only_class_are_no_logits(generator):
     gate = ClassAwareGate(replace(SHAPE, num_classes=1), CONFIG)
     view, maps = make_view(0), torch.rand(4, 2, 6, 6, generator=generator)

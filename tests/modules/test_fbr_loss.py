@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,6 +91,23 @@ def test_every_term_equals_the_naive_one(logits, monkeypatch):
             if reference is None:
                 reference = torch.zeros_like(gradient)
             torch.testing.assert_close(gradient, reference, rtol=1e-5, atol=2e-7)
+
+
+def test_losses_on_a_grid_of_their_own():
+    view, grid = make_view(1, logits=False), (3, 4)
+
+    def resized(maps):
+        return F.interpolate(maps, grid, mode="bilinear", align_corners=True)
+
+    small = replace(view, features=resized(view.features), scores=resized(view.scores))
+    totals = []
+    for each in (replace(view, grid=grid), replace(small, seg_scores=view.scores)):
+        torch.manual_seed(0)
+        loss = FBRLoss(ViewShape(5, 3), CONFIG)
+        totals.append(loss(replace(each, seg_scores=view.scores)))
+    assert totals[0].pseudo_labels.shape == (4, *grid)
+    assert torch.equal(totals[0].total, totals[1].total)
+    assert not torch.equal(totals[0].total, FBRLoss(ViewShape(5, 3), CONFIG)(view).total)
 
 
 @pytest.mark.parametrize("term", ["fg", "bg"])

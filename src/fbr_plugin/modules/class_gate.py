@@ -110,10 +110,7 @@ class ClassAwareGate(StepRandom):
         check_levels(view.gate_levels, self.shape.hypercolumn_channels)
         self.step += self.training and index == 0
         finite = all_reduce_and(view.features.isfinite().all())
-        learned = view.scores
-        if view.seed_scores is not None:
-            learned = fbr.cams_to_seeds(view.seed_scores.detach(), view.labels)
-        maps = fbr.normalise_scores(learned.nan_to_num(), view.labels, self.config.background_score)
+        maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, self.config.background_score)
         pseudo_labels = maps.normalised.argmax(1)
         background = pseudo_labels == 0
         scores = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
