@@ -68,7 +68,6 @@ PHOTOS = {
     "gate + losses": Variant(PHOTO_LOSSES, gate={}),
     "gated labels": Variant(labels="recommended"),
     "gated labels + gate": Variant(gate={}, labels="recommended"),
-    "gated labels + gate + losses": Variant(PHOTO_LOSSES, gate={}, labels="recommended"),
 }
 ABLATION = {
     **BASELINE,
