@@ -247,5 +247,6 @@ def test_scores_are_lowered_towards_the_lowest_of_their_map(generator):
     lowest = scores.amin((2, 3), keepdim=True)
     torch.testing.assert_close(lowered, lowest + 0.3 + (scores - lowest) * torch.cat([gate, gate], 1))
     scores = scores - lowest
-    assert torch.equal(fbr.lower_scores(scores, gate), scores * torch.cat([gate, gate], 1))
+    torch.testing.assert_close(fbr.lower_scores(scores, gate), scores * torch.cat([gate, gate], 1))
     assert torch.equal(fbr.lower_scores(scores, torch.ones_like(gate)), scores)
+    assert fbr.lower_scores(scores.half(), gate).dtype == torch.float32

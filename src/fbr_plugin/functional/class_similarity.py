@@ -180,5 +180,6 @@ def lower_scores(scores: Tensor, gate: Tensor, logits: bool = False) -> Tensor:
     """
     if logits:
         return torch.cat([scores[:, :1], scores[:, 1:] + gate.log()], 1)
-    lowest = scores.amin((-2, -1), keepdim=True)
-    return lowest + (scores - lowest) * gate.repeat(1, scores.shape[1] // gate.shape[1], 1, 1)
+    gate = gate.repeat(1, scores.shape[1] // gate.shape[1], 1, 1)
+    scores = scores.to(torch.promote_types(scores.dtype, gate.dtype))
+    return torch.lerp(scores.amin((-2, -1), keepdim=True), scores, gate.to(scores.dtype))
