@@ -5,24 +5,21 @@ Semantic Segmentation (CVPR 2020), YudeWang/SEAM at 3212261.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
+from fbr_plugin import functional
 from fbr_plugin.baselines.cam.network import thresholded_average
 from fbr_plugin.baselines.ppc.seam_losses import EPSILON, keep_strongest, with_background
 
 WIDTHS = (64, 128)  # widths of the two levels projected by the pixel correlation module
 PROJECTION = 128  # width of the contrasted features
 
-
-def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize maps [B, L, h, w] bilinearly with aligned corners."""
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    return interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
+resize = partial(functional.resize, align_corners=True)
 
 
 class PixelCorrelation(nn.Module):

@@ -54,9 +54,9 @@ class DenseView:
         labels: [B, C] image labels in {0, 1}.
         seg_scores: other scores for the target of the background segmentation loss, in either form and on
             their own grid; None takes `scores`.
-        grid: to which FBR's losses resize features and scores, with aligned corners; None keeps theirs.
+        grid: h, w to which FBR's losses resize features and scores, with aligned corners; None: as is.
         seed_scores: other maps of which seeds are made, [B, n*C, h, w], n of each class and none negative, on
-            the grid of `scores`; None takes these.
+            the grid of `scores`; None takes `scores`.
         to_seeds: makes seeds [B, C, H, W] in [0, 1] of such maps at any size, as prediction does; None
             takes `functional.cams_to_seeds`, or for logits the normalised softmax.
         levels: shallow feature levels [B, L_j, h_j, w_j], by which the class-aware gate describes a pixel;
@@ -89,7 +89,7 @@ class Baseline:
     """A baseline to which FBR can be added, to be inherited beside LightningModule.
 
     `training_step` returns a `StepOutput`. Where the baseline predicts, it calls `gate_scores`, and
-    `match_seeds` on the normalised result. A module that cannot be edited: see `FBRMixin.dense_views`.
+    `match_seeds` on the normalised result. `FBRMixin.dense_views` is for modules that cannot be edited.
 
     Attributes:
         view_shape: sizes of the views, set by the constructor or as a class attribute.

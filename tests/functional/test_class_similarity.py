@@ -180,7 +180,7 @@ def test_gate_in_closed_form():
     assert gate_of(0.9, 0.3, 0.8) > 1 - 1e-6  # far from class_absent clusters, near to the class
     assert gate_of(-0.5, 0.3, 0.8) > 1 - 1e-6  # far from both
     assert gate_of(0.95, 0.6, 0.3) > 1 - 1e-4  # near to both, nearer to the class
-    assert gate_of(0.5, 0.95, 0.8) < 1e-4  # background, and not the class
+    assert gate_of(0.3, 0.95, 0.7) < 1e-6  # background, and not the class
     nearer = [gate_of(0.7, class_absent, 0.75) for class_absent in np.linspace(-1, 1, 50)]
     assert nearer == sorted(nearer, reverse=True)
     likelier = [gate_of(own, 0.8, 0.75) for own in np.linspace(-1, 1, 50)]

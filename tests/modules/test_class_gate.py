@@ -260,6 +260,16 @@ def test_seeds_of_other_maps_than_the_scores(generator):
     torch.testing.assert_close(found, expected / expected.sum())
 
 
+def test_the_scale_is_learned_in_single_precision_of_half_precision_scores():
+    gate, other = make_gate(), make_gate()
+    for step in range(4):
+        view = make_view(step)
+        rounded = view.scores.half()
+        gate.update(replace(view, scores=rounded))
+        other.update(replace(view, scores=rounded.float()))
+    assert torch.equal(gate.distributions, other.distributions)
+
+
 def test_two_maps_of_the_only_class_are_no_logits(generator):
     gate = ClassAwareGate(replace(SHAPE, num_classes=1), CONFIG)
     view, maps = make_view(0), torch.rand(4, 2, 6, 6, generator=generator)

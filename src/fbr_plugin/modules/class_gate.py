@@ -176,13 +176,12 @@ class ClassAwareGate(StepRandom):
 
     def _update_distributions(self, view: DenseView, gate: Tensor, mask: Tensor) -> None:
         logits = view.seed_scores is None and view.scores.shape[1] == 1 + gate.shape[1]
-        scores = (view.scores if view.seed_scores is None else view.seed_scores).detach().nan_to_num()
+        scores = (view.scores if view.seed_scores is None else view.seed_scores).detach().nan_to_num().float()
         maps = scores if logits else scores.relu()
         # Seeds are interpolated before they are normalised, which lowers the peaks of gated maps the most.
         grid = [2 * side for side in scores.shape[-2:]]
-        to_seeds = view.to_seeds or partial(
-            _logits_to_seeds if logits else fbr.cams_to_seeds, labels=view.labels
-        )
+        normalise = _logits_to_seeds if logits else fbr.cams_to_seeds
+        to_seeds = view.to_seeds or partial(normalise, labels=view.labels)
         found = [
             fbr.score_histogram(to_seeds(fbr.resize(each, grid)))
             for each in (maps, fbr.lower_scores(maps, gate, logits))

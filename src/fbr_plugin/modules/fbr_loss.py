@@ -1,6 +1,5 @@
 """FBR's loss: a `DenseView` of a baseline in, `FBRTerms` out."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -61,7 +60,9 @@ class FBRLoss(StepRandom):
         """
         check_view(view, self.shape, index)
         if view.grid is not None:
-            features, scores = (_aligned(maps, view.grid) for maps in (view.features, view.scores))
+            features, scores = (
+                fbr.resize(each, view.grid, align_corners=True) for each in (view.features, view.scores)
+            )
             view = replace(view, features=features, scores=scores)
         config = self.config
         self.step += self.training and index == 0
@@ -183,13 +184,6 @@ class FBRLoss(StepRandom):
         self.heads.foreground.requires_grad_(config.weight_fg + config.weight_bg + config.weight_sim > 0)
         self.heads.background.requires_grad_(config.weight_seg + config.weight_sim > 0)
         self.classifier.requires_grad_(config.weight_seg > 0)
-
-
-def _aligned(maps: Tensor, grid: Sequence[int]) -> Tensor:
-    """Resize maps [B, K, h, w] bilinearly with aligned corners."""
-    if tuple(maps.shape[-2:]) == tuple(grid):
-        return maps
-    return F.interpolate(maps, tuple(grid), mode="bilinear", align_corners=True)
 
 
 def _rows(maps: Tensor) -> Tensor:
