@@ -123,6 +123,7 @@ def _cell(values: Sequence[float], baseline: bool, seeds: int) -> str:
     """Mean and deviation of the baseline; mean difference and its confidence interval of a variant."""
     if not values:
         return "-"
-    spread = (stdev(values) if len(values) > 1 else math.nan) if baseline else interval(values)
-    counted = f" (of {len(values)})" if len(values) < seeds else ""
-    return (f"{mean(values):.2f}" if baseline else f"{mean(values):+.2f}") + f" ± {spread:.2f}{counted}"
+    text = f"{mean(values):.2f}" if baseline else f"{mean(values):+.2f}"
+    if len(values) > 1:
+        text += f" ± {stdev(values) if baseline else interval(values):.2f}"
+    return text + (f" (of {len(values)})" if len(values) < seeds else "")
