@@ -7,6 +7,7 @@ from typing import Any
 from fbr_plugin.baselines.encoders.common import did_you_mean, no_stride
 from fbr_plugin.baselines.encoders.protocol import Encoder, check_encoder
 from fbr_plugin.baselines.encoders.resnet38 import ResNet38d
+from fbr_plugin.baselines.encoders.resnet50 import ResNet50
 from fbr_plugin.baselines.encoders.small import SMALL, SmallEncoder
 from fbr_plugin.baselines.encoders.timm_encoder import TimmEncoder
 from fbr_plugin.baselines.encoders.torchvision_encoder import PREFIX, TorchvisionEncoder
@@ -14,6 +15,8 @@ from fbr_plugin.baselines.encoders.weights import load_weights
 from fbr_plugin.errors import InputError
 
 RESNET38 = "resnet38d"
+RESNET50 = "resnet50_irn"
+STRIDES = {SMALL: SmallEncoder.stride, RESNET38: ResNet38d.stride, RESNET50: ResNet50.stride}  # of our own
 
 
 def build_encoder(
@@ -26,10 +29,12 @@ def build_encoder(
     """Build an encoder, which maps images to a list of feature levels.
 
     Args:
-        name: "small" for `SmallEncoder`, "resnet38d" for `ResNet38d`, the name of a timm model with
-            `features_only`, "torchvision/NAME" for a model of torchvision, or the class path of an `Encoder`.
+        name: "small" for `SmallEncoder`, "resnet38d" for `ResNet38d`, "resnet50_irn" for `ResNet50`, the
+            name of a timm model with `features_only`, "torchvision/NAME" for a model of torchvision, or the
+            class path of an `Encoder`.
         output_stride: image pixels per pixel of the last level; None takes `default_stride` for models of
-            timm and torchvision, and an encoder's own otherwise ("small" 4, "resnet38d" 8).
+            timm and torchvision, and an encoder's own otherwise ("small" 4, "resnet38d" 8, "resnet50_irn"
+            16).
         pretrained: download the weights of timm or torchvision. Without it, nothing is downloaded.
         weights: file of weights: a state dict of the model (torch or safetensors), or a checkpoint of a
             baseline, whose encoder is loaded; for "resnet38d" also MXNet's `.params`, and then its batch
@@ -43,8 +48,8 @@ def build_encoder(
     """
     stride = default_stride if output_stride is None else output_stride
     built: Any
-    if name in (SMALL, RESNET38):
-        built = build_ours(name, output_stride, pretrained, frozen=weights is not None)
+    if name in STRIDES:
+        built = build_ours(name, output_stride, pretrained, weights is not None)
     elif name.startswith(PREFIX):
         built = TorchvisionEncoder(name, stride, pretrained)
     elif is_timm(name):
@@ -59,11 +64,12 @@ def build_encoder(
 
 def build_ours(
     name: str, output_stride: int | None, pretrained: bool, frozen: bool
-) -> SmallEncoder | ResNet38d:
+) -> SmallEncoder | ResNet38d | ResNet50:
     """Build an encoder of this package, each with one output stride; `frozen` is that of `ResNet38d`."""
-    stride = SmallEncoder.stride if name == SMALL else ResNet38d.stride
-    if output_stride not in (None, stride):
-        raise no_stride(name, output_stride, [stride])
+    if output_stride not in (None, STRIDES[name]):
+        raise no_stride(name, output_stride, [STRIDES[name]])
+    if name == RESNET50:
+        return ResNet50(pretrained)
     if pretrained:
         remedy = "" if name == SMALL else ", and name a local file of weights with weights=FILE"
         raise InputError(
@@ -84,11 +90,11 @@ def build_class(path: str, output_stride: int | None, pretrained: bool) -> Any:
     import timm
 
     module, _, kind = path.rpartition(".")
-    hint = did_you_mean(path, [SMALL, RESNET38, *timm.list_models()])
+    hint = did_you_mean(path, [*STRIDES, *timm.list_models()])
     if not module:
         raise InputError(
-            f"unknown encoder {path!r}; {hint}It may be 'small', 'resnet38d', any model that "
-            "timm.list_models() names, torchvision/NAME or the class path of an encoder"
+            f"unknown encoder {path!r}; {hint}It may be {', '.join(map(repr, STRIDES))}, any model "
+            "that timm.list_models() names, torchvision/NAME or the class path of an encoder"
         )
     try:
         found = resolve_name(f"{module}:{kind}")
