@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fbr_plugin.baselines.amn.network import ConditionedASPP
+from fbr_plugin.baselines.amn.network import ConditionedASPP, ConditionInit
 from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.contract import DenseView, StepOutput
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.postprocess.seeds import logits_to_seeds
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -23,10 +23,14 @@ from fbr_plugin.training.mixin import FBRMixin
 class AMN(SeedTask):
     """The activation manipulation network: it needs `pseudo_label` in its training batches.
 
+    `examples/voc_amn_fbr.yaml` has the settings of the released code (gaviotas/AMN at 75c1999).
+
     Args:
         num_classes: number of foreground classes C.
         rates: dilation rates of the head; smaller ones for small feature grids.
         smoothing: share of a pixel's target that goes to the other classes.
+        condition_init: where the scale of the features by the image labels starts: "identity" near 1, or
+            "uniform" near 0, as in the released code, which almost erases the features at first.
         optimizer: see `OptimizerConfig`.
         kwargs: see `SeedTask`.
     """
@@ -36,11 +40,13 @@ class AMN(SeedTask):
         num_classes: int,
         rates: tuple[int, ...] = (6, 12, 18, 24),
         smoothing: float = 0.4,
+        condition_init: ConditionInit = "identity",
         optimizer: OptimizerConfig = OptimizerConfig(name="Adam", lr=5e-6, head_lr=1e-4, poly_power=0.0),
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, optimizer=optimizer, **kwargs)
-        self.head = ConditionedASPP(self.feature_channels, num_classes, rates)
+        check_choice("condition_init", condition_init, ConditionInit)
+        self.head = ConditionedASPP(self.feature_channels, num_classes, rates, condition_init)
 
     def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Map image: [B, 3, H, W] and label: [B, C] to logits [B, 1+C, h, w], scaled features and levels."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
 from fbr_plugin.baselines.cam.network import Pooling, thresholded_average
+from fbr_plugin.baselines.encoders.protocol import freeze_levels
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
@@ -18,12 +19,15 @@ from fbr_plugin.training.mixin import FBRMixin
 class CAM(LocalizationTask):
     """Class activation maps of a multi-label classifier.
 
-    SGD runs without momentum, as in effect in the released code of this family (IRN, AMN), whose poly
-    optimizer passes the weight decay in place of the momentum.
+    After `net/resnet50_cam.py` of jiwoon-ahn/irn at a2ece00, which gaviotas/AMN repeats.
+    `examples/voc_cam.yaml` has its settings. Its poly optimizer passes the weight decay, 0.0001, in place of
+    the momentum; the default here is no momentum.
 
     Args:
         num_classes: number of foreground classes C.
         pooling: "gap" for global average pooling, "tap" for thresholded average pooling.
+        frozen_levels: number of the encoder's first levels whose weights are not trained. In the released
+            code, these are three of "resnet50_irn", up to its second stage.
         optimizer: see `OptimizerConfig`.
         kwargs: see `LocalizationTask` and `SeedTask`.
     """
@@ -32,11 +36,13 @@ class CAM(LocalizationTask):
         self,
         num_classes: int,
         pooling: Pooling = "gap",
+        frozen_levels: int = 0,
         optimizer: OptimizerConfig = OptimizerConfig(lr=0.1, head_lr=1.0),
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, optimizer=optimizer, **kwargs)
         check_choice("pooling", pooling, Pooling)
+        freeze_levels(self.encoder, frozen_levels)
         self.head = nn.Conv2d(self.feature_channels, num_classes, 1, bias=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:

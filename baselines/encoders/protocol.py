@@ -1,6 +1,7 @@
 """The Protocol of image encoders."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -61,6 +62,44 @@ def last_stage(encoder: Encoder) -> nn.Sequential:
     return encoder.last_stage()
 
 
+@contextmanager
+def evaluating(encoder: Encoder) -> Iterator[None]:
+    """Put an encoder into evaluation mode, and each of its modules back into its own mode afterwards."""
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@torch.enable_grad()
+def freeze_levels(encoder: Encoder, number: int) -> None:
+    """Freeze all parameters on which the first levels of an encoder depend.
+
+    Args:
+        encoder: the encoder.
+        number: how many levels; 0 freezes nothing.
+
+    Raises:
+        ValueError: the encoder has no other level.
+    """
+    if not 0 <= number < len(encoder.channels):
+        raise InputError(
+            f"frozen_levels must be 0 to {len(encoder.channels) - 1}, as {type(encoder).__name__} has "
+            f"{len(encoder.channels)} levels, got {number}"
+        )
+    if number == 0:
+        return
+    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    with evaluating(encoder):
+        level = encoder(torch.zeros(1, 3, *CHECKED))[number - 1]
+    gradients = torch.autograd.grad(level.sum(), trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.requires_grad_(gradient is None)
+
+
 @torch.no_grad()
 def check_encoder(encoder: Any, name: str) -> None:
     """Raise unless a module follows the Protocol `Encoder`, by the levels of one small image.
@@ -69,12 +108,12 @@ def check_encoder(encoder: Any, name: str) -> None:
         ValueError: it lacks an attribute, or its levels are not those that it announces.
     """
     try:
-        modes = {module: module.training for module in encoder.modules()}
-        expected = [
-            (1, width, *(-(-side // stride) for side in CHECKED))
-            for width, stride in zip(encoder.channels, encoder.strides, strict=True)
-        ]
-        found = [tuple(level.shape) for level in encoder.eval()(torch.zeros(1, 3, *CHECKED))]
+        with evaluating(encoder):
+            expected = [
+                (1, width, *(-(-side // stride) for side in CHECKED))
+                for width, stride in zip(encoder.channels, encoder.strides, strict=True)
+            ]
+            found = [tuple(level.shape) for level in encoder(torch.zeros(1, 3, *CHECKED))]
         if found != expected:
             raise InputError(
                 f"for an image of {CHECKED} its levels should be {expected}, but they are {found}"
@@ -83,5 +122,3 @@ def check_encoder(encoder: Any, name: str) -> None:
             raise InputError(f"its stride is {encoder.stride}, that of its last level {encoder.strides[-1]}")
     except Exception as error:
         raise InputError(f"encoder {name!r} does not follow the Protocol Encoder: {error}") from error
-    for module, mode in modes.items():
-        module.training = mode

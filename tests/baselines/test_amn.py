@@ -59,6 +59,15 @@ def test_head_conditions_features_and_sums_its_branches() -> None:
     torch.testing.assert_close(logits, head.branches[0](conditioned) + head.branches[1](conditioned))
 
 
+def test_released_start_of_the_conditioning() -> None:
+    head = ConditionedASPP(600, 16, rates=(1,), condition_init="uniform")
+    for values in (head.condition.weight, head.condition.bias):
+        assert values.abs().max() <= 1 / 16**0.5
+        assert values.abs().mean().item() == pytest.approx(0.125, abs=0.02)
+    with pytest.raises(ValueError, match="condition_init must be one of 'identity', 'uniform', got 'zero'"):
+        AMN(3, encoder="small", condition_init="zero")  # type: ignore[arg-type]
+
+
 def test_missing_pseudo_labels() -> None:
     batch = RandomData("pseudo_label").batch()
     with pytest.raises(ValueError, match=r"fbr-plugin predict \.\.\. --thresholds FG BG`.* pseudo_label_dir"):

@@ -25,6 +25,26 @@ def test_gap_logits_are_the_mean_of_the_maps() -> None:
     torch.testing.assert_close(logits, model.head(levels[-1]).mean((2, 3)))
 
 
+@pytest.mark.parametrize(
+    ("name", "trained"), [("small", ["blocks.1", "blocks.2"]), ("resnet18", ["layer3", "layer4"])]
+)
+def test_frozen_levels(name: str, trained: list[str]) -> None:
+    model = CAM(3, encoder=name, frozen_levels=2 if name == "small" else 3).train()
+    learning = {key for key, value in model.encoder.named_parameters() if value.requires_grad}
+    assert learning == {
+        key for key, _ in model.encoder.named_parameters() if any(part in key for part in trained)
+    }
+    assert all(module.training for module in model.encoder.modules())
+
+
+@pytest.mark.parametrize("number", [-1, 4])
+def test_frozen_levels_that_do_not_exist(number: int) -> None:
+    with pytest.raises(
+        ValueError, match=f"frozen_levels must be 0 to 3, as SmallEncoder has 4 levels, got {number}"
+    ):
+        CAM(3, encoder="small", frozen_levels=number)
+
+
 def test_unknown_pooling() -> None:
     with pytest.raises(ValueError, match="pooling must be one of 'gap', 'tap', got 'max'"):
         CAM(3, encoder="small", pooling="max")  # type: ignore[arg-type]
