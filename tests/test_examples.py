@@ -103,6 +103,7 @@ def test_pipelines_are_planned(path: Path, tmp_path: Path, capsys: pytest.Captur
         words = ["--data.root", write_photos(tmp_path / "photos", 20 if path.stem == "voc_pipeline" else 2)]
     if path.stem == "voc_pipeline":
         words += ["--segmentation.data.lists.val", "train"]
+        words += ["--labels.refine", "auto", "--affinity.refine", "auto"]  # the CRF is an extra
     command("pipeline", "--config", path, "--dry-run", *words)
     planned = capsys.readouterr().out.splitlines()
     names = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from fbr_plugin.baselines import CAM
 from fbr_plugin.baselines.irn.module import IRN
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
-from fbr_plugin.contract import SeedPrediction
+from fbr_plugin.contract import MaskPrediction, SeedPrediction
 from fbr_plugin.data import FolderDataModule
 from fbr_plugin.data.readers.images import read_image, read_mask
 from fbr_plugin.data.readers.labels import read_ids
@@ -106,6 +106,16 @@ def test_a_batch_without_photos_is_named(tmp_path: Path) -> None:
     data = [{key: item[key] for key in item if key != "photo"} for item in items()]
     with pytest.raises(ValueError, match=r"the batch of 'photo_0' has no 'photo', .* data module add a list"):
         refine(SeedRefiner(tmp_path, {"masks": brightness}), data)
+
+
+def test_predictions_other_than_seeds_are_named(tmp_path: Path) -> None:
+    class Masks(LightningModule):
+        def predict_step(self, batch: dict[str, Any], batch_idx: int) -> MaskPrediction:
+            return MaskPrediction(batch["id"], [torch.zeros(12, 16)])
+
+    message = r"Masks.predict_step returned MaskPrediction: .* from seeds, a fbr_plugin.SeedPrediction"
+    with pytest.raises(TypeError, match=message):
+        refine(SeedRefiner(tmp_path, {"": brightness}), network=Masks())
 
 
 def test_scores_walk_first(tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ from fbr_plugin.cli import demo
 from fbr_plugin.cli.main import main
 from fbr_plugin.config import preset
 from fbr_plugin.data import Augmentation, FolderDataModule, Loading, read_mask, write_mask
+from fbr_plugin.data.readers.images import read_image
 from fbr_plugin.errors import InputError
+from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.seed_files import read_seed
 from fbr_plugin.postprocess.seeds import threshold_labels
 
@@ -179,6 +181,34 @@ def test_evaluate_scores_written_seeds_as_test_does(
     for path in sorted(Path("labels").iterdir()):
         labels = threshold_labels(read_seed(Path("seeds") / f"{path.stem}.npy"), 0.35, 0.10)
         assert np.array_equal(read_mask(path, 2), labels)
+
+
+@pytest.mark.slow
+def test_predicted_labels_are_refined_as_in_the_pipeline(
+    words: list[object], photos: Path, trained: Path
+) -> None:
+    common = [*words, *quick(3), "--ckpt_path", trained]
+    command("predict", *common, "--output_dir", "seeds")
+    thresholds = ["--thresholds", ".35", ".10"]
+    command("predict", *common, "--output_dir", "labels", *thresholds, "--refine", "pamr")
+    files = sorted(Path("labels").iterdir())
+    assert [file.stem for file in files] == sorted(file.stem for file in Path("seeds").iterdir())
+    plain = []
+    for file in files:
+        seed = read_seed(Path("seeds") / f"{file.stem}.npy")
+        image = read_image(photos / "JPEGImages" / f"{file.stem}.jpg")
+        assert np.array_equal(read_mask(file, 2), affinity_labels(image, seed, 0.35, 0.10, "pamr"))
+        plain.append(np.array_equal(read_mask(file, 2), threshold_labels(seed, 0.35, 0.10)))
+    assert not all(plain)
+
+
+@pytest.mark.slow
+def test_refining_without_thresholds(words: list[object], trained: Path) -> None:
+    common = [*words, *quick(3), "--ckpt_path", trained, "--output_dir", "seeds"]
+    with pytest.raises(
+        InputError, match="--refine pamr refines labels: give their --thresholds FG BG as well"
+    ):
+        command("predict", *common, "--refine", "pamr")
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import nn
 
-from fbr_plugin.contract import ScorePropagator
+from fbr_plugin.contract import ScorePropagator, SeedPrediction
 from fbr_plugin.data.dataset import photos
+from fbr_plugin.errors import InputTypeError
 from fbr_plugin.postprocess.pseudo_masks import ToMask, write_masks
 from fbr_plugin.postprocess.seed_files import check_names
 from fbr_plugin.postprocess.seeds import Seed
@@ -62,6 +63,11 @@ class SeedSpreader(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Use the seed of each image of the batch."""
+        if not isinstance(prediction, SeedPrediction):
+            raise InputTypeError(
+                f"{type(pl_module).__name__}.predict_step returned {type(prediction).__name__}: labels and "
+                "masks are made from seeds, a fbr_plugin.SeedPrediction"
+            )
         check_names(prediction.ids)
         seeds = prediction.ids, prediction.seeds, prediction.labels
         for name, scores, label, image, photo in zip(*seeds, batch["image"], photos(batch), strict=True):

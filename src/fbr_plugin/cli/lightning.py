@@ -5,6 +5,7 @@ import sys
 import warnings
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from pydoc import locate
@@ -22,11 +23,15 @@ from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
+from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
+from fbr_plugin.pipeline.settings import Refiner, method
+from fbr_plugin.postprocess.affinity_labels import affinity_labels
+from fbr_plugin.postprocess.workers import refining_workers
 from fbr_plugin.training.mixin import FBRMixin
 
 CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
@@ -42,6 +47,12 @@ CALIBRATE = (
     "also score the seeds at the background threshold that the masks of these images choose: the name of a "
     "list of the data, or a text file of ids"
 )
+
+REFINE = (
+    "with --thresholds, refine the labels along the edges of the photos, as the stage labels of the pipeline "
+    "does: crf (as published), pamr, or auto, which takes the CRF where it is installed"
+)
+SCALE = "with --refine, divides the distances of the CRF: use n if objects are n times smaller than VOC's"
 
 
 class CommandLine(LightningCLI):
@@ -61,6 +72,8 @@ class CommandLine(LightningCLI):
                 metavar=("FG", "BG"),
                 help="write label PNGs instead of seeds: the class above FG, 0 below BG, 255 in between",
             )
+            parser.add_argument("--refine", type=Refiner, default="none", help=REFINE)
+            parser.add_argument("--scale", type=float, default=1.0, help=SCALE)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments, and note which of the model's settings are on the command line itself."""
@@ -162,9 +175,19 @@ class CommandLine(LightningCLI):
         """Write the predictions to files."""
         config = self.config_init.predict
         config.return_predictions = False  # they are written to files; a whole set would fill the memory
+        self.trainer.callbacks.append(_writer(config))  # type: ignore[attr-defined]
+
+
+def _writer(config: Namespace) -> SeedWriter | SeedRefiner:
+    """What writes the predictions: labels that are to be refined are made in processes of their own."""
+    if (how := method(config.refine)) is None:
         thresholds = tuple(config.thresholds) if config.thresholds else None
-        writer = SeedWriter(config.output_dir, config.format, thresholds)
-        self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+        return SeedWriter(config.output_dir, config.format, thresholds)
+    if not config.thresholds:
+        raise InputError(f"--refine {config.refine} refines labels: give their --thresholds FG BG as well")
+    fg, bg = config.thresholds
+    labels = partial(affinity_labels, fg=fg, bg=bg, method=how, scale=config.scale)
+    return SeedRefiner(Path(config.output_dir), {"": labels}, workers=refining_workers(how))
 
 
 def _starts(logger: Logger) -> bool:

@@ -1,10 +1,9 @@
 """The stages of a pipeline, built from its settings: their actions, dependencies and inputs."""
 
 import json
-import os
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jsonargparse import Namespace
@@ -27,6 +26,7 @@ from fbr_plugin.pipeline.training import Training, trainings
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.exports import submission
 from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
+from fbr_plugin.postprocess.workers import refining_workers
 
 THRESHOLD = "threshold.json"
 WALKED_BACKGROUND = 0.25  # of IRN's released code
@@ -88,7 +88,8 @@ def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...
     to_mask: dict[str, ToMask] = {name: partial(affinity_labels, **options)}
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
-        _predict(seeds, inputs, SeedRefiner(folder, to_mask, workers=_workers(own)), folder / name)
+        writer = SeedRefiner(folder, to_mask, workers=refining_workers(own["refine"]))
+        _predict(seeds, inputs, writer, folder / name)
         return {}
 
     return PipelineStage(name, {**seeds.settings("predict"), "labels": own}, make, needs)
@@ -157,7 +158,8 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
         if own["refine"]:
             refined = partial(plain, method=own["refine"], scale=own["scale"])
             to_mask = {"unrefined": plain, "masks": refined}
-        writer = SeedRefiner(folder, to_mask, _propagator(walk, inputs), own["power"], _workers(own))
+        workers = refining_workers(own["refine"])
+        writer = SeedRefiner(folder, to_mask, _propagator(walk, inputs), own["power"], workers)
         _predict(seeds, inputs, writer, folder / "masks")
         kinds, data = {kind: folder / kind for kind in to_mask}, seeds.images()
         earlier = {name: inputs[name] / name for name in needs if name == "labels"}
@@ -184,13 +186,6 @@ def _predictions(network: Training) -> PipelineStage:
         return stages.score_masks({"miou_predictions": masks}, data)
 
     return PipelineStage("predictions", network.settings("test"), make, ("segmentation",))
-
-
-def _workers(settings: dict[str, Any]) -> int:
-    """The number of processes for a CRF, each device's share of the cores; PAMR runs on the device itself."""
-    if settings["refine"] != "crf":
-        return 0
-    return max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count()))
 
 
 def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | SeedWriter, done: Path) -> None:

@@ -6,6 +6,17 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from threading import Thread
 
+import torch
+
+from fbr_plugin.postprocess.refine import Method
+
+
+def refining_workers(method: Method | None) -> int:
+    """The number of processes for a refinement: a device's share of the cores for a CRF, otherwise none."""
+    if method != "crf":
+        return 0  # PAMR runs on the device itself
+    return max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count()))
+
 
 def start_workers(workers: int) -> ProcessPoolExecutor:
     """A pool of spawned processes; end it by `shutdown(cancel_futures=True)`.
