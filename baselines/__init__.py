@@ -8,7 +8,7 @@ from fbr_plugin.baselines.amn import AMN, AMNFBR
 from fbr_plugin.baselines.bas import BAS, BASFBR
 from fbr_plugin.baselines.cam import CAM, CAMFBR
 from fbr_plugin.baselines.deeplab import DeepLabV2
-from fbr_plugin.baselines.encoders import Encoder, ResNet38d, ResNet50, SmallEncoder, build_encoder
+from fbr_plugin.baselines.encoders import Encoder, ResNet38d, ResNet50, ResNet101, SmallEncoder, build_encoder
 from fbr_plugin.baselines.irn import IRN
 from fbr_plugin.baselines.ppc import PPC, PPCFBR
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
@@ -29,6 +29,7 @@ __all__ = [
     "OptimizerConfig",
     "ResNet38d",
     "ResNet50",
+    "ResNet101",
     "SeedTask",
     "SmallEncoder",
     "build_encoder",

@@ -31,7 +31,7 @@ PHOTOS = [
     "--data.loading.num_workers",
     0,
 ]
-NETWORK = ["--model.encoder", "resnet18", "--model.pretrained", "false"]
+NETWORK = ["--model.encoder", "resnet18", "--model.pretrained", "false", "--model.weights", "null"]
 
 
 @pytest.fixture(autouse=True)
@@ -102,8 +102,8 @@ def test_pipelines_are_planned(path: Path, tmp_path: Path, capsys: pytest.Captur
     if path.stem != "scenes_pipeline":
         words = ["--data.root", write_photos(tmp_path / "photos", 20 if path.stem == "voc_pipeline" else 2)]
     if path.stem == "voc_pipeline":
-        words += ["--segmentation.data.lists.val", "train"]
         words += ["--labels.refine", "auto", "--affinity.refine", "auto"]  # the CRF is an extra
+        words += ["--segmentation.data.lists.val", "train", "--segmentation.model.init_args.weights", "null"]
     command("pipeline", "--config", path, "--dry-run", *words)
     planned = capsys.readouterr().out.splitlines()
     names = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]

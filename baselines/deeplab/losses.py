@@ -1,8 +1,8 @@
-"""The loss of networks that are trained on pixel labels."""
+"""The losses of networks that are trained on pixel labels."""
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
+from torch.nn.functional import cross_entropy, log_softmax
 
 from fbr_plugin.data.readers.images import IGNORE
 
@@ -30,3 +30,17 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.
     pixels = halves.sum((1, 2, 3))
     means = (losses * halves).sum((1, 2, 3)) / pixels.clamp(min=1)
     return means.sum() / (pixels > 0).sum().clamp(min=1)
+
+
+def mean_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """The mean cross-entropy over the pixels with a label, 0 without any.
+
+    Args:
+        logits: [B, 1+C, h, w].
+        target: [B, h, w] int64 labels 0 to C, 255 where ignored.
+
+    Returns:
+        0-d loss.
+    """
+    total = cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
+    return total / (target != IGNORE).sum().clamp(min=1)

@@ -4,19 +4,20 @@ After Chen et al., DeepLab: Semantic Image Segmentation with Deep Convolutional 
 Fully Connected CRFs (TPAMI 2018), trained as usual in the field (deeplab-pytorch, commit 4219467).
 """
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import interpolate
 
-from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
-from fbr_plugin.baselines.deeplab.network import ASPP
+from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy, mean_cross_entropy
+from fbr_plugin.baselines.deeplab.network import ASPP, fused_logits
+from fbr_plugin.baselines.encoders.resnet101 import ResNet101
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.contract import MaskPrediction
 from fbr_plugin.data.dataset import photos
-from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.functional import resize
 from fbr_plugin.metrics import SegmentationScore
@@ -28,20 +29,24 @@ class DeepLabV2(EncoderTask):
     """A segmentation network, which needs `pseudo_label` in its training batches.
 
     Validation uses the image at its own scale. Test and predict average the logits of several scales and of
-    the mirror images, and can refine their softmax along the edges of the original photo.
-
-    Logits are upsampled to the size of the labels, as in test. The published code instead downsamples the
-    labels to the grid of the logits, and sums the cross-entropies of three scales and of their maximum. For
-    averaged weights, use Lightning's callback `EMAWeightAveraging` (`examples/folder_deeplab.yaml`).
+    the mirror images, and can refine their softmax along the edges of the original photo. Logits are
+    upsampled to the size of the labels, in training as in test. For averaged weights, use Lightning's
+    callback `EMAWeightAveraging` (`examples/folder_deeplab.yaml`).
 
     Args:
         num_classes: number of foreground classes C.
         rates: dilation rates of the head; smaller ones for small feature grids.
         balanced: whether background and foreground pixels contribute half of the loss each, instead of all
             pixels equally.
-        scales: image scales averaged, each with its mirror image, in test and predict.
-        refine: method that refines the probabilities in test and predict: a dense CRF, PAMR, or None.
+        scales: image scales averaged in test and predict.
+        flip: whether each of these scales includes the mirror image.
+        refine: method that refines the probabilities in test and predict: "crf", "deeplab_crf" (with
+            DeepLab-v2's own distances and weights), "pamr", or None.
         frozen_norm: freeze the encoder's batch normalisation, which suits pretrained weights.
+        released: train and predict as deeplab-pytorch does. The network sees each image at 1, 0.75 and 0.5 of
+            its size. The loss is the sum of the losses of these three and of their maximum, each against
+            labels reduced to its grid; predictions are the maximum. Biases of the head have twice its
+            learning rate and no weight decay. The released encoder is "resnet101_deeplab".
         optimizer: see `OptimizerConfig`.
         encoder: see `EncoderTask`.
         output_stride: image pixels per pixel of the encoder's last level; None takes 8 for models of timm and
@@ -49,8 +54,9 @@ class DeepLabV2(EncoderTask):
         kwargs: see `EncoderTask`.
     """
 
+    head: ASPP
     default_stride = 8
-    prediction_only = ("scales", "refine")
+    prediction_only = ("scales", "flip", "refine")
 
     def __init__(
         self,
@@ -58,8 +64,10 @@ class DeepLabV2(EncoderTask):
         rates: tuple[int, ...] = (6, 12, 18, 24),
         balanced: bool = True,
         scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+        flip: bool = True,
         refine: Method | None = None,
         frozen_norm: bool = False,
+        released: bool = False,
         optimizer: OptimizerConfig = OptimizerConfig(
             lr=2.5e-4, head_lr=2.5e-3, weight_decay=5e-4, momentum=0.9
         ),
@@ -85,9 +93,32 @@ class DeepLabV2(EncoderTask):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map image: [B, 3, H, W] to logits [B, 1+C, h, w] at stride `stride`."""
-        logits: Tensor = self.head(self.encoder(image)[-1])
+        """Map image: [B, 3, H, W] to logits [B, 1+C, h, w] at stride `stride`.
+
+        With `released`, the grid of `ResNet101` is whole, and may be one row and column larger.
+        """
+        if self.hparams["released"] and isinstance(self.encoder, ResNet101):
+            levels = self.encoder.whole_levels(image)
+        else:
+            levels = self.encoder(image)
+        logits: Tensor = self.head(levels[-1])
         return logits
+
+    def full_logits(self, image: Tensor) -> Tensor:
+        """Map image: [B, 3, H, W] to logits [B, 1+C, H, W]."""
+        size = image.shape[-2:]
+        if self.hparams["released"]:
+            return resize(fused_logits(self, image)[-1], size)
+        return upsample_scores(self(image).float(), size, self.stride)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The parameters by learning rate, with `released` the biases of the head apart."""
+        groups = super().parameter_groups()
+        if self.hparams["released"]:
+            weights, biases = zip(*(branch.parameters() for branch in self.head), strict=True)
+            groups[1]["params"] = weights
+            groups.append({"params": biases, "lr": 2 * self.optimizer.head_lr, "weight_decay": 0.0})
+        return groups
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy on the pseudo labels."""
@@ -97,12 +128,12 @@ class DeepLabV2(EncoderTask):
                 "module the folder of pseudo masks ID.png as pseudo_label_dir"
             )
         image, target = batch["image"], batch["pseudo_label"]
-        logits = upsample_scores(self(image).float(), target.shape[-2:], self.stride)
-        if self.hparams["balanced"]:
-            loss = balanced_cross_entropy(logits, target)
+        criterion = balanced_cross_entropy if self.hparams["balanced"] else mean_cross_entropy
+        if self.hparams["released"]:
+            pairs = [(each, reduced(target, each.shape[-2:])) for each in fused_logits(self, image)]
         else:
-            total = cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
-            loss = total / (target != IGNORE).sum().clamp(min=1)
+            pairs = [(self.full_logits(image), target)]
+        loss = torch.stack([criterion(logits, labels) for logits, labels in pairs]).sum()
         self.log("train/loss", loss, batch_size=len(image))
         return loss
 
@@ -110,8 +141,7 @@ class DeepLabV2(EncoderTask):
         """Count the masks of a batch, predicted at the images' own scale."""
         check_masks(batch)
         image = batch["image"]
-        logits = upsample_scores(self(image).float(), image.shape[-2:], self.stride)
-        self.scores.update(logits.argmax(1), batch["mask"])
+        self.scores.update(self.full_logits(image).argmax(1), batch["mask"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the masks of a batch, at all scales and refined."""
@@ -129,9 +159,8 @@ class DeepLabV2(EncoderTask):
 
     def probabilities(self, image: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to the probabilities [B, 1+C, H, W] of all scales."""
-        logits = multi_scale_scores(
-            lambda view, _: self(view).float(), image, None, self.stride, self.hparams["scales"]
-        )
+        scales, flip = self.hparams["scales"], self.hparams["flip"]
+        logits = multi_scale_scores(lambda view, _: self.full_logits(view), image, None, 1, scales, flip)
         return logits.softmax(1)
 
     def refined(self, maps: Tensor, batch: Batch) -> list[Tensor]:
@@ -147,3 +176,8 @@ class DeepLabV2(EncoderTask):
         """The metrics of a set in percent; the IoU of each class is in `self.scores.compute().iou`."""
         result = self.scores.compute()._asdict()
         return {name: result[name] for name in ("miou", "recall", "precision", "accuracy")}
+
+
+def reduced(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Labels [B, H, W] on a smaller grid of this size, each that of the nearest pixel."""
+    return interpolate(labels[:, None].float(), tuple(size), mode="nearest-exact")[:, 0].long()

@@ -1,7 +1,14 @@
-"""DeepLab-v2's head."""
+"""DeepLab-v2's head, and its views of an image at several scales."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from fbr_plugin.functional import resize
+
+FUSED_SCALES = (0.5, 0.75)  # of the released network, besides the image's own
 
 
 class ASPP(nn.ModuleList):
@@ -26,3 +33,21 @@ class ASPP(nn.ModuleList):
     def forward(self, features: Tensor) -> Tensor:
         """Map features: [B, L, h, w] to logits [B, 1+C, h, w]."""
         return torch.stack([branch(features) for branch in self]).sum(0)
+
+
+def fused_logits(network: Callable[[Tensor], Tensor], image: Tensor) -> list[Tensor]:
+    """Logits at the image's own scale, at 0.5 and at 0.75 of it, and the maximum of the three.
+
+    After `libs/models/msc.py` of deeplab-pytorch.
+
+    Args:
+        network: image [B, 3, H, W] to logits [B, 1+C, h, w].
+        image: [B, 3, H, W].
+
+    Returns:
+        Four logits [B, 1+C, h_j, w_j], each on its own grid; the maximum is on the first one's.
+    """
+    scaled = (interpolate(image, scale_factor=scale, mode="bilinear") for scale in FUSED_SCALES)
+    logits = [network(view).float() for view in (image, *scaled)]
+    size = logits[0].shape[-2:]
+    return [*logits, torch.stack([resize(each, size) for each in logits]).amax(0)]

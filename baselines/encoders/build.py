@@ -8,6 +8,7 @@ from fbr_plugin.baselines.encoders.common import did_you_mean, no_stride
 from fbr_plugin.baselines.encoders.protocol import Encoder, check_encoder
 from fbr_plugin.baselines.encoders.resnet38 import ResNet38d
 from fbr_plugin.baselines.encoders.resnet50 import ResNet50
+from fbr_plugin.baselines.encoders.resnet101 import ResNet101
 from fbr_plugin.baselines.encoders.small import SMALL, SmallEncoder
 from fbr_plugin.baselines.encoders.timm_encoder import TimmEncoder
 from fbr_plugin.baselines.encoders.torchvision_encoder import PREFIX, TorchvisionEncoder
@@ -16,7 +17,13 @@ from fbr_plugin.errors import InputError
 
 RESNET38 = "resnet38d"
 RESNET50 = "resnet50_irn"
-STRIDES = {SMALL: SmallEncoder.stride, RESNET38: ResNet38d.stride, RESNET50: ResNet50.stride}  # of our own
+RESNET101 = "resnet101_deeplab"
+STRIDES = {  # of our own
+    SMALL: SmallEncoder.stride,
+    RESNET38: ResNet38d.stride,
+    RESNET50: ResNet50.stride,
+    RESNET101: ResNet101.stride,
+}
 
 
 def build_encoder(
@@ -29,12 +36,12 @@ def build_encoder(
     """Build an encoder, which maps images to a list of feature levels.
 
     Args:
-        name: "small" for `SmallEncoder`, "resnet38d" for `ResNet38d`, "resnet50_irn" for `ResNet50`, the
-            name of a timm model with `features_only`, "torchvision/NAME" for a model of torchvision, or the
-            class path of an `Encoder`.
+        name: "small" for `SmallEncoder`, "resnet38d" for `ResNet38d`, "resnet50_irn" for `ResNet50`,
+            "resnet101_deeplab" for `ResNet101`, the name of a timm model with `features_only`,
+            "torchvision/NAME" for a model of torchvision, or the class path of an `Encoder`.
         output_stride: image pixels per pixel of the last level; None takes `default_stride` for models of
-            timm and torchvision, and an encoder's own otherwise ("small" 4, "resnet38d" 8, "resnet50_irn"
-            16).
+            timm and torchvision, and an encoder's own otherwise ("small" 4, "resnet50_irn" 16,
+            "resnet38d" and "resnet101_deeplab" 8).
         pretrained: download the weights of timm or torchvision. Without it, nothing is downloaded.
         weights: file of weights: a state dict of the model (torch or safetensors), or a checkpoint of a
             baseline, whose encoder is loaded; for "resnet38d" also MXNet's `.params`, and then its batch
@@ -64,7 +71,7 @@ def build_encoder(
 
 def build_ours(
     name: str, output_stride: int | None, pretrained: bool, frozen: bool
-) -> SmallEncoder | ResNet38d | ResNet50:
+) -> SmallEncoder | ResNet38d | ResNet50 | ResNet101:
     """Build an encoder of this package, each with one output stride; `frozen` is that of `ResNet38d`."""
     if output_stride not in (None, STRIDES[name]):
         raise no_stride(name, output_stride, [STRIDES[name]])
@@ -75,6 +82,8 @@ def build_ours(
         raise InputError(
             f"encoder {name!r} has no pretrained weights to download; set pretrained=False{remedy}"
         )
+    if name == RESNET101:
+        return ResNet101()
     return SmallEncoder() if name == SMALL else ResNet38d(frozen)
 
 

@@ -32,24 +32,32 @@ class IRNLosses(NamedTuple):
     total: Tensor
 
 
-def irn_losses(boundary: Tensor, displacement: Tensor, label: Tensor, radius: int) -> IRNLosses:
+def irn_losses(
+    boundary: Tensor, displacement: Tensor, label: Tensor, radius: int, inner: bool = False
+) -> IRNLosses:
     """The losses over all pairs of labelled pixels that are less than `radius` apart.
 
-    Each is a mean over its kind of pairs, 0 if the batch has none. The released code leaves out pairs that
-    begin within `radius` of an image's border.
+    Each is a mean over its kind of pairs, 0 if the batch has none.
 
     Args:
         boundary: [B, h, w] in [0, 1].
         displacement: [B, 2, h, w], by dy and dx towards the centre of the pixel's instance.
         label: [B, h, w] int64, 0 to C, 255 where unknown.
         radius: in pixels of the grid.
+        inner: leave out the pairs of a pixel, the upper or left one of each, that is less than `radius` away
+            from the left, right or lower border, as the released code does.
     """
+    height, width = label.shape[1:]
+    margin = radius - 1 if inner else 0
+    starts = label.new_zeros(height, width, dtype=torch.bool)
+    starts[: max(height - margin, 0), margin : max(width - margin, margin)] = True
     # Sums over pairs of background, of one foreground class, and of different classes.
     affinity_losses, displacement_losses, pairs = (boundary.new_zeros(3) for _ in range(3))
     for path in paths(radius):
         end = path[-1]
         ours, theirs = neighbours(label, end), neighbours(label, end, end)
-        known, same = (ours != IGNORE) & (theirs != IGNORE), ours == theirs
+        known = (ours != IGNORE) & (theirs != IGNORE) & neighbours(starts, end)
+        same = ours == theirs
         kinds = known & torch.stack([same & (ours == 0), same & (ours > 0), ~same])
         affinity = path_affinity(boundary, path)
         wrong = -(torch.where(same, affinity, 1 - affinity) + EPSILON).log()

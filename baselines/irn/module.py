@@ -21,8 +21,7 @@ from fbr_plugin.functional import random_walk, resize
 class IRN(EncoderTask):
     """Inter-pixel relations on a frozen encoder, trained on affinity labels as `pseudo_label`.
 
-    Boundaries and displacements are predicted on the grid of one of the encoder's levels. SGD runs without
-    momentum, as in effect in the released code.
+    Boundaries and displacements are predicted on the grid of one of the encoder's levels.
 
     Args:
         num_classes: number of foreground classes C.
@@ -31,13 +30,18 @@ class IRN(EncoderTask):
         walk_radius: grid pixels less than this far apart exchange scores in a step of the random walk.
         walk_beta: exponent of their affinities; the larger, the stricter the boundaries.
         walk_steps: steps of the walk. Scores travel about 40 pixels in 256 steps: use fewer on a small grid.
+        walk_canvas: with `released`, side in pixels to which images are padded with the mean colour for the
+            walk; 0, as for COCO in AMN's code, pads none.
         max_memory: bytes that a walk may use.
+        released: as in the released code, ReLU follows the upsampling in both branches, the losses leave out
+            pairs at the border, images are padded to `walk_canvas`, and scores come to the walk's grid by
+            bilinear interpolation instead of averaging. The released encoder is "resnet50_irn".
         optimizer: see `OptimizerConfig`; `lr` applies to the boundary layers, `head_lr` to the displacement
             layers.
         kwargs: see `EncoderTask`. The encoder is not trained: it needs `weights` or `pretrained`.
     """
 
-    prediction_only = ("walk_radius", "walk_beta", "walk_steps", "max_memory")
+    prediction_only = ("walk_radius", "walk_beta", "walk_steps", "walk_canvas", "max_memory")
 
     def __init__(
         self,
@@ -47,7 +51,9 @@ class IRN(EncoderTask):
         walk_radius: int = 5,
         walk_beta: float = 10.0,
         walk_steps: int = 256,
+        walk_canvas: int = 512,
         max_memory: int = 2**30,
+        released: bool = False,
         optimizer: OptimizerConfig = OptimizerConfig(lr=0.1, head_lr=1.0),
         **kwargs: Any,
     ) -> None:
@@ -61,7 +67,7 @@ class IRN(EncoderTask):
                 f"{', '.join(map(str, self.encoder.strides))}"
             )
         self.encoder.requires_grad_(False).eval()
-        levels = (self.encoder.channels, self.encoder.strides)
+        levels = (self.encoder.channels, self.encoder.strides, released)
         self.grid_stride = min(stride for stride in self.encoder.strides if stride >= finest_stride)
         self.boundary_branch = BoundaryBranch(*levels)
         self.displacement_branch = DisplacementBranch(*levels)
@@ -96,7 +102,8 @@ class IRN(EncoderTask):
         pseudo_label = batch["pseudo_label"][:, None].float()
         label = interpolate(pseudo_label, logits.shape[-2:], mode="nearest-exact")[:, 0].long()
         with torch.autocast(logits.device.type, enabled=False):
-            losses = irn_losses(logits.float().sigmoid(), displacement.float(), label, self.hparams["radius"])
+            pairs = self.hparams["radius"], self.hparams["released"]
+            losses = irn_losses(logits.float().sigmoid(), displacement.float(), label, *pairs)
         terms = {
             "train/loss": losses.total,
             "train/positive": losses.positive,
@@ -117,10 +124,17 @@ class IRN(EncoderTask):
             [B, h, w] in [0, 1], of h = ceil(H / grid_stride) rows.
         """
         height, width = image.shape[-2:]
-        # The mirror image has the same grid only if the grid ends with the image.
-        padding = (0, -width % self.grid_stride, 0, -height % self.grid_stride)
-        image = pad(image, padding, mode="replicate")
-        plain, mirrored = (self.boundary_branch(*self._encode(view)) for view in (image, image.flip(-1)))
+        rows, columns = self._grid(image)
+        if self.hparams["released"]:
+            canvas = self.hparams["walk_canvas"]
+            padding = (0, max(canvas - width, 0), 0, max(canvas - height, 0))
+            views = [pad(view, padding) for view in (image, image.flip(-1))]
+        else:
+            # The mirror image has the same grid only if the grid ends with the image.
+            padding = (0, columns * self.grid_stride - width, 0, rows * self.grid_stride - height)
+            image = pad(image, padding, mode="replicate")
+            views = [image, image.flip(-1)]
+        plain, mirrored = (self.boundary_branch(*self._encode(view))[:, :rows, :columns] for view in views)
         return torch.sigmoid(((plain + mirrored.flip(-1)) / 2).float())
 
     @torch.no_grad()
@@ -142,9 +156,13 @@ class IRN(EncoderTask):
         if not len(scores):
             return scores
         size, own_size = image.shape[-2:], scores.shape[-2:]
-        coarse = avg_pool2d(resize(scores[None].float(), size), self.grid_stride, ceil_mode=True)[0]
+        full = resize(scores[None].float(), size)
+        if self.hparams["released"]:
+            coarse = resize(full, self._grid(image))
+        else:
+            coarse = avg_pool2d(full, self.grid_stride, ceil_mode=True)
         settings = [self.hparams[name] for name in ("walk_radius", "walk_beta", "walk_steps", "max_memory")]
-        walked = random_walk.propagate(coarse, self.boundary(image)[0], *settings)
+        walked = random_walk.propagate(coarse[0], self.boundary(image)[0], *settings)
         fine = Grid(1, *size).fit(walked[None], self.grid_stride)
         walked = resize(fine, own_size)[0]
         return walked / walked.max().clamp(min=torch.finfo(walked.dtype).tiny)
@@ -152,5 +170,9 @@ class IRN(EncoderTask):
     @torch.no_grad()
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Grid]:
         """The levels of image: [B, 3, H, W], and the grid of the predictions."""
+        return self.encoder(image), Grid(self.grid_stride, *self._grid(image))
+
+    def _grid(self, image: Tensor) -> tuple[int, int]:
+        """Height and width of the predictions' grid for image: [B, 3, H, W]."""
         height, width = (-(-side // self.grid_stride) for side in image.shape[-2:])
-        return self.encoder(image), Grid(self.grid_stride, height, width)
+        return height, width

@@ -34,11 +34,14 @@ class Grid(NamedTuple):
             maps = interpolate(maps, scale_factor=stride / self.stride, mode="bilinear", align_corners=False)
         return maps[..., : self.height, : self.width]
 
+    def activated(self, maps: Tensor, stride: int, late: bool) -> Tensor:
+        """`fit` after ReLU or, with `late`, before it as in the released code."""
+        return self.fit(maps, stride).relu() if late else self.fit(maps.relu(), stride)
+
 
 def projection(channels: int, width: int) -> nn.Sequential:
-    """A 1x1 convolution, group normalisation and ReLU."""
-    norm = nn.GroupNorm(min(16, width // 8), width)
-    return nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), norm, nn.ReLU())
+    """A 1x1 convolution and group normalisation, before the ReLU of `Grid.activated`."""
+    return nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.GroupNorm(min(16, width // 8), width))
 
 
 class BoundaryBranch(nn.Module):
@@ -47,18 +50,21 @@ class BoundaryBranch(nn.Module):
     Args:
         channels: width of each level.
         strides: image pixels per pixel of each level.
+        late_relu: whether ReLU follows the resizing of maps, as in the released code.
     """
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], late_relu: bool = False) -> None:
         super().__init__()
         self.strides = strides
+        self.late_relu = late_relu
         self.projections = nn.ModuleList(projection(width, 32) for width in channels)
         self.classifier = nn.Conv2d(32 * len(channels), 1, 1)
 
     def forward(self, levels: Sequence[Tensor], grid: Grid) -> Tensor:
         """Map the levels [B, L_j, h_j, w_j] to logits [B, height, width]."""
         parts = zip(self.projections, levels, self.strides, strict=True)
-        maps = [grid.fit(project(level), stride) for project, level, stride in parts]
+        late = self.late_relu
+        maps = [grid.activated(project(level), stride, late) for project, level, stride in parts]
         logits: Tensor = self.classifier(torch.cat(maps, 1))
         return logits[:, 0]
 
@@ -91,11 +97,13 @@ class DisplacementBranch(nn.Module):
     Args:
         channels: width of each level.
         strides: image pixels per pixel of each level.
+        late_relu: whether ReLU follows the resizing of maps, as in the released code.
     """
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], late_relu: bool = False) -> None:
         super().__init__()
         self.strides = strides
+        self.late_relu = late_relu
         self.split = len(channels) // 2
         widths = [min(256, 64 * 2**level) for level in range(len(channels))]
         self.projections = nn.ModuleList(map(projection, channels, widths))
@@ -106,11 +114,12 @@ class DisplacementBranch(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], grid: Grid) -> Tensor:
         """Map the levels [B, L_j, h_j, w_j] to displacements [B, 2, height, width] in pixels of the grid."""
+        coarse, late = Grid(self.strides[self.split], *levels[self.split].shape[-2:]), self.late_relu
         maps = [project(level) for project, level in zip(self.projections, levels, strict=True)]
         pairs = list(zip(maps, self.strides, strict=True))
-        coarse = Grid(self.strides[self.split], *maps[self.split].shape[-2:])
-        deep = [coarse.fit(*pair) for pair in pairs[self.split :]]
-        shallow = [grid.fit(*pair) for pair in pairs[: self.split]]
-        merged = grid.fit(self.merge_deep(torch.cat(deep, 1)), coarse.stride)
-        displacement: Tensor = self.mean_shift(self.regressor(self.merge(torch.cat([*shallow, merged], 1))))
+        deep = [coarse.activated(*pair, late) for pair in pairs[self.split :]]
+        shallow = [grid.activated(*pair, late) for pair in pairs[: self.split]]
+        merged = grid.activated(self.merge_deep(torch.cat(deep, 1)), coarse.stride, late)
+        features = self.merge(torch.cat([*shallow, merged], 1)).relu()
+        displacement: Tensor = self.mean_shift(self.regressor(features))
         return displacement

@@ -27,9 +27,9 @@ class EncoderTask(PipelineNetwork, LightningModule):
     Args:
         num_classes: number of foreground classes C.
         optimizer: an `OptimizerConfig`, or a mapping of the fields that differ from the class's default.
-        encoder: "small" (for small images), "resnet38d", "resnet50_irn", the name of a timm model,
-            "torchvision/NAME" for a model of torchvision, or the class path of a module that follows the
-            Protocol `Encoder`.
+        encoder: "small" (for small images), "resnet38d", "resnet50_irn", "resnet101_deeplab", the name of a
+            timm model, "torchvision/NAME" for a model of torchvision, or the class path of a module that
+            follows the Protocol `Encoder`.
         output_stride: image pixels per pixel of the encoder's last level; None takes 16 for models of timm
             and torchvision, and an encoder's own otherwise.
         pretrained: download the weights of timm or torchvision.

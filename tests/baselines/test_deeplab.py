@@ -263,7 +263,9 @@ def test_frozen_norm_stays_as_it_is(scenes: Scenes, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="refine must be one of 'crf', 'pamr', None, got 'dcrf'"):
+    with pytest.raises(
+        ValueError, match="refine must be one of 'crf', 'deeplab_crf', 'pamr', None, got 'dcrf'"
+    ):
         build(refine="dcrf")
     with pytest.raises(ValueError, match=r"DeepLabV2 trains on pseudo labels, .* as pseudo_label_dir"):
         build().training_step(RandomData("pseudo_label").batch(), 0)

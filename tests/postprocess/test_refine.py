@@ -17,7 +17,7 @@ from fbr_plugin.functional.pamr import pamr
 from fbr_plugin.postprocess import workers
 from fbr_plugin.postprocess.refine import default_method, refine
 
-METHODS = ("pamr", "crf")
+METHODS = ("pamr", "crf", "deeplab_crf")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def densecrf() -> ModuleType:
 @pytest.fixture(params=METHODS)
 def method(request: pytest.FixtureRequest) -> str:
     """Each refiner that is installed."""
-    if request.param == "crf":
+    if request.param != "pamr":
         request.getfixturevalue("densecrf")
     return request.param
 
@@ -48,8 +48,11 @@ def photo(
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-@pytest.mark.parametrize(("hard", "sxy", "srgb"), [(False, 80, 13), (True, 50, 5)])
-def test_crf_is_pydensecrf_called_by_hand(densecrf, hard, sxy, srgb, scale):
+@pytest.mark.parametrize(
+    ("method", "hard", "near", "sxy", "srgb", "compat"),
+    [("crf", False, 3, 80, 13, 10), ("crf", True, 3, 50, 5, 10), ("deeplab_crf", False, 1, 67, 3, 4)],
+)
+def test_crf_is_pydensecrf_called_by_hand(densecrf, method, hard, near, sxy, srgb, compat, scale):
     from pydensecrf.utils import unary_from_labels, unary_from_softmax
 
     image, scores = photo()
@@ -59,10 +62,10 @@ def test_crf_is_pydensecrf_called_by_hand(densecrf, hard, sxy, srgb, scale):
     else:
         unary = unary_from_softmax(scores)
     crf.setUnaryEnergy(unary)
-    crf.addPairwiseGaussian(sxy=3 / scale, compat=3)
-    crf.addPairwiseBilateral(sxy=sxy / scale, srgb=srgb, rgbim=image, compat=10)
+    crf.addPairwiseGaussian(sxy=near / scale, compat=3)
+    crf.addPairwiseBilateral(sxy=sxy / scale, srgb=srgb, rgbim=image, compat=compat)
     expected = np.array(crf.inference(10)).reshape(3, 24, 32)
-    refined = refine(image, scores, "crf", hard, scale=scale)
+    refined = refine(image, scores, method, hard, scale=scale)
     assert np.abs(refined - expected).max() <= 1e-6
     assert refined.dtype == np.float32
     assert np.abs(refined - scores).max() > 0.1
@@ -147,7 +150,9 @@ def test_mistakes_are_named(image, scores, message):
 
 def test_unknown_settings_are_named():
     image, scores = photo()
-    with pytest.raises(ValueError, match="method must be one of 'crf', 'pamr', None, got 'CRF'"):
+    with pytest.raises(
+        ValueError, match="method must be one of 'crf', 'deeplab_crf', 'pamr', None, got 'CRF'"
+    ):
         refine(image, scores, "CRF")
     with pytest.raises(ValueError, match="scale must be above 0, got 0"):
         refine(image, scores, "pamr", scale=0)

@@ -25,9 +25,19 @@ class Kernel(NamedTuple):
     srgb: float | None = None
 
 
-SMOOTHNESS = Kernel(3, 3)
-APPEARANCE_OF_LABELS = Kernel(50, 10, 5)
-APPEARANCE_OF_SCORES = Kernel(80, 10, 13)
+class Kernels(NamedTuple):
+    """The pairwise kernels of a CRF: one of the distance alone, one of distance and colour."""
+
+    smoothness: Kernel
+    appearance: Kernel
+
+
+#: Of IRN for labels (`misc/imutils.py` of jiwoon-ahn/irn at a2ece00).
+LABELS = Kernels(Kernel(3, 3), Kernel(50, 10, 5))
+#: Of PSA for scores (`tool/imutils.py` of jiwoon-ahn/psa at 9493e59), which later methods adopted.
+SCORES = Kernels(Kernel(3, 3), Kernel(80, 10, 13))
+#: Of DeepLab-v2 for its probabilities (`configs/voc12.yaml` of kazuto1011/deeplab-pytorch at 4219467).
+DEEPLAB = Kernels(Kernel(1, 3), Kernel(67, 4, 3))
 
 
 def import_pydensecrf() -> None:
@@ -43,13 +53,16 @@ def import_pydensecrf() -> None:
 
 
 def dense_crf(
-    image: NDArray[np.uint8], scores: NDArray[np.float32], hard: bool = False, scale: float = 1.0
+    image: NDArray[np.uint8],
+    scores: NDArray[np.float32],
+    hard: bool = False,
+    scale: float = 1.0,
+    kernels: Kernels | None = None,
 ) -> NDArray[np.float32]:
     """Probabilities of each pixel's classes after mean field inference.
 
     Krähenbühl and Koltun, *Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials*, NIPS
-    2011, with the parameters of IRN for labels (`jiwoon-ahn/irn` at a2ece00, `misc/imutils.py`) and of PSA
-    for scores (`jiwoon-ahn/psa` at 9493e59, `tool/imutils.py`), which later methods adopted.
+    2011.
 
     Args:
         image: [H, W, 3] RGB, contiguous and writable.
@@ -57,6 +70,7 @@ def dense_crf(
         hard: whether to use each pixel's best class as a label, correct with probability 0.7, instead of its
             probabilities.
         scale: divides the distances of the kernels, as PSA's `scale_factor` does.
+        kernels: the pairwise kernels; None takes `LABELS` or `SCORES`.
 
     Returns:
         [K, H, W] probabilities.
@@ -70,10 +84,10 @@ def dense_crf(
         unary = utils.unary_from_labels(scores.argmax(0), classes, LABEL_CERTAINTY, zero_unsure=False)
     else:
         unary = utils.unary_from_softmax(scores)
-    appearance = APPEARANCE_OF_LABELS if hard else APPEARANCE_OF_SCORES
+    smoothness, appearance = kernels or (LABELS if hard else SCORES)
     crf = densecrf.DenseCRF2D(width, height, classes)
     crf.setUnaryEnergy(unary)
-    crf.addPairwiseGaussian(sxy=SMOOTHNESS.sxy / scale, compat=SMOOTHNESS.compat)
+    crf.addPairwiseGaussian(sxy=smoothness.sxy / scale, compat=smoothness.compat)
     crf.addPairwiseBilateral(
         sxy=appearance.sxy / scale, srgb=appearance.srgb, rgbim=image, compat=appearance.compat
     )

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.functional.pamr import pamr
-from fbr_plugin.postprocess.dense_crf import dense_crf, import_pydensecrf
+from fbr_plugin.postprocess.dense_crf import DEEPLAB, dense_crf, import_pydensecrf
 
-Method = Literal["crf", "pamr"]
+Method = Literal["crf", "deeplab_crf", "pamr"]
 
 
 def default_method() -> Method:
@@ -33,7 +33,8 @@ def refine(
         image: [H, W, 3] RGB.
         scores: [K, H, W] non-negative scores of the background, first, and of the image's classes. Each
             pixel's scores are divided by their sum; if that is 0, all classes are equally likely.
-        method: "crf" or "pamr"; None uses `default_method()`.
+        method: "crf", "deeplab_crf" (the dense CRF with DeepLab-v2's distances and weights) or "pamr"; None
+            uses `default_method()`.
         hard: whether to use each pixel's best class, the first among equals, as a label instead of its
             scores.
         device: where PAMR is computed. The CRF runs on the CPU.
@@ -44,14 +45,14 @@ def refine(
         [K, H, W] probabilities.
 
     Raises:
-        ImportError: the method is "crf", but pydensecrf2 cannot be imported.
+        ImportError: the method is a CRF, but pydensecrf2 cannot be imported.
         ValueError: the method is unknown, the scale is not positive, image or scores have a wrong shape or
             type, or scores are negative or not finite.
     """
     method = _checked(method, scale)
     image, scores = _prepared(image, scores)
-    if method == "crf":
-        return dense_crf(image, scores, hard, scale)
+    if method != "pamr":
+        return dense_crf(image, scores, hard, scale, DEEPLAB if method == "deeplab_crf" else None)
     if hard:
         scores = (scores.argmax(0) == np.arange(len(scores))[:, None, None]).astype(np.float32)
     pixels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None] / 255
@@ -64,7 +65,7 @@ def _checked(method: Method | None, scale: float) -> Method:
     if not scale > 0:
         raise InputError(f"scale must be above 0, got {scale}")
     method = method or default_method()
-    if method == "crf":
+    if method != "pamr":
         import_pydensecrf()
     return method
 
