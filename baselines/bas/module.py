@@ -102,11 +102,15 @@ class BAS(LocalizationTask):
         if not wsol and (classifier_width is not None or final_relu):
             raise InputError("classifier_width and final_relu are of the deeper classifier: set wsol=True")
         channels, strides, place = self.encoder.channels, self.encoder.strides, generator_level
+        name = self.hparams["encoder"]
         if not -len(channels) <= place <= -1:
-            encoder = self.hparams["encoder"]
-            raise InputError(f"generator_level must be -{len(channels)} to -1 for {encoder!r}, got {place}")
+            raise InputError(f"generator_level must be -{len(channels)} to -1 for {name!r}, got {place}")
         self.after = -1 - place  # stages from the level of M to the last
-        last_stage(self.encoder, self.after)  # an encoder that cannot be split there is refused now
+        if place < -1 and not any(True for _ in last_stage(self.encoder, self.after).parameters()):
+            raise InputError(
+                f"encoder {name!r} only pools after its level {place}, where BAS splits it: set "
+                f"generator_level={place - 1}, or take BAS's own, fbr_plugin.baselines.bas.vgg16.VGG16"
+            )
         halved = wsol and strides[-1] == strides[-2]
         if halved:
             last_stage(self.encoder)[0].register_forward_pre_hook(halve)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fbr_plugin.data.dataset import SegmentationDataset
+from fbr_plugin.data.transforms import MASK_KEYS
 from fbr_plugin.errors import InputError
 
 
@@ -35,7 +36,7 @@ class CroppedDataset(SegmentationDataset):
                 "it, or give the side to which images are resized before as eval_size"
             )
         top, left = round((height - self.side) / 2), round((width - self.side) / 2)
-        whole = {name: item[name] for name in ("image", "mask") if name in item}
+        whole = {name: item[name] for name in ("image", *MASK_KEYS) if name in item}
         item |= {name: cut(maps, top, left, self.side) for name, maps in whole.items()}
         if "boxes" in item:
             item["boxes"] = (item["boxes"] - torch.tensor([left, top] * 2)).clamp(0, self.side - 1)
