@@ -60,8 +60,18 @@ def smaller(settings: dict, folder: Path) -> list[object]:
             "--data.augmentation.resize",
             36,
             "--data.eval_size",
-            32,
+            36 if "centre_crop" in data["init_args"] else 32,
         ]
+        if "centre_crop" in data["init_args"]:
+            words += [
+                "--data.centre_crop",
+                32,
+                "--data.layout",
+                "folder",
+                "--data.loading.eval_batch_size",
+                2,
+            ]
+            words += ["--model.num_classes", 2, "--model.top_n", 2]
     elif data["class_path"].endswith("COCODataModule"):
         photos = write_coco(folder / "photos")
         rasterise_instances(photos / "annotations" / "instances_train2014.json", photos / "labels")
@@ -73,6 +83,8 @@ def smaller(settings: dict, folder: Path) -> list[object]:
         words += ["--data.pseudo_label_dir", photos / "SegmentationClass"]
     if "long_side" in data["init_args"].get("augmentation", {}):
         words += ["--data.augmentation.long_side", "[32, 40]"]
+    if "resize" in data["init_args"].get("augmentation", {}):
+        words += ["--data.augmentation.resize", 36]
     if model["class_path"].endswith("FBR"):
         words += ["--figures.every_n_steps", 1]
     return words

@@ -21,15 +21,26 @@ def halve(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     return max_pool2d(inputs[0], 2, ceil_mode=True)
 
 
-def build_classifier(channels: int, num_classes: int, deep: bool) -> nn.Module:
-    """The layers from features [B, L, h, w] to class maps [B, C, h, w]."""
+def build_classifier(
+    channels: int, num_classes: int, deep: bool, width: int | None = None, final_relu: bool = False
+) -> nn.Module:
+    """The layers from features [B, L, h, w] to class maps [B, C, h, w].
+
+    Args:
+        channels: L.
+        num_classes: C.
+        deep: three layers, of which the first two see 3x3 pixels; else one layer without bias.
+        width: channels between the three layers; None takes half of L.
+        final_relu: whether a ReLU follows the last of the three.
+    """
     if not deep:
         return nn.Conv2d(channels, num_classes, 1, bias=False)
-    width = channels // 2
+    width = width or channels // 2
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
         nn.ReLU(),
         nn.Conv2d(width, width, 3, padding=1),
         nn.ReLU(),
         nn.Conv2d(width, num_classes, 1),
+        *([nn.ReLU()] if final_relu else []),
     )

@@ -42,24 +42,37 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class SplitEncoder(Protocol):
-    """An encoder that can be split before its last stage, as BAS needs it."""
+    """An encoder that can be split before its last stages, as BAS needs it."""
 
-    def last_stage(self) -> nn.Sequential:
-        """The modules, with the encoder's own weights, that turn the last level but one into the last."""
+    def last_stage(self, count: int = 1) -> nn.Sequential:
+        """The modules, with the encoder's own weights, that turn the last level but `count` into the last.
+
+        A class of yours needs `count` only where BAS makes its maps from a shallower level.
+        """
 
 
-def last_stage(encoder: Encoder) -> nn.Sequential:
-    """The modules that turn the last level but one of an encoder into its last.
+def last_stage(encoder: Encoder, count: int = 1) -> nn.Sequential:
+    """The modules that turn the last level but `count` of an encoder into its last.
 
     Raises:
-        ValueError: the encoder cannot be split.
+        ValueError: the encoder cannot be split there.
     """
+    if count == 0:
+        return nn.Sequential()
     if not isinstance(encoder, SplitEncoder):
         raise InputError(
             f"{type(encoder).__name__} has no last_stage(), which returns the modules between its last two "
             "levels: define it, or take another encoder, such as resnet50"
         )
-    return encoder.last_stage()
+    if count == 1:
+        return encoder.last_stage()
+    try:
+        return encoder.last_stage(count)
+    except TypeError as error:
+        raise InputError(
+            f"{type(encoder).__name__} can be split before its last stage alone: let its last_stage take the "
+            f"number of stages, here {count}, or take another encoder, such as resnet50"
+        ) from error
 
 
 @contextmanager

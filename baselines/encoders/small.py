@@ -59,6 +59,6 @@ class SmallEncoder(nn.Module):
             levels.append(block(levels[-1]))
         return levels
 
-    def last_stage(self) -> nn.Sequential:
-        """The modules, with the encoder's own weights, that turn the last level but one into the last."""
-        return nn.Sequential(self.blocks[-1])
+    def last_stage(self, count: int = 1) -> nn.Sequential:
+        """The modules, with the encoder's own weights, that turn the last level but `count` into the last."""
+        return nn.Sequential(*self.blocks[-count:])

@@ -42,8 +42,8 @@ class TimmEncoder(nn.Module):
         """Map image: [B, 3, H, W] to its levels [B, L_j, ceil(H / stride_j), ceil(W / stride_j)]."""
         return aligned_levels(self.model, image, self.strides)
 
-    def last_stage(self) -> nn.Sequential:
-        """The modules, with the encoder's own weights, that turn the last level but one into the last.
+    def last_stage(self, count: int = 1) -> nn.Sequential:
+        """The modules, with the encoder's own weights, that turn the last level but `count` into the last.
 
         Raises:
             ValueError: timm does not hold this model's stages as a sequence of modules.
@@ -55,7 +55,7 @@ class TimmEncoder(nn.Module):
         else:  # EfficientNet and its relatives
             blocks = dict(self.model.named_children()).get("blocks", nn.Sequential())
             modules = {f"blocks_{name}": block for name, block in blocks.named_children()}
-        before = self.model.feature_info.module_name()[-2].replace(".", "_")
+        before = self.model.feature_info.module_name()[-1 - count].replace(".", "_")
         if before not in modules:
             raise InputError(
                 f"encoder {self.name!r} cannot be split before its last stage, as its levels come from "

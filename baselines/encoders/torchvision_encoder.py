@@ -67,9 +67,9 @@ class TorchvisionEncoder(nn.Module):
         """Map image: [B, 3, H, W] to its levels [B, L_j, ceil(H / stride_j), ceil(W / stride_j)]."""
         return aligned_levels(self._levels, image, self.strides)
 
-    def last_stage(self) -> nn.Sequential:
-        """The modules, with the encoder's own weights, that turn the last level but one into the last."""
-        return self.model[self.ends[-2] + 1 :]
+    def last_stage(self, count: int = 1) -> nn.Sequential:
+        """The modules, with the encoder's own weights, that turn the last level but `count` into the last."""
+        return self.model[self.ends[-1 - count] + 1 :]
 
     def _levels(self, image: Tensor) -> list[Tensor]:
         outputs = [image]

@@ -1,5 +1,6 @@
 """The base of all networks: an encoder with new layers, their optimizer, and the scores of a whole set."""
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -54,9 +55,14 @@ class EncoderTask(PipelineNetwork, LightningModule):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        # A checkpoint holds all weights: loading it needs neither the file nor a download.
-        self.save_hyperparameters(ignore=["pretrained", "weights"])
+        # A checkpoint holds all weights of its own: loading it needs no other file and no download.
+        self.save_hyperparameters(ignore=["pretrained", "weights", "combine_with"])
         self.optimizer = merged(preset(type(self), "optimizer"), optimizer)
+        if self.optimizer.bias_lr != 1 and type(self).parameter_groups is not EncoderTask.parameter_groups:
+            raise InputError(
+                f"{type(self).__name__} has groups of parameters of its own, so its bias_lr must be 1, got "
+                f"{self.optimizer.bias_lr}"
+            )
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
         self.save_hyperparameters({"optimizer": asdict(self.optimizer)})
         self.num_classes = num_classes
@@ -101,13 +107,16 @@ class EncoderTask(PipelineNetwork, LightningModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The parameters by learning rate, in the form that torch's optimizers take."""
         return [
-            {"params": list(self.encoder.parameters()), "lr": self.optimizer.lr},
-            {"params": list(self.head.parameters()), "lr": self.optimizer.head_lr},
+            *self.optimizer.groups(self.encoder.named_parameters(), self.optimizer.lr),
+            *self.optimizer.groups(self.head.named_parameters(), self.optimizer.head_lr),
         ]
 
     def configure_optimizers(self) -> Any:
         """The optimizer over `parameter_groups` and its schedule over the steps of the run."""
-        return self.optimizer.build(self.parameter_groups(), self.trainer.estimated_stepping_batches)
+        total = self.trainer.estimated_stepping_batches
+        epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        epoch = math.ceil(epoch) if math.isfinite(epoch) else epoch
+        return self.optimizer.build(self.parameter_groups(), total, epoch)
 
     def _log_scores(self, stage: str) -> None:
         for name, value in self.compute_metrics().items():

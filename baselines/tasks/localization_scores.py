@@ -30,24 +30,27 @@ class LocalizationScores(SeedScores):
         self.boxes_at_threshold.reset()
         self.centre_box.reset()
 
-    def update_boxes(self, batch: dict[str, Any], maps: Tensor, scores: Tensor) -> None:
+    def update_boxes(self, batch: dict[str, Any], maps: Tensor, scores: Tensor, fixed: Tensor) -> None:
         """Count the boxes of a batch.
 
         Args:
             batch: with `boxes`, B tensors [n, 4] in pixels of the image, and `label` [B, C], one class each.
             maps: [B, H, W] what localizes the class, at the size of the image.
             scores: [B, C] class scores.
+            fixed: [B, h, w] the maps of which boxes are made at the fixed threshold, of any size.
         """
-        ranks = true_class_ranks(scores, batch["label"])
-        for metric in (self.boxes, self.boxes_at_threshold):
-            metric.update(maps, batch["boxes"], ranks)
-        self.centre_box.update(batch["boxes"], torch.tensor([maps.shape[1:]] * len(maps)))
+        ranks, boxes = true_class_ranks(scores, batch["label"]), batch["boxes"]
+        sizes = torch.tensor([maps.shape[1:]] * len(maps))
+        self.boxes.update(maps, boxes, ranks)
+        self.boxes_at_threshold.update(fixed, boxes, ranks, sizes)
+        self.centre_box.update(boxes, sizes)
 
     def compute(self) -> dict[str, float]:
         """The metrics by name: of the boxes in percent if there are any, else of the seeds.
 
-        GT-known, Top-1 and Top-5 are at the given threshold, MaxBoxAcc and MaxBoxAccV2 at the best one. The
-        accuracy of a fixed box of the best size is added, which any learned map should exceed.
+        GT-known, Top-1, Top-5 and BAS's form of MaxBoxAccV2 are at the given threshold, MaxBoxAcc and
+        MaxBoxAccV2 at the best one. The accuracy of a fixed box of the best size is added, which any learned
+        map should exceed.
         """
         if not self.boxes.update_called:
             return super().compute()
@@ -57,6 +60,7 @@ class LocalizationScores(SeedScores):
             "gt_known_loc": fixed.gt_known,
             "top1_loc": fixed.top1,
             "top5_loc": fixed.top5,
+            "max_box_acc_v2_bas": fixed.max_box_acc_v2_bas,
             "max_box_acc": sweep.max_box_acc,
             "max_box_acc_v2": sweep.max_box_acc_v2,
             "box_threshold_oracle": sweep.oracle_threshold,

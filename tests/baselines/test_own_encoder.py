@@ -55,6 +55,16 @@ class Coarse(Mine):
         self.stride = 8
 
 
+class Pooled(Mine):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.MaxPool2d(3, 2, 1)
+        self.channels = (8, 8)
+
+    def last_stage(self):
+        return nn.Sequential(self.last)
+
+
 class Broken(Mine):
     def forward(self, image):
         return [image[:, 3]]
@@ -146,3 +156,7 @@ def test_the_example_in_the_settings(tmp_path: Path) -> None:
 def test_bas_needs_an_encoder_that_can_be_split() -> None:
     with pytest.raises(ValueError, match=r"Mine has no last_stage\(\), .* such as resnet50"):
         BAS(NUM_CLASSES, encoder="own_encoders.Mine")
+    with pytest.raises(
+        ValueError, match=r"'own_encoders.Pooled' only pools after its level -2, .* generator_level=-3"
+    ):
+        BAS(NUM_CLASSES, encoder="own_encoders.Pooled")

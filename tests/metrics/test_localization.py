@@ -147,8 +147,21 @@ def test_box_accuracy_takes_the_largest_component(scenes, threshold: float) -> N
         rows, columns = zip(*largest, strict=True)
         box = [min(columns), min(rows), max(columns) + 1, max(rows) + 1]
         truth = given.double() * SIZE / torch.tensor([width, height, width, height])
-        right.append(max(overlap(box, other) for other in truth.tolist()) > 0.5)
-    assert metric.compute() == pytest.approx((100 * np.mean(right),) * 3)
+        best = max(overlap(box, other) for other in truth.tolist())
+        right.append([best >= 0.5, np.mean([best >= bound for bound in (0.3, 0.5, 0.7)])])
+    known, released = 100 * np.mean(right, 0)
+    assert metric.compute() == pytest.approx((known, known, known, released))
+
+
+def test_box_accuracy_at_the_bound() -> None:
+    """A box of 99 pixels counts as 100 in BAS's code: exactly half of the true box."""
+    score = torch.zeros(1, SIZE, SIZE)
+    score[:, :99, :99] = 1
+    metric = BoxAccuracy(0.5)
+    metric.update(score, [torch.tensor([[0, 0, 99, 199]])], torch.tensor([0]))
+    result = metric.compute()
+    assert (result.gt_known, result.top1) == (100, 100)
+    assert result.max_box_acc_v2_bas == pytest.approx(200 / 3)
 
 
 def test_constant_map() -> None:

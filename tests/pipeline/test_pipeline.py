@@ -19,6 +19,7 @@ from jsonargparse import ArgumentError
 from PIL import Image
 
 from fbr_plugin.baselines import CAM
+from fbr_plugin.baselines.bas.trained_cam import TrainedCAM
 from fbr_plugin.cli.main import main
 from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.readers.labels import read_ids
@@ -337,6 +338,34 @@ def test_a_classifier_alone_makes_masks(tmp_path: Path) -> None:
     report = run(plan)
     assert list(report["stages"]) == ["classifier", "masks"]
     assert report["stages"]["masks"]["scores"].keys() == {"miou_masks"}
+
+
+@pytest.mark.slow
+def test_seeds_of_bas_may_have_the_maps_of_the_classifier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    init = TrainedCAM.__init__
+
+    def noted(self: TrainedCAM, path: str, num_classes: int) -> None:
+        read.append(path)
+        init(self, path, num_classes)
+
+    monkeypatch.setattr(TrainedCAM, "__init__", noted)
+    plan = settings(tmp_path / "out", scenes(), masks={"refine": "none"})
+    plan["baseline"]["model"] = {
+        "class_path": "fbr_plugin.baselines.BAS",
+        "init_args": {**SMALL, "seeds": "both", "combine_with": "classifier"},
+    }
+    plan["labels"] = None
+    for name in ("irn", "segmentation"):
+        del plan[name]
+    made = run(plan)["stages"]
+    assert list(made) == ["classifier", "baseline", "masks"]
+    assert made["masks"]["made_of"]["inputs"].keys() == {"baseline", "classifier"}
+    assert {Path(path).parent.name for path in read} == {"classifier"}
+    saved = torch.load(tmp_path / "out" / "baseline" / "model.ckpt", weights_only=True)
+    assert "combine_with" not in saved["hyper_parameters"]
 
 
 @pytest.mark.slow

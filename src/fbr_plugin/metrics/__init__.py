@@ -4,7 +4,14 @@ from fbr_plugin.metrics.agreement import AgreementResult, ViewAgreement
 from fbr_plugin.metrics.calibration import Calibration, CalibrationResult
 from fbr_plugin.metrics.centre_box import CentreBox, CentreBoxResult
 from fbr_plugin.metrics.cooccurrence import CooccurrenceResult, CooccurrenceSweep, false_positives
-from fbr_plugin.metrics.localization import BoxAccuracy, BoxResult, BoxSweep, BoxSweepResult, true_class_ranks
+from fbr_plugin.metrics.localization import (
+    BoxAccuracy,
+    BoxResult,
+    BoxSweep,
+    BoxSweepResult,
+    FixedBoxResult,
+    true_class_ranks,
+)
 from fbr_plugin.metrics.pixels import PixelResult, PixelSweep
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
 
@@ -20,6 +27,7 @@ __all__ = [
     "CentreBoxResult",
     "CooccurrenceResult",
     "CooccurrenceSweep",
+    "FixedBoxResult",
     "PixelResult",
     "PixelSweep",
     "SeedSweep",

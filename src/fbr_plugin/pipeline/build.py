@@ -45,8 +45,9 @@ def build_stages(config: Namespace) -> list[PipelineStage]:
         if config.labels:
             result.append(_labels("labels", config.labels, classifier, needs))
             labels = ("labels",)  # which AMN also reads in prediction
+        combined = ("classifier",) if seeds.combined else ()
         result.append(_training("baseline", seeds, "fit", "test", labels=labels))
-        needs = ("baseline", *labels)
+        needs = ("baseline", *labels, *combined)
     if config.seeds:
         result.append(_arrays(config.seeds, seeds, needs))
     walk = networks.get("irn")
@@ -75,7 +76,7 @@ def _training(
         stages.fit(folder, model, data, training.trainer_flags())
         return stages.test(folder, model, data, training.trainer_flags()) if "test" in uses else {}
 
-    start = ("classifier",) if training.from_classifier else ()
+    start = ("classifier",) if training.from_classifier or training.combined else ()
     return PipelineStage(name, training.settings(*uses), make, (*start, *labels))
 
 
@@ -123,7 +124,8 @@ def _calibration(
     own = {"power": masks.power, "walk": walk and walk.model, "calibration": fingerprint(source)}
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
-        trained = _checkpoint(inputs), seeds.network(), _images(seeds, inputs), seeds.trainer_flags()
+        model = seeds.network(inputs.get("classifier"))
+        trained = _checkpoint(inputs), model, _images(seeds, inputs), seeds.trainer_flags()
         found = stages.calibrate(folder, *trained, _propagator(walk, inputs), masks.power)
         if is_rank_zero():
             write_text(folder / THRESHOLD, json.dumps(found.threshold))  # all that later stages depend on
@@ -190,8 +192,8 @@ def _predictions(network: Training) -> PipelineStage:
 
 def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | SeedWriter, done: Path) -> None:
     """Predict the seeds of the training images, which a callback writes or turns into masks."""
-    data = _images(seeds, inputs)
-    stages.predict(_checkpoint(inputs), seeds.network(), data, seeds.trainer_flags(), writer, done)
+    data, model = _images(seeds, inputs), seeds.network(inputs.get("classifier"))
+    stages.predict(_checkpoint(inputs), model, data, seeds.trainer_flags(), writer, done)
 
 
 def _checkpoint(inputs: dict[str, Path]) -> Path:

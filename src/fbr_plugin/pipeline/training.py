@@ -21,6 +21,7 @@ from fbr_plugin.pipeline.stages import CHECKPOINT
 
 # No result depends on where files are (only on their content), how they are loaded, and what is displayed.
 ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir", "stuff_dir"}
+FILES = ("weights", "combine_with")  # arguments of a model that name a file
 SHOWN = {"enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler"}
 
 T = TypeVar("T")
@@ -36,6 +37,8 @@ class Training:
 
     Attributes:
         module: the data module used for planning.
+        combined: whether the seeds are combined with the maps of the pipeline's classifier, as
+            `combine_with: classifier` says.
 
     Raises:
         ValueError: the model, the data module or the Trainer does not have an argument.
@@ -52,6 +55,7 @@ class Training:
         self.seed = config.seed_everything
         self.calibrate = config.calibrate or ""
         own, classifier = self.model["init_args"], config.classifier.model.init_args
+        self.combined = own.get("combine_with") == "classifier"
         self.from_classifier = (
             name != "classifier"
             and "weights" in own
@@ -78,11 +82,13 @@ class Training:
 
         Args:
             classifier: folder of the classifier. The network starts from the classifier's encoder if it has
-                the same encoder and no weights of its own.
+                the same encoder and no weights of its own; its maps are combined if `combined`.
         """
         given: dict[str, Any] = {"num_classes": self.num_classes}
         if classifier is not None and self.from_classifier:
             given["weights"] = str(classifier / CHECKPOINT)
+        if classifier is not None and self.combined:
+            given["combine_with"] = str(classifier / CHECKPOINT)
         known = self.model["init_args"]
         pl.seed_everything(self.seed, verbose=False)
         return _instance(pl.LightningModule, self.model, {key: given[key] for key in given if key in known})
@@ -105,8 +111,8 @@ class Training:
         files: dict[str, dict[str, str]] = {}
         if isinstance(self.module, LayoutDataModule):
             files = {use: _files(self.module, use) for use in uses}
-        if kept.get("weights") and Path(kept["weights"]).is_file():
-            kept = {**kept, "weights": content_hash([Path(kept["weights"])])}
+        given = {name: Path(kept[name]) for name in FILES if kept.get(name)}
+        kept = {**kept, **{name: content_hash([path]) for name, path in given.items() if path.is_file()}}
         data = {
             "class_path": self.data["class_path"],
             "init_args": _deciding(self.data["init_args"]),

@@ -83,7 +83,7 @@ def test_scores_are_those_of_the_metrics(kind: type[LocalizationTask], tmp_path:
     scores = trainer(tmp_path).test(model, data, verbose=False)[0]
     names = ("gt_known_loc", "top1_loc", "top5_loc", "max_box_acc", "max_box_acc_v2", "box_threshold_oracle")
     fixed_box = ("centre_box_gt_known_loc", "centre_box_max_box_acc_v2")
-    assert scores.keys() == {f"test/{name}" for name in (*names, *fixed_box)}
+    assert scores.keys() == {f"test/{name}" for name in (*names, *fixed_box, "max_box_acc_v2_bas")}
 
     sweep, fixed, centre = BoxSweep(), BoxAccuracy(0.4), CentreBox()
     model.eval()
@@ -101,8 +101,51 @@ def test_scores_are_those_of_the_metrics(kind: type[LocalizationTask], tmp_path:
     assert scores["test/centre_box_max_box_acc_v2"] == pytest.approx(centre.compute().max_box_acc_v2)
     assert scores["test/gt_known_loc"] == fixed.compute().gt_known
     assert scores["test/top1_loc"] == fixed.compute().top1
+    assert scores["test/max_box_acc_v2_bas"] == pytest.approx(fixed.compute().max_box_acc_v2_bas)
     assert scores["test/max_box_acc"] == sweep.compute().max_box_acc
     assert scores["test/max_box_acc_v2"] == pytest.approx(sweep.compute().max_box_acc_v2)
+
+
+class Peak(Perfect):
+    """A ramp from 0 to 1 over the cells of a row."""
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        ramp = torch.linspace(0, 1, -(-image.shape[-1] // 4)).expand(len(image), NUM_CLASSES, 8, -1)
+        return ramp, image.mean((2, 3))
+
+
+def blank() -> dict[str, Any]:
+    """A batch of one image of 32x16 pixels with a box."""
+    label = torch.eye(NUM_CLASSES)[:1]
+    return {"image": torch.zeros(1, 3, 32, 16), "label": label, "boxes": [torch.tensor([[0, 0, 7, 7]])]}
+
+
+def test_the_map_that_is_thresholded() -> None:
+    batch = blank()
+    found = [
+        Peak(box_grid=grid, box_threshold=0.02).test_step(batch, 0).boxes for grid in ("image", "features")
+    ]
+    # The ramp is 0 up to the centre of the first cell, at 2 of 16 pixels, and reaches .02 .24 pixels later.
+    # At the image's size it is .04 at the centre of the pixel from 2 to 3.
+    assert found[1][0, 0] == pytest.approx(2.24, abs=0.07)
+    assert found[0][0, 0] == pytest.approx(1.98, abs=0.07)
+    with pytest.raises(ValueError, match=r"sides are multiples of 4, .* got \(32, 42\): .*eval_size"):
+        Peak(box_grid="features").test_step({**batch, "image": torch.zeros(1, 3, 32, 42)}, 0)
+    with pytest.raises(ValueError, match="box_grid must be one of 'image', 'features', got 'grid'"):
+        Peak(box_grid="grid")
+
+
+def test_ten_crops_classify() -> None:
+    """The mean probability decides, not the mean logit and not the image itself."""
+    crops = torch.zeros(1, 10, 3, 32, 16)
+    crops[0, :, 1], crops[0, 0, 0] = 1.0, 12.0
+    batch, model = blank(), Peak()
+    logits = model.scored_maps(batch["image"])[1]
+    assert torch.equal(model._class_scores(batch, logits), logits)
+    scores = model._class_scores({**batch, "crops": crops}, logits)
+    torch.testing.assert_close(scores, crops.mean((3, 4)).softmax(-1).mean(1))
+    assert scores[0].argmax() == 1
+    assert crops.mean((1, 3, 4))[0].argmax() == 0
 
 
 @pytest.mark.parametrize("number", [1, 3, 9])

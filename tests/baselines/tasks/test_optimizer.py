@@ -2,18 +2,25 @@
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import nn
+import yaml
+from helpers.fixed_weights import fill, fixed_images
+from helpers.random_data import NUM_CLASSES, RandomData
+from helpers.tiny import EXAMPLES
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from fbr_plugin.baselines import AMN, BAS, CAM, CAMFBR, IRN, PPC, PPCFBR, DeepLabV2
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig, poly_factor
 from fbr_plugin.config import preset
 
+REFERENCE = Path(__file__).parents[2] / "reference" / "bas_optimizers.safetensors"
 PUBLISHED = {
     CAM: OptimizerConfig("SGD", 0.1, 1.0, 0.9, 1e-4, 0, 0.0),
     AMN: OptimizerConfig("Adam", 5e-6, 1e-4, 0.0, 1e-4, 0, 0.0),
@@ -46,6 +53,10 @@ def test_published_values(kind: type[EncoderTask]) -> None:
         ("weight_decay", float("inf"), r"weight_decay must be a finite number of at least 0, got inf"),
         ("warmup_steps", -1, r"warmup_steps must be"),
         ("momentum", -0.9, r"momentum must be"),
+        ("bias_lr", -1, r"bias_lr must be"),
+        ("decay_epochs", -1, r"decay_epochs must be"),
+        ("poly_runs", 0.5, r"poly_runs must be at least 1, the length of the run, got 0.5"),
+        ("nesterov", True, r"nesterov is for SGD with a momentum above 0, got SGD with momentum=0.0"),
     ],
 )
 def test_values_out_of_range(field: str, value: Any, message: str) -> None:
@@ -91,6 +102,75 @@ def test_momentum_is_that_of_sgd(name: str, momentum: float | None) -> None:
     (group,) = optimizer.param_groups
     assert type(optimizer) is getattr(torch.optim, name)
     assert (group["initial_lr"], group["weight_decay"], group.get("momentum")) == (0.2, 0.3, momentum)
+
+
+class Toy(nn.Module):
+    """Two convolutions and a normalisation, as BAS's released optimizers were run on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.head = nn.Conv2d(4, 2, 1)
+        fill(self, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.encoder(image).relu())
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("example", "kind", "epoch", "epochs"), [("voc_bas_fbr", "wsss", 4, 3), ("cub_bas", "wsol", 3, 5)]
+)
+def test_steps_of_the_released_optimizers_of_bas(example: str, kind: str, epoch: int, epochs: int) -> None:
+    """Rates of all groups and the weights after each step; wpy1999/BAS-Extension at bd1bfa8, toy of seed 4.
+
+    For segmentation on 64 images and four processes of 4 images; for localization with decay_epoch=2.
+    """
+    settings = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text())["model"]["init_args"]["optimizer"]
+    config = OptimizerConfig(**settings)
+    if kind == "wsol":
+        assert config.decay_epochs == 80
+        config = replace(config, decay_epochs=2)
+    toy, reference = Toy().train(), load_file(REFERENCE)
+    groups = EncoderTask.parameter_groups(
+        SimpleNamespace(optimizer=config, encoder=toy.encoder, head=toy.head)  # type: ignore[arg-type]
+    )
+    built = config.build(groups, epoch * epochs, epoch)
+    optimizer, schedule = built["optimizer"], built["lr_scheduler"]["scheduler"]
+    image = fixed_images(2, 8, 5)
+    rates, weights = [], []
+    for _ in range(epoch * epochs):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.zero_grad()
+        toy(image).square().mean().backward()
+        optimizer.step()
+        schedule.step()
+        weights.append(torch.cat([value.detach().flatten() for value in toy.parameters()]))
+    found = torch.tensor(rates, dtype=torch.float64)
+    if kind == "wsss":
+        assert found[:, 1::2].eq(0).all(), "biases are not trained"
+        found = found[:, ::2]
+    torch.testing.assert_close(found, reference[f"{kind}.rates"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(torch.stack(weights), reference[f"{kind}.weights"], rtol=1e-6, atol=1e-7)
+
+
+def test_groups_of_its_own_leave_no_rate_of_biases() -> None:
+    with pytest.raises(ValueError, match=r"PPC has groups of parameters of its own, .* must be 1, got 2"):
+        PPC(3, encoder="small", optimizer={"bias_lr": 2})
+
+
+def test_step_decay_by_the_epochs_of_a_run(tmp_path: Path) -> None:
+    """Two batches an epoch, gathered into one step."""
+    settings = {"lr": 0.01, "head_lr": 0.01, "poly_power": 0, "decay_epochs": 2}
+    model = CAM(NUM_CLASSES, encoder="small", scales=(1.0,), optimizer=settings)
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(
+        max_epochs=3, accumulate_grad_batches=2, limit_val_batches=0, accelerator="cpu", **options
+    )
+    trainer.fit(model, RandomData())
+    (optimizer,) = trainer.optimizers
+    assert (trainer.global_step, trainer.num_training_batches) == (3, 2)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.001] * 2)
 
 
 def test_poly_schedule() -> None:

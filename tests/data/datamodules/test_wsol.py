@@ -82,6 +82,35 @@ def test_boxes_follow_the_resized_image_and_batches_hold_lists(folder: Path) -> 
     assert batch["size"].tolist() == [[20, 40], [20, 40]]
 
 
+def test_centre_crop_shifts_and_clips_the_boxes(folder: Path) -> None:
+    """From 40x20 to 64x64, of which the middle 48 are taken: BAS's int(x / 40 * 64 - 8), from 0 to 47."""
+    module = WSOLDataModule(folder, eval_size=64, centre_crop=48, ten_crop=True)
+    whole = WSOLDataModule(folder, eval_size=64)
+    for item, full in zip(module.dataset("test"), whole.dataset("test"), strict=False):
+        assert torch.equal(item["image"], full["image"][:, 8:56, 8:56])
+        expected = [[8, 0, 38, 27], [0, 0, 47, 47]][: len(item["boxes"])]
+        assert item["boxes"].tolist() == expected
+        assert item["crops"].shape == (10, 3, 48, 48)
+        assert torch.equal(item["crops"][3], full["image"][:, 16:, 16:])
+        assert torch.equal(item["crops"][4], item["image"])
+        assert torch.equal(item["crops"][5:], item["crops"][:5].flip(-1))
+    assert "crops" not in module.dataset("validate")[0]
+    assert module.dataset("predict")[0]["image"].shape == (3, 64, 64)
+    (batch,) = WSOLDataModule(
+        folder, eval_size=64, centre_crop=48, ten_crop=True, loading=Loading(eval_batch_size=2)
+    ).test_dataloader()
+    assert batch["crops"].shape == (2, 10, 3, 48, 48)
+
+
+def test_wrong_crops(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"ten_crop takes crops of the side centre_crop, which is None"):
+        WSOLDataModule(folder, ten_crop=True)
+    with pytest.raises(ValueError, match=r"centre_crop must be 1 to eval_size=224, got 256"):
+        WSOLDataModule(folder, centre_crop=256)
+    with pytest.raises(ValueError, match=r"'img_2' is 40x20 pixels, too small for centre_crop=32"):
+        WSOLDataModule(folder, eval_size=None, centre_crop=32).dataset("test")[0]
+
+
 def test_boxes_counted_from_zero(folder: Path) -> None:
     batch = next(iter(WSOLDataModule(folder, eval_size=None, box_origin=0).test_dataloader()))
     assert batch["boxes"][0].tolist() == [[11, 3, 30, 12]]
