@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fbr_plugin.errors import MissingPackageError
 
-STEPS = 10  # of mean field inference
+STEPS = 10  # of mean field inference, in IRN and PSA
 LABEL_CERTAINTY = 0.7  # probability that a label is correct
 
 
@@ -43,7 +43,11 @@ def import_pydensecrf() -> None:
 
 
 def dense_crf(
-    image: NDArray[np.uint8], scores: NDArray[np.float32], hard: bool = False, scale: float = 1.0
+    image: NDArray[np.uint8],
+    scores: NDArray[np.float32],
+    hard: bool = False,
+    scale: float = 1.0,
+    steps: int = STEPS,
 ) -> NDArray[np.float32]:
     """Probabilities of each pixel's classes after mean field inference.
 
@@ -57,6 +61,7 @@ def dense_crf(
         hard: whether to use each pixel's best class as a label, correct with probability 0.7, instead of its
             probabilities.
         scale: divides the distances of the kernels, as PSA's `scale_factor` does.
+        steps: of mean field inference.
 
     Returns:
         [K, H, W] probabilities.
@@ -77,4 +82,4 @@ def dense_crf(
     crf.addPairwiseBilateral(
         sxy=appearance.sxy / scale, srgb=appearance.srgb, rgbim=image, compat=appearance.compat
     )
-    return np.array(crf.inference(STEPS), np.float32).reshape(scores.shape)
+    return np.array(crf.inference(steps), np.float32).reshape(scores.shape)
