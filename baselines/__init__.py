@@ -4,6 +4,7 @@
 if __name__ != "fbr_plugin.baselines":
     raise ImportError(f"import fbr_plugin.baselines, not {__name__}")
 
+from fbr_plugin.baselines.affinity import AffinityNet
 from fbr_plugin.baselines.amn import AMN, AMNFBR
 from fbr_plugin.baselines.bas import BAS, BASFBR
 from fbr_plugin.baselines.cam import CAM, CAMFBR
@@ -24,6 +25,7 @@ __all__ = [
     "IRN",
     "PPC",
     "PPCFBR",
+    "AffinityNet",
     "DeepLabV2",
     "Encoder",
     "OptimizerConfig",

@@ -17,6 +17,7 @@ from helpers.tiny import (
     write_localization,
     write_msrc,
     write_photos,
+    write_saliency,
     write_scene_labels,
 )
 
@@ -81,6 +82,8 @@ def smaller(settings: dict, folder: Path) -> list[object]:
         photos = write_photos(folder / "photos", num_classes)
         words += [*PHOTOS, *NETWORK, "--model.num_classes", num_classes, "--data.root", photos]
         words += ["--data.pseudo_label_dir", photos / "SegmentationClass"]
+    if "saliency_dir" in data["init_args"]:
+        words += ["--data.saliency_dir", write_saliency(photos)]
     if "long_side" in data["init_args"].get("augmentation", {}):
         words += ["--data.augmentation.long_side", "[32, 40]"]
     if "resize" in data["init_args"].get("augmentation", {}):

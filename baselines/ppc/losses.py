@@ -4,13 +4,41 @@
 2110.07110), usr922/wseg at e96b961.
 """
 
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fbr_plugin.errors import InputError
 from fbr_plugin.functional import class_prototypes, normalise_scores
+
+
+@dataclass(frozen=True)
+class ContrastConfig:
+    """Settings of PPC's contrasts. The defaults are the published values for PPC on SEAM.
+
+    Args:
+        background_score: constant score of the background; 0.1 on EPS.
+        topk_divisor: prototypes average the top h*w/topk_divisor positions of a class; 16 on EPS.
+        background_pixels: whether background pixels count in the contrasts across views. In the released
+            code of FBR they do not, but the mean is still over all pixels.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    background_score: float = 0.2
+    topk_divisor: int = 8
+    background_pixels: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.background_score <= 1:
+            raise InputError(f"background_score must lie in [0, 1], got {self.background_score}")
+        if self.topk_divisor < 1:
+            raise InputError(f"topk_divisor must be at least 1, got {self.topk_divisor}")
 
 
 class ContrastView(NamedTuple):
@@ -30,26 +58,34 @@ class ContrastView(NamedTuple):
 
 
 def contrast_view(
-    projection: Tensor, scores: Tensor, label: Tensor, background_score: float = 0.2, topk_divisor: int = 8
+    projection: Tensor,
+    scores: Tensor,
+    label: Tensor,
+    config: ContrastConfig = ContrastConfig(),
+    absent_classes: bool = False,
 ) -> ContrastView:
     """Pseudo labels and prototypes of one view.
 
     A class's prototype is the score-weighted mean of its best positions in the batch. The background has a
-    constant score, and its prototype is the mean over all background pixels. Maps of absent classes are
-    removed first, and a class without pixels has no prototype. (In the released code, the noise of absent
-    classes is normalised into prototypes, and the background's comes from arbitrary pixels.)
+    constant score, and its prototype is the mean over all background pixels. (In the released code, where
+    its scores tie, it comes from arbitrary pixels.)
 
     Args:
         projection: [B, D, h, w], with gradient.
         scores: [B, C, h, w] refined CAMs.
         label: [B, C] image labels in {0, 1}.
-        background_score: constant score of the background.
-        topk_divisor: the best h*w/topk_divisor positions make a prototype.
+        config: see `ContrastConfig`.
+        absent_classes: as in the released code, normalise the maps of all classes, also where an image lacks
+            the class, and make prototypes of all. Otherwise such maps are removed first, and a class without
+            pixels has no prototype.
     """
-    normalised = normalise_scores(scores, label, background_score).normalised
-    labels = normalised.argmax(1)
-    topk = max(1, labels[0].numel() // topk_divisor)
-    foreground = class_prototypes(projection.detach(), normalised, labels, topk)
+    counted = torch.ones_like(label) if absent_classes else label
+    normalised = normalise_scores(scores, counted, config.background_score).normalised
+    own = torch.cat([torch.ones_like(label[:, :1]), label], 1)[:, :, None, None]
+    labels = (normalised * own).argmax(1)
+    topk = max(1, labels[0].numel() // config.topk_divisor)
+    existing = torch.arange(normalised.shape[1], device=labels.device) if absent_classes else labels
+    foreground = class_prototypes(projection.detach(), normalised, existing, topk)
     rows = projection.permute(0, 2, 3, 1).flatten(0, 2)
     background = labels.flatten() == 0
     total = background.to(rows.dtype) @ rows.detach()
@@ -62,7 +98,12 @@ def contrast_view(
 
 
 def prototype_contrast(
-    features: Tensor, labels: Tensor, prototypes: Tensor, present: Tensor, temperature: float = 0.1
+    features: Tensor,
+    labels: Tensor,
+    prototypes: Tensor,
+    present: Tensor,
+    temperature: float = 0.1,
+    background_pixels: bool = True,
 ) -> Tensor:
     """Contrast each pixel's prototype with those of all classes; pixels without a prototype are left out.
 
@@ -72,31 +113,39 @@ def prototype_contrast(
         prototypes: [1+C, D] of unit length.
         present: [1+C] bool, which prototypes exist.
         temperature: tau.
+        background_pixels: whether the loss of pixels labelled background counts.
 
     Returns:
-        0-d mean over the pixels.
+        0-d mean over the pixels, including those that do not count.
     """
     logits = features @ prototypes.t() / temperature
     logits = logits.masked_fill(~present, torch.finfo(logits.dtype).min)
     losses = logits.logsumexp(1) - logits.gather(1, labels[:, None])[:, 0]
     taken = present[labels]
-    return losses.masked_fill(~taken, 0).sum() / taken.sum().clamp_min(1)
+    counted = taken if background_pixels else taken & (labels > 0)
+    return losses.masked_fill(~counted, 0).sum() / taken.sum().clamp_min(1)
 
 
-def cross_view_contrast(first: ContrastView, second: ContrastView) -> tuple[Tensor, Tensor]:
+def cross_view_contrast(
+    first: ContrastView, second: ContrastView, background_pixels: bool = True
+) -> tuple[Tensor, Tensor]:
     """PPC's contrasts across the views, each a mean over the views.
+
+    Args:
+        first: a view.
+        second: the other view.
+        background_pixels: whether pixels labelled background count.
 
     Returns:
         Cross-prototype, with the other view's prototypes, and cross-pseudo-label, with the other view's
         labels and the view's own prototypes; 0-d.
     """
     pairs = ((first, second), (second, first))
+    contrast = partial(prototype_contrast, background_pixels=background_pixels)
     by_prototype = [
-        prototype_contrast(own.features, own.labels, other.prototypes, other.present) for own, other in pairs
+        contrast(own.features, own.labels, other.prototypes, other.present) for own, other in pairs
     ]
-    by_label = [
-        prototype_contrast(own.features, other.labels, own.prototypes, own.present) for own, other in pairs
-    ]
+    by_label = [contrast(own.features, other.labels, own.prototypes, own.present) for own, other in pairs]
     return (by_prototype[0] + by_prototype[1]) / 2, (by_label[0] + by_label[1]) / 2
 
 

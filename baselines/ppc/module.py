@@ -4,25 +4,26 @@ After Du et al., Weakly Supervised Semantic Segmentation by Pixel-to-Prototype C
 2110.07110; usr922/wseg at e96b961). `seam_losses` cites SEAM and EPS.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, multilabel_soft_margin_loss
 
 from fbr_plugin.baselines.cam.network import Pooling
 from fbr_plugin.baselines.ppc import losses as ppc_losses
 from fbr_plugin.baselines.ppc import seam_losses
-from fbr_plugin.baselines.ppc.network import PPCHead, PPCMaps, resize
+from fbr_plugin.baselines.ppc.losses import ContrastConfig
+from fbr_plugin.baselines.ppc.network import PROJECTION, PPCHead, PPCMaps, SeedMaps, resize
+from fbr_plugin.baselines.ppc.terms import mean, own_classes, saliency_on_grid, seam_terms
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
-from fbr_plugin.config import FBRConfig, GateConfig, merged
+from fbr_plugin.config import FBRConfig, GateConfig, merged, preset
 from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.errors import InputError, check_choice
-from fbr_plugin.functional import min_max
+from fbr_plugin.functional import max_normalise, min_max
 from fbr_plugin.modules import StepRandom
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -41,9 +42,8 @@ class StepNoise(StepRandom):
 class PPC(SeedTask):
     """Pixel-to-prototype contrast on SEAM.
 
-    The views' maps are compared on the grid of the second, smaller one. Maps of absent classes are removed
-    before anything is normalised. SGD runs without momentum, as in effect in the released code, whose poly
-    optimizer passes the weight decay in place of the momentum.
+    The views' maps are compared on the grid of the second, smaller one. SGD runs without momentum. The poly
+    optimizer of the released code passes the weight decay in its place, which gives it one of 0.0005.
 
     Args:
         num_classes: number of foreground classes C.
@@ -55,6 +55,13 @@ class PPC(SeedTask):
         contrast_grid: side of the grid on which the views are contrasted and passed to FBR; None uses that of
             the second view, which is 16 for crops of 448 pixels and stride 8.
         dropout: share of the last level's channels dropped in training; 0.5 in SEAM and PPC, 0 in EPS.
+        seed_maps: of which maps the seeds are made: "refined" by the pixel correlation module, as in SEAM; or
+            the "softmax" of the CAM with a background, as in EPS, resized to the image in one step.
+        contrast: see `ContrastConfig`.
+        released_maps: use maps as the released code does. Those of classes that an image lacks compete in
+            the refined maps and join the prototypes; otherwise they are removed before anything is
+            normalised. The saliency map is reduced to its nearest pixels, instead of averaged. Without
+            saliency, SEAM's losses, and class logits by "gap", are computed at the views' own sizes.
         optimizer: see `OptimizerConfig`; biases have twice their layer's rate and no weight decay.
         encoder: see `EncoderTask`; its last three levels are used.
         kwargs: see `SeedTask`.
@@ -71,12 +78,21 @@ class PPC(SeedTask):
         view_size: int | None = None,
         contrast_grid: int | None = None,
         dropout: float = 0.5,
+        seed_maps: SeedMaps = "refined",
+        contrast: ContrastConfig = ContrastConfig(),
+        released_maps: bool = False,
         optimizer: OptimizerConfig = OptimizerConfig(lr=0.01, head_lr=0.1, weight_decay=5e-4),
         encoder: str = "resnet38d",
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, optimizer=optimizer, encoder=encoder, **kwargs)
         check_choice("pooling", pooling, Pooling)
+        check_choice("seed_maps", seed_maps, SeedMaps)
+        if seed_maps == "softmax" and not saliency:
+            raise InputError(
+                "seed_maps='softmax' needs a map of the background, which saliency=True trains; without "
+                "saliency maps, take 'refined'"
+            )
         for name, value in (("view_size", view_size), ("contrast_grid", contrast_grid)):
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}; None derives it from the crop")
@@ -88,12 +104,16 @@ class PPC(SeedTask):
             )
         self.view_shape = replace(self.view_shape, num_views=2)
         self.head = PPCHead(channels, num_classes, saliency, pooling == "tap", dropout)
+        self.direct_resize = seed_maps == "softmax"
+        self.contrast = merged(preset(type(self), "contrast"), contrast)
+        self.save_hyperparameters({"contrast": asdict(self.contrast)})  # plain, as the optimizer's
         self.noise = StepNoise()
         self.intra_view = intra_view
 
     def forward(self, image: Tensor, label: Tensor) -> PPCMaps:
         """Map image: [B, 3, H, W] and label: [B, C] to the maps of which losses and seeds are made."""
-        maps: PPCMaps = self.head(self.encoder(image), image, label)
+        counted = torch.ones_like(label) if self.hparams["released_maps"] else label
+        maps: PPCMaps = self.head(self.encoder(image), image, counted)
         return maps
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
@@ -110,7 +130,7 @@ class PPC(SeedTask):
         fixed = self.hparams["contrast_grid"]
         grid = [fixed or side for side in views[1].cam.shape[-2:]]
         with torch.autocast(image.device.type, enabled=False):
-            terms = self._terms(views, batch, grid)
+            terms = self._terms(views, [image.shape[-2:], size], batch, grid)
         loss = torch.stack(list(terms.values())).sum()
         logged = {f"train/{name}": value.detach() for name, value in {"loss": loss, **terms}.items()}
         self.log_dict(logged, batch_size=len(label))
@@ -123,6 +143,7 @@ class PPC(SeedTask):
                     labels=label,
                     seg_scores=view.cam[:, -self.num_classes :],
                     grid=grid,
+                    seed_scores=view.seed_maps(self.hparams["seed_maps"]),
                     to_seeds=self.view_seeds(batch),
                     levels=self.shallow(view.levels),
                 )
@@ -131,13 +152,14 @@ class PPC(SeedTask):
         return outputs
 
     def seed_scores(self, image: Tensor, label: Tensor) -> Tensor:
-        """Map image: [B, 3, H, W] and label: [B, C] to refined maps [B, C, h, w], at least 0."""
+        """Map image: [B, 3, H, W] and label: [B, C] to maps of the classes [B, C, h, w], at least 0."""
         maps = self(image, label)
-        return self.gated(maps.refined[:, 1:], maps.levels)
+        return self.gated(maps.seed_maps(self.hparams["seed_maps"]), maps.levels)
 
     def to_seeds(self, scores: Tensor, batch: Batch) -> Tensor:
         """Mask scores: [B, C, H, W] by the image labels, and scale each map to [0, 1]."""
-        return min_max(self._own_classes(scores, batch["label"]))
+        own = own_classes(scores, batch["label"])
+        return min_max(own) if self.hparams["seed_maps"] == "refined" else max_normalise(own)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters by learning rate, biases apart, the weights of the new layers last."""
@@ -150,50 +172,43 @@ class PPC(SeedTask):
             groups += [{"params": biases, "lr": 2 * lr, "weight_decay": 0.0}, {"params": weights, "lr": lr}]
         return [group for group in groups if group["params"]]
 
-    def _terms(self, views: list[PPCMaps], batch: Batch, grid: Sequence[int]) -> dict[str, Tensor]:
-        """The losses by name, weighted; `grid` is that of the contrasts."""
+    def _terms(
+        self, views: list[PPCMaps], sizes: list[Sequence[int]], batch: Batch, grid: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """The losses by name, weighted; `sizes` are those of the views, `grid` that of the contrasts."""
         label = batch["label"].to(views[0].cam.dtype)
-        smaller = views[1].cam.shape[-2:]
-        first, second = (
-            tuple(
-                resize(seam_losses.max_normalise(maps), smaller)
-                for maps in (self._own_classes(view.cam, label), view.refined)
-            )
-            for view in views
-        )
-        er, ecr = seam_losses.equivariance((first[0], second[0]), (first[1], second[1]))
-        terms = {
-            "cls": _mean(multilabel_soft_margin_loss(view.logits, label) for view in views),
-            "min_pooling": _mean(seam_losses.adaptive_min_pooling(view.refined[:, 1:]) for view in views),
-            "er": er,
-            "ecr": ecr,
-        }
+        released = self.hparams["released_maps"]
+        terms = seam_terms(views, label, sizes if released and not self.hparams["saliency"] else None)
         if self.hparams["saliency"]:
             saliency = batch["saliency"].to(label.dtype)
-            terms["saliency"] = _mean(
+            terms["saliency"] = mean(
                 seam_losses.saliency_loss(view.cam, target, label)
                 + seam_losses.saliency_loss(view.refined, target, label)
-                for view in views
-                for target in [adaptive_avg_pool2d(saliency, (view.cam.shape[-2], view.cam.shape[-1]))]
+                for view, size in zip(views, sizes, strict=True)
+                for target in [saliency_on_grid(saliency, size, view.cam.shape[-2:], released)]
             )
         contrasts = [
-            ppc_losses.contrast_view(resize(view.projection, grid), resize(view.refined[:, 1:], grid), label)
+            ppc_losses.contrast_view(
+                resize(view.projection, grid),
+                resize(view.refined[:, 1:], grid),
+                label,
+                self.contrast,
+                released,
+            )
             for view in views
         ]
-        by_prototype, by_label = ppc_losses.cross_view_contrast(*contrasts)
+        by_prototype, by_label = ppc_losses.cross_view_contrast(
+            contrasts[0], contrasts[1], self.contrast.background_pixels
+        )
         terms["cross_prototype"] = CONTRAST_WEIGHT * by_prototype
         terms["cross_label"] = CONTRAST_WEIGHT * by_label
         if self.intra_view:
-            intra = _mean(
+            intra = mean(
                 ppc_losses.intra_view_contrast(view, self.noise(len(view.labels), index, label.device))
                 for index, view in enumerate(contrasts)
             )
             terms["intra_view"] = CONTRAST_WEIGHT * intra
         return terms
-
-    def _own_classes(self, maps: Tensor, label: Tensor) -> Tensor:
-        """The foreground [B, C, h, w] of maps [B, C or 1+C, h, w], 0 for classes that the image lacks."""
-        return maps[:, -self.num_classes :] * label[:, :, None, None].to(maps.dtype)
 
 
 class PPCFBR(FBRMixin, PPC):
@@ -203,6 +218,8 @@ class PPCFBR(FBRMixin, PPC):
         num_classes: number of foreground classes C.
         intra_view: whether PPC's own contrast within each view is part of the loss; None leaves it out if
             FBR's losses are enabled.
+        shared_projection: whether PPC's contrasts and FBR's losses share the projection of the foreground, as
+            in the released code. The fbr setting dim must then be 128.
         fbr: settings of FBR's losses; by default those published for PPC.
         gate: settings of the class-aware gate.
         kwargs: see `PPC`.
@@ -212,6 +229,7 @@ class PPCFBR(FBRMixin, PPC):
         self,
         num_classes: int,
         intra_view: bool | None = None,
+        shared_projection: bool = False,
         fbr: FBRConfig = FBRConfig.ppc(),
         gate: GateConfig = GateConfig(),
         **kwargs: Any,
@@ -219,12 +237,12 @@ class PPCFBR(FBRMixin, PPC):
         fbr = merged(FBRConfig.ppc(), fbr)
         own = not fbr.enabled if intra_view is None else intra_view
         super().__init__(num_classes, intra_view=own, fbr=fbr, gate=gate, **kwargs)
+        if shared_projection and self.fbr is not None:
+            if fbr.dim != PROJECTION:
+                raise InputError(f"shared_projection needs the fbr setting dim={PROJECTION}, got {fbr.dim}")
+            self.fbr.heads.foreground = self.head.get_parameter("projection.weight")
 
 
 def second_view_size(side: int, stride: int) -> int:
     """The side of the second view: 2/7 of the crop, but at least 8 feature pixels or half the crop."""
     return max(round(side * 2 / 7), min(side // 2, 8 * stride), 1)
-
-
-def _mean(values: Iterable[Tensor]) -> Tensor:
-    return torch.stack(list(values)).mean()

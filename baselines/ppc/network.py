@@ -6,7 +6,7 @@ Semantic Segmentation (CVPR 2020), YudeWang/SEAM at 3212261.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from fbr_plugin.baselines.ppc.seam_losses import EPSILON, keep_strongest, with_b
 
 WIDTHS = (64, 128)  # widths of the two levels projected by the pixel correlation module
 PROJECTION = 128  # width of the contrasted features
+SeedMaps = Literal["refined", "softmax"]  # of the pixel correlation module, or of the CAM with a background
 
 resize = partial(functional.resize, align_corners=True)
 
@@ -74,6 +75,16 @@ class PPCMaps(NamedTuple):
     refined: Tensor
     projection: Tensor
     levels: Sequence[Tensor]
+
+    def seed_maps(self, kind: SeedMaps) -> Tensor:
+        """The maps [B, C, h, w], at least 0, of which seeds are made."""
+        return (self.refined if kind == "refined" else self.cam.softmax(1))[:, 1:]
+
+    def enlarged(self, size: Sequence[int]) -> "PPCMaps":
+        """The maps at the image's own size, and logits averaged from them, as in SEAM's released code."""
+        cam = resize(self.cam, size)
+        logits = cam[:, -self.logits.shape[1] :].mean((2, 3))
+        return self._replace(logits=logits, cam=cam, refined=resize(self.refined, size))
 
 
 class PPCHead(nn.Module):

@@ -30,9 +30,13 @@ class SeedTask(Baseline, EncoderTask):
         scales: image scales averaged, each with its mirror image, in test and predict.
         val_scales: the same in validation.
         kwargs: see `EncoderTask`.
+
+    Attributes:
+        direct_resize: whether grids of scores are resized to the image in one step, see `multi_scale_scores`.
     """
 
     seed_style: ClassVar[SeedStyle | None] = None
+    direct_resize: bool = False
     scores: SeedScores
 
     def __init__(
@@ -102,7 +106,9 @@ class SeedTask(Baseline, EncoderTask):
     def view_scores(self, batch: Batch, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Scores [B, C or 1+C, H, W] of the images and of their mirror images, each averaged over scales."""
         plain, mirrored = (
-            multi_scale_scores(self.seed_scores, view, batch["label"], self.stride, tuple(scales), flip=False)
+            multi_scale_scores(
+                self.seed_scores, view, batch["label"], self.stride, tuple(scales), False, self.direct_resize
+            )
             for view in (batch["image"], batch["image"].flip(-1))
         )
         return plain, mirrored.flip(-1)

@@ -36,6 +36,9 @@ class FBRConfig:
         weight_seg: of the background segmentation loss.
         weight_sim: of the separation of the two projections.
         warmup_steps: steps at the start in which the bank fills and both contrasts are 0.
+        released_heads: the heads of the released code for PPC: features are projected on their own grid, and
+            projections are resized for the contrasts; the background classifier has a fixed normalisation
+            and no bias; the separation takes its normalised features. False resizes the features first.
 
     Raises:
         ValueError: a value out of its range; the message names the field, the value and the range.
@@ -61,6 +64,7 @@ class FBRConfig:
     weight_seg: float = 0.1
     weight_sim: float = 0.1
     warmup_steps: int = 0
+    released_heads: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -244,7 +244,7 @@ class NamedClasses(Protocol):
 
 @runtime_checkable
 class ScorePropagator(Protocol):
-    """A network that spreads scores over their image, such as IRN."""
+    """A network that spreads scores over their image, such as IRN and AffinityNet."""
 
     def propagate(self, image: Tensor, scores: Tensor) -> Tensor:
-        """Spread scores [K, H, W] over their image [1, 3, h, w]; returns [K, H, W] with a maximum of 1."""
+        """Spread scores [K, H, W] over their image [1, 3, h, w]; returns [K, H, W]."""

@@ -1,5 +1,6 @@
 """PPC and PPCFBR: the network, the two views, training, resuming, and what they need."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,11 @@ def test_frozen_parameters_are_in_no_group() -> None:
     ("options", "message"),
     [
         ({"pooling": "max"}, "pooling must be one of 'gap', 'tap', got 'max'"),
+        ({"seed_maps": "cam"}, "seed_maps must be one of 'refined', 'softmax', got 'cam'"),
+        ({"seed_maps": "softmax"}, "needs a map of the background, which saliency=True trains"),
+        ({"contrast": {"background_score": 2.0}}, "background_score must lie in .0, 1., got 2.0"),
+        ({"contrast": {"topk_divisor": 0}}, "topk_divisor must be at least 1, got 0"),
+        ({"contrast": {"topk": 8}}, "ContrastConfig has no field 'topk'; did you mean .*topk_divisor"),
         ({"view_size": 0}, "view_size must be at least 1, got 0; None derives it"),
         ({"contrast_grid": -2}, "contrast_grid must be at least 1, got -2"),
     ],
@@ -316,3 +322,52 @@ def test_an_encoder_of_two_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fbr_plugin.baselines.tasks.encoder_task.build_encoder", lambda *_: Shallow())
     with pytest.raises(ValueError, match="two levels before its last, 'small' has 1"):
         PPC(NUM_CLASSES, encoder="small")
+
+
+def test_shared_projection(tmp_path: Path) -> None:
+    """One weight in both places, trained by PPC's contrasts and FBR's losses, also after a reload."""
+    own = replace(CONFIG, dim=128)
+    model = build(PPCFBR, 5, fbr=own, shared_projection=True)
+    assert model.fbr.heads.foreground is model.head.projection.weight
+    trainer = fit(model, scenes(), tmp_path)
+    (optimizer,) = trainer.optimizers
+    grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    assert len(grouped) == len({*grouped})
+    assert id(model.head.projection.weight) in grouped
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = PPCFBR.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    assert again.fbr.heads.foreground is again.head.projection.weight
+    assert torch.equal(again.fbr.heads.foreground, model.fbr.heads.foreground)
+    with pytest.raises(ValueError, match="shared_projection needs the fbr setting dim=128, got 8"):
+        build(PPCFBR, shared_projection=True)
+    off = FBRConfig(enabled=False)
+    assert build(PPCFBR, fbr=off, shared_projection=True).fbr is None
+    silent = build(PPCFBR, fbr=replace(own, **OFF), shared_projection=True)
+    assert silent.head.projection.weight.requires_grad
+
+
+def test_softmax_seeds() -> None:
+    """Divided by their maximum, with the background among the classes of the softmax."""
+    model, batch = build(saliency=True, seed_maps="softmax").eval(), saliency_batch()
+    assert model.direct_resize
+    with torch.no_grad():
+        maps = model(batch["image"], batch["label"])
+        scores = model.seed_scores(batch["image"], batch["label"])
+    assert torch.equal(scores, maps.cam.softmax(1)[:, 1:])
+    model.wants_views = True
+    for view in model.training_step(batch, 0)["views"]:
+        assert torch.equal(view.seed_scores, view.seed_scores.clamp(0, 1))
+        assert not torch.equal(view.seed_scores, view.scores)
+    seeds = model.to_seeds(scores, batch)
+    assert seeds.amax((2, 3)).tolist() == [[1, 1, 0], [1, 1, 0]]
+    assert seeds[:, :2].min() > 0
+
+
+def test_released_maps_keep_absent_classes() -> None:
+    model, batch = build(saliency=True, released_maps=True).eval(), saliency_batch()
+    with torch.no_grad():
+        kept = model(batch["image"], batch["label"])
+        everything = model(batch["image"], torch.ones_like(batch["label"]))
+    assert torch.equal(kept.refined, everything.refined)
+    assert kept.refined[:, 3].max() > 0
+    assert model.training_step(batch, 0)["loss"].isfinite()

@@ -131,6 +131,26 @@ def test_scores_walk_first(tmp_path: Path) -> None:
     assert all((read_mask(tmp_path / "masks" / f"{name}.png", 3) == 3).all() for name in NAMES)
 
 
+def test_a_background_of_a_power_walks_with_the_seeds(tmp_path: Path) -> None:
+    given: list[Tensor] = []
+
+    class Walk(torch.nn.Module):
+        def propagate(self, image: Tensor, scores: Tensor) -> Tensor:
+            given.append(scores)
+            return scores.flip(0)  # the background gets the scores of the class
+
+    to_mask = {"masks": partial(pseudo_mask, background=None)}
+    refine(SeedRefiner(tmp_path / "walked", to_mask, Walk(), background_power=2))
+    refine(SeedRefiner(tmp_path / "plain", to_mask, background_power=2))
+    for name, (background, seed) in zip(NAMES, given, strict=True):
+        torch.testing.assert_close(background, (1 - seed) ** 2)
+        plain, walked = (
+            read_mask(tmp_path / kind / "masks" / f"{name}.png", 3) for kind in ("plain", "walked")
+        )
+        assert np.array_equal(plain, np.where(seed > background, 3, 0))
+        assert np.array_equal(walked, np.where(seed < background, 3, 0))
+
+
 def test_seeds_are_raised_before_they_walk(tmp_path: Path) -> None:
     given: list[Tensor] = []
 

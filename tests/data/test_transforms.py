@@ -55,6 +55,15 @@ def test_a_seed_decides_every_draw() -> None:
     assert not torch.equal(first, other)
 
 
+def test_hue_changes_colours_but_not_greys() -> None:
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:8], image[8:] = (200, 40, 40), 120
+    item = apply_transform(train_transform(Augmentation(16, hue_jitter=0.5)), {"image": image}, 0)
+    found = denormalise(item["image"])
+    assert np.abs(found[8:].astype(int) - 120).max() <= 2
+    assert np.abs(found[:8].astype(int) - image[:8]).max() > 20
+
+
 def test_draws_of_different_steps_are_independent() -> None:
     transform = train_transform(Augmentation(16, long_side=(100, 400)))
     image = np.zeros((100, 100, 3), np.uint8)

@@ -58,6 +58,16 @@ def write_photos(root: Path, num_classes: int = 2, count: int = 6) -> Path:
     return root
 
 
+def write_saliency(root: Path) -> Path:
+    """Write the objects of the photos as saliency maps."""
+    folder = root / "saliency"
+    folder.mkdir()
+    for path in (root / "SegmentationClassAug").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where(mask % 255 > 0, 255, 0).astype(np.uint8)).save(folder / path.name)
+    return folder
+
+
 def write_localization(root: Path, count: int = 4) -> Path:
     """Write photos of a bright square each, of two classes in turn, with its box, in the layout `folder`."""
     rng = np.random.default_rng(0)

@@ -339,3 +339,42 @@ def test_bad_views():
         loss(view, 1)
     with pytest.raises(ValueError, match=r"at least 1, got ViewShape\(channels=0"):
         ViewShape(0, 3)
+
+
+def test_released_heads_project_before_they_resize():
+    """Segmentation and separation on the features' own grid, contrasts on resized projections."""
+    config = replace(CONFIG, released_heads=True)
+    torch.manual_seed(0)
+    loss = FBRLoss(ViewShape(5, 3), config)
+    view = replace(make_view(1, logits=False), grid=(4, 5))
+    loss.classifier.dropout = 0.0
+    terms = loss(view)
+    before_relu = F.conv2d(view.features, loss.heads.background)
+    foreground = F.conv2d(view.features, loss.heads.foreground).relu()
+    normalised = (before_relu / (1 + 1e-5) ** 0.5 + 1e-4).relu()
+    cosine = F.cosine_similarity(foreground, normalised).mean()
+    torch.testing.assert_close(terms.sim, cosine)
+    logits = F.conv2d(normalised, loss.classifier.weight)[:, 0]
+    target = fbr.background_target(view.scores, view.labels, config.seg_threshold)
+    assert target.shape == (4, 6, 6)
+    torch.testing.assert_close(terms.seg, F.binary_cross_entropy_with_logits(logits, target))
+    coarse = F.interpolate(view.scores, (4, 5), mode="bilinear", align_corners=True)
+    maps = fbr.normalise_scores(coarse, view.labels, config.background_score)
+    assert torch.equal(terms.pseudo_labels, maps.normalised.argmax(1))
+    assert loss(replace(view, grid=None)).sim == terms.sim
+    other = FBRLoss(ViewShape(5, 3), CONFIG)
+    other.load_state_dict(loss.state_dict())
+    assert other(view).sim != terms.sim
+
+
+def test_released_heads_train_no_normalisation():
+    loss = FBRLoss(ViewShape(5, 3), replace(CONFIG, released_heads=True)).train()
+    before = {name: value.clone() for name, value in loss.classifier.state_dict().items()}
+    loss(make_view()).total.backward()
+    assert loss.classifier.training
+    assert not loss.classifier.norm.training
+    trained = {name for name, value in loss.classifier.named_parameters() if value.requires_grad}
+    assert trained == {"weight"}
+    assert all(torch.equal(value, before[name]) for name, value in loss.classifier.state_dict().items())
+    unused = FBRLoss(ViewShape(5, 3), replace(CONFIG, released_heads=True, weight_seg=0.0))
+    assert not any(value.requires_grad for value in unused.classifier.parameters())

@@ -325,6 +325,16 @@ def test_labels_and_refiners_are_checked_before_any_training(
     plan = settings(tmp_path / "out", scenes())
     with pytest.raises(ValueError, match=r"affinity\.fg \(0\.1\) is below affinity\.bg \(0\.4\): swap them"):
         run(plan, "--affinity.fg", 0.1, "--affinity.bg", 0.4)
+    with pytest.raises(
+        ValueError, match=r"masks\.background_power=8.0 makes a background of the seeds: leave"
+    ):
+        run(plan, "--masks.background_power", 8, "--masks.background", 0.3)
+    with pytest.raises(ValueError, match=r"masks\.background_power must be above 0, got -1.0"):
+        run(plan, "--masks.background_power", -1)
+    with pytest.raises(
+        ValueError, match=r"background_powers=.24.*4.* must be two powers with 0 < first <= second"
+    ):
+        run(plan, "--affinity.background_powers", "[24, 4]")
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     with pytest.raises(ImportError, match=r"pip install 'fbr_plugin\[crf\]'"):
         run(plan, "--masks.refine", "crf")

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fbr_plugin.postprocess import affinity_labels as module
-from fbr_plugin.postprocess.affinity_labels import affinity_labels
+from fbr_plugin.postprocess.affinity_labels import affinity_labels, power_labels
 from fbr_plugin.postprocess.seeds import Seed, threshold_labels
 
 SIZE = (12, 14)
@@ -87,3 +87,29 @@ def test_mistakes(image: NDArray[np.uint8], seed: Seed) -> None:
         affinity_labels(image[:5], seed, 0.3, 0.1, "pamr")
     with pytest.raises(ValueError, match="method must be"):
         affinity_labels(image, seed, 0.3, 0.1, "none")  # type: ignore[arg-type]
+
+
+def test_labels_of_two_backgrounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores .1, .3, .4 and .8 have the backgrounds .81, .49, .36, .04 of power 2, .53, .12, .05, 0 of 6."""
+    scores = np.array([[[0.1, 0.3, 0.4, 0.8]]], np.float32)
+    seed, image = Seed(np.array([2]), scores), np.zeros((1, 4, 3), np.uint8)
+    expected = [[0, 255, 3, 3]]
+    assert power_labels(image, seed, 2, 6).tolist() == expected
+    given = []
+
+    def keep(image, scores, method, hard, device, scale, steps):
+        given.append((scores[0, 0], method, hard, scale, steps))
+        return scores
+
+    monkeypatch.setattr(module, "refine", keep)
+    assert power_labels(image, seed, 2, 6, "crf", scale=3, steps=5).tolist() == expected
+    assert [each[1:] for each in given] == [("crf", False, 3, 5)] * 2
+    assert given[0][0] == pytest.approx(np.array([0.81, 0.49, 0.36, 0.04]), abs=1e-6)
+    assert power_labels(image, Seed(np.zeros(0, int), scores[:0]), 2, 6, "crf").tolist() == [[0] * 4]
+
+
+def test_background_of_the_larger_power_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    refined = iter([np.array([[[0.2]], [[0.8]]]), np.array([[[0.9]], [[0.1]]])])
+    monkeypatch.setattr(module, "refine", lambda *_: next(refined))
+    seed = Seed(np.array([2]), np.full((1, 1, 1), 0.5, np.float32))
+    assert power_labels(np.zeros((1, 1, 3), np.uint8), seed, 4, 24, "pamr").tolist() == [[0]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fbr_plugin.postprocess.pseudo_masks import pseudo_mask
-from fbr_plugin.postprocess.seeds import Seed
+from fbr_plugin.postprocess.seeds import Seed, background_scores
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
@@ -46,3 +46,19 @@ def test_scores_that_are_not_finite_are_refused_by_the_refiner() -> None:
     maps = seed([[0.5, np.nan], [0.1, 0.1]], keys=(0,))
     with pytest.raises(ValueError, match="finite"):
         pseudo_mask(IMAGE, maps, background=0.3, method="pamr")
+
+
+def test_the_background_of_a_seed_is_taken_without_a_constant() -> None:
+    maps = seed([[0.5, 0.5], [0.1, 0.1]], keys=(0,))
+    with pytest.raises(ValueError, match="the seed has no background of its own: give a constant score"):
+        pseudo_mask(IMAGE, maps, background=None)
+    own = maps._replace(background=np.array([[0.4, 0.6], [0.0, 0.2]], np.float32))
+    assert pseudo_mask(IMAGE, own, background=None).tolist() == [[1, 0], [1, 0]]
+
+
+def test_background_of_a_power() -> None:
+    scores = np.array([[[0.0, 0.5]], [[1.0, 0.25]]], np.float32)
+    assert background_scores(scores, 2).tolist() == [[0.0, 0.25]]
+    assert background_scores(scores[:0], 2).tolist() == [[1.0, 1.0]]
+    with pytest.raises(ValueError, match="power of a background must be above 0, got 0"):
+        background_scores(scores, 0)

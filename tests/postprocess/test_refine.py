@@ -156,6 +156,15 @@ def test_unknown_settings_are_named():
         refine(image, scores, "CRF")
     with pytest.raises(ValueError, match="scale must be above 0, got 0"):
         refine(image, scores, "pamr", scale=0)
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        refine(image, scores, "crf", steps=0)
+
+
+def test_steps_of_the_crf(densecrf):
+    image, scores = photo()
+    few, many = (refine(image, scores, "crf", steps=steps) for steps in (1, 10))
+    assert not np.array_equal(few, many)
+    assert np.array_equal(refine(image, scores, "crf"), many)
 
 
 def test_without_pydensecrf_pamr_is_the_default(monkeypatch):

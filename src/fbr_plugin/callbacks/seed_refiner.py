@@ -18,7 +18,7 @@ from fbr_plugin.data.dataset import photos
 from fbr_plugin.errors import InputTypeError
 from fbr_plugin.postprocess.pseudo_masks import ToMask, write_masks
 from fbr_plugin.postprocess.seed_files import check_names
-from fbr_plugin.postprocess.seeds import Seed
+from fbr_plugin.postprocess.seeds import Seed, background_scores
 from fbr_plugin.postprocess.workers import start_workers
 
 
@@ -28,12 +28,20 @@ class SeedSpreader(BasePredictionWriter):
     Args:
         walk: a network such as IRN, which propagates scores over their image; None leaves them unchanged.
         power: exponent applied to the seeds first, before the random walk (AMN 1.3, BAS 1.5).
+        background_power: gives seeds the background (1 - best score) ** background_power, which the walk
+            spreads as well (EPS 8, SEAM 6); None leaves their background as it is.
     """
 
-    def __init__(self, walk: ScorePropagator | None = None, power: float = 1.0) -> None:
+    def __init__(
+        self,
+        walk: ScorePropagator | None = None,
+        power: float = 1.0,
+        background_power: float | None = None,
+    ) -> None:
         super().__init__("batch")
         self.walk = walk
         self.power = power
+        self.background_power = background_power
 
     def use(self, name: str, photo: NDArray[np.uint8], seed: Seed, device: torch.device) -> None:
         """Use the seed of an image.
@@ -75,10 +83,16 @@ class SeedSpreader(BasePredictionWriter):
             if self.power != 1:
                 raised: NDArray[Any] = seed.scores.clip(0) ** self.power
                 seed = seed._replace(scores=raised)
+            maps, power = seed.scores, self.background_power
+            if power is not None:
+                maps = np.concatenate([background_scores(maps, power)[None], maps])
             if self.walk is not None and len(seed.keys):
-                scores = torch.from_numpy(seed.scores).to(image.device)
-                walked = self.walk.propagate(image[None], scores)
-                seed = seed._replace(scores=walked.cpu().numpy())
+                walked = self.walk.propagate(image[None], torch.from_numpy(maps).to(image.device))
+                maps = walked.cpu().numpy()
+            if power is None:
+                seed = seed._replace(scores=maps)
+            else:
+                seed = seed._replace(scores=maps[1:], background=maps[0])
             self.use(name, photo, seed, pl_module.device)
 
 
@@ -94,6 +108,7 @@ class SeedRefiner(SeedSpreader):
         walk: see `SeedSpreader`.
         power: see `SeedSpreader`.
         workers: processes that run `to_mask`; 0 runs it in the main process.
+        background_power: see `SeedSpreader`.
     """
 
     def __init__(
@@ -103,8 +118,9 @@ class SeedRefiner(SeedSpreader):
         walk: ScorePropagator | None = None,
         power: float = 1.0,
         workers: int = 0,
+        background_power: float | None = None,
     ) -> None:
-        super().__init__(walk, power)
+        super().__init__(walk, power, background_power)
         self.output_dir = output_dir
         self.to_mask = to_mask
         self.workers = workers

@@ -66,6 +66,7 @@ class Augmentation:
         rescale: range from which the scale factor is sampled, e.g. (0.5, 1.5) for AMN.
         resize: side of a square to which images of any shape are resized, e.g. 256 for localization.
         colour_jitter: largest relative change of brightness, contrast and saturation; 0 is none.
+        hue_jitter: largest change of the hue, of 1 for the whole circle of colours.
 
     Raises:
         ValueError: a value is out of range, or two settings determine the size.
@@ -76,6 +77,7 @@ class Augmentation:
     rescale: tuple[float, float] | None = None
     resize: int | None = None
     colour_jitter: float = 0.0
+    hue_jitter: float = 0.0
 
     def __post_init__(self) -> None:
         sizes: dict[str, Any] = {"long_side": self.long_side, "rescale": self.rescale, "resize": self.resize}
@@ -91,3 +93,5 @@ class Augmentation:
                 raise InputError(f"{name} must be at least 1, got {side}")
         if not 0 <= self.colour_jitter < float("inf"):
             raise InputError(f"colour_jitter must be a finite number of at least 0, got {self.colour_jitter}")
+        if not 0 <= self.hue_jitter <= 0.5:
+            raise InputError(f"hue_jitter must lie in [0, 0.5], got {self.hue_jitter}")

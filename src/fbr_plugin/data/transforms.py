@@ -46,9 +46,10 @@ def train_transform(settings: Augmentation) -> Transform:
     if settings.resize is not None:
         steps.append(A.Resize(height=settings.resize, width=settings.resize, area_for_downscale="image"))
     steps.append(A.HorizontalFlip(p=0.5))
-    if (jitter := settings.colour_jitter) > 0:
+    jitter, hue = settings.colour_jitter, settings.hue_jitter
+    if jitter > 0 or hue > 0:
         amount = (max(0.0, 1 - jitter), 1 + jitter)
-        steps.append(A.ColorJitter(brightness=amount, contrast=amount, saturation=amount, hue=0.0, p=1.0))
+        steps.append(A.ColorJitter(brightness=amount, contrast=amount, saturation=amount, hue=hue, p=1.0))
     steps.append(
         A.RandomCrop(
             height=settings.crop_size,

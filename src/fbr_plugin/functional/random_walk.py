@@ -5,6 +5,7 @@ After Ahn, Cho, Kwak, Weakly Supervised Learning of Instance Segmentation with I
 """
 
 import warnings
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -88,14 +89,28 @@ def transition_matrix(boundary: Tensor, radius: int = 5, beta: float = 10.0) -> 
     Returns:
         Sparse CSR [h*w, h*w] with 32-bit indices, whose rows sum to 1.
     """
+    return step_matrix(lambda path: path_affinity(boundary, path) ** beta, boundary, radius)
+
+
+def step_matrix(weight: Callable[[Path], Tensor], grid: Tensor, radius: int) -> Tensor:
+    """The sparse matrix of a step in which pixels exchange scores by symmetric weights.
+
+    Args:
+        weight: of a path, the weights [h - dy, w - |dx|] of its two ends, as of `path_affinity`.
+        grid: [h, w], of the type and device of the weights.
+        radius: pixels less than this far apart exchange scores.
+
+    Returns:
+        Sparse CSR [h*w, h*w] with 32-bit indices, whose rows sum to 1.
+    """
     forward = paths(radius)
-    height, width = boundary.shape
+    height, width = grid.shape
     own = len(forward)  # pixels are ordered row by row, and so are the neighbours of each
-    weights = boundary.new_zeros(height, width, 2 * own + 1)
+    weights = grid.new_zeros(height, width, 2 * own + 1)
     weights[..., own] = 1
     planes = weights.movedim(-1, 0)
     for number, path in enumerate(forward, start=1):
-        affinity = path_affinity(boundary, path) ** beta
+        affinity = weight(path)
         neighbours(planes[own + number], path[-1]).copy_(affinity)
         neighbours(planes[own - number], path[-1], path[-1]).copy_(affinity)
     weights /= weights.sum(-1, keepdim=True)
@@ -103,7 +118,7 @@ def transition_matrix(boundary: Tensor, radius: int = 5, beta: float = 10.0) -> 
     later = [down * width + right for *_, (down, right) in forward]
     shifts = torch.tensor([*(-shift for shift in reversed(later)), 0, *later])
     pixels = torch.arange(height * width).view(height, width, 1)
-    columns = pixels.int().to(boundary.device) + shifts.int().to(boundary.device)
+    columns = pixels.int().to(grid.device) + shifts.int().to(grid.device)
     ends = kept.sum(-1).flatten().cumsum(0).int()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
@@ -160,14 +175,14 @@ def propagate(
     with torch.autocast(boundary.device.type, enabled=False):
         transition = transition_matrix(boundary, radius, beta)
         parts = [
-            _walk(part * (1 - boundary), transition, steps).to(torch.promote_types(part.dtype, torch.float32))
+            walk(part * (1 - boundary), transition, steps).to(torch.promote_types(part.dtype, torch.float32))
             for part in scores.split(at_once)
         ]
     return torch.cat(parts)
 
 
-def _walk(scores: Tensor, transition: Tensor, steps: int) -> Tensor:
-    """Scores [K, h, w] after the given number of steps."""
+def walk(scores: Tensor, transition: Tensor, steps: int) -> Tensor:
+    """Scores [K, h, w] after a number of steps by a matrix of `step_matrix`."""
     # A single class as a vector: the product is three times as fast as with a matrix of one column.
     rows = scores.flatten(1).t().squeeze(1)
     for _ in range(steps):

@@ -1,6 +1,7 @@
 """FBR's loss: a `DenseView` of a baseline in, `FBRTerms` out."""
 
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -42,7 +43,7 @@ class FBRLoss(StepRandom):
         dim, classes = self.config.dim, shape.num_classes
         generator = self.generator(torch.device("cpu"))
         self.heads = ProjectionHeads(shape.channels, dim, generator)
-        self.classifier = BackgroundClassifier(dim, generator=generator)
+        self.classifier = BackgroundClassifier(dim, generator=generator, fixed=self.config.released_heads)
         banks = 1 if self.config.shared_bank else shape.num_views
         self.banks = nn.ModuleList(MemoryBank(self.config.bank_size, dim, classes) for _ in range(banks))
         self.skipped = SkippedSteps("FBR's loss")
@@ -59,21 +60,22 @@ class FBRLoss(StepRandom):
             ValueError: shapes that disagree with each other or with the constructor.
         """
         check_view(view, self.shape, index)
-        if view.grid is not None:
-            features, scores = (
-                fbr.resize(each, view.grid, align_corners=True) for each in (view.features, view.scores)
-            )
-            view = replace(view, features=features, scores=scores)
         config = self.config
+        size = view.features.shape[-2:] if view.grid is None else view.grid
+        coarse = partial(fbr.resize, size=size, align_corners=True)
+        if not config.released_heads:
+            view = replace(view, features=coarse(view.features), scores=coarse(view.scores))
         self.step += self.training and index == 0
         generator = self.generator(view.features.device, index)
         *projections, finite = self.heads(view.features)
         with torch.autocast(view.features.device.type, enabled=False):
             # At least float32, whatever the precision of the baseline.
-            foreground, background, before_relu = (
+            own_foreground, own_background, before_relu = (
                 z.to(torch.promote_types(z.dtype, torch.float32)) for z in projections
             )
-            maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, config.background_score)
+            foreground, background = coarse(own_foreground), coarse(own_background)
+            scores = coarse(view.scores).nan_to_num()
+            maps = fbr.normalise_scores(scores, view.labels, config.background_score)
             pseudo_labels = maps.normalised.argmax(1)
             bank = cast(MemoryBank, self.banks[index % len(self.banks)])
             assignments = self._update(bank, background, pseudo_labels, view.labels, finite, generator)
@@ -90,9 +92,11 @@ class FBRLoss(StepRandom):
             intra, inter = self._contrasts(
                 foreground, pseudo_labels, hard, prototypes.vectors, graph, bank, generator
             )
-            classified = self.classifier(before_relu.to(self.classifier.weight.dtype), generator)
-            seg = F.binary_cross_entropy_with_logits(classified.to(before_relu.dtype), self._seg_target(view))
-            sim = fbr.separation(foreground, background)
+            before_relu = before_relu.to(self.classifier.weight.dtype)
+            classified = self.classifier(before_relu, generator).to(own_foreground.dtype)
+            seg = F.binary_cross_entropy_with_logits(classified, self._seg_target(view))
+            apart = self.classifier.normalise(before_relu) if config.released_heads else own_background
+            sim = fbr.separation(own_foreground, apart.to(own_foreground.dtype))
         terms = (intra.loss, inter.loss, seg, sim)
         weighted = [weight * term for weight, term in zip(self._weights(), terms, strict=True) if weight > 0]
         self.skipped(finite)
@@ -183,7 +187,8 @@ class FBRLoss(StepRandom):
         config = self.config
         self.heads.foreground.requires_grad_(config.weight_fg + config.weight_bg + config.weight_sim > 0)
         self.heads.background.requires_grad_(config.weight_seg + config.weight_sim > 0)
-        self.classifier.requires_grad_(config.weight_seg > 0)
+        if config.weight_seg == 0:
+            self.classifier.requires_grad_(False)
 
 
 def _rows(maps: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from fbr_plugin.distributed import all_reduce_and
 from fbr_plugin.errors import InputError
 
+FIXED_SHIFT = 1e-4  # bias of the released normalisation
+
 
 class Projections(NamedTuple):
     """The output of `ProjectionHeads`.
@@ -76,17 +78,39 @@ class BackgroundClassifier(nn.Module):
         dim: D, width of the background projection.
         dropout: probability of dropping a value.
         generator: source of the initial weights; None draws from the global stream.
+        fixed: whether the normalisation keeps its initial statistics and the convolution has no bias, as in
+            the released code for PPC, where the encoder sets every BatchNorm to evaluation.
     """
 
     def __init__(
-        self, dim: int = 128, dropout: float = 0.5, generator: torch.Generator | None = None
+        self,
+        dim: int = 128,
+        dropout: float = 0.5,
+        generator: torch.Generator | None = None,
+        fixed: bool = False,
     ) -> None:
         super().__init__()
+        self.fixed = fixed
         self.norm = nn.BatchNorm2d(dim)
         self.dropout = dropout
         self.weight = nn.Parameter(torch.empty(1, dim, 1, 1))
         self.bias = nn.Parameter(torch.zeros(1))
         nn.init.xavier_uniform_(self.weight, generator=generator)
+        if fixed:
+            nn.init.constant_(self.norm.bias, FIXED_SHIFT)
+            self.norm.requires_grad_(False).eval()
+            self.bias.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "BackgroundClassifier":
+        """Set the mode, but leave a fixed normalisation in evaluation."""
+        super().train(mode)
+        self.norm.train(mode and not self.fixed)
+        return self
+
+    def normalise(self, projection: Tensor) -> Tensor:
+        """The features [B, D, h, w] to classify, of the projection before ReLU [B, D, h, w]."""
+        normalised: Tensor = self.norm(projection)
+        return normalised.relu()
 
     def forward(self, projection: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Logits [B, h, w] of being background, of the projection before ReLU [B, D, h, w].
@@ -95,7 +119,7 @@ class BackgroundClassifier(nn.Module):
             projection: [B, D, h, w].
             generator: source of the dropout, on the device of `projection`.
         """
-        hidden = self.norm(projection).relu()
+        hidden = self.normalise(projection)
         weight: Tensor = self.weight
         if self.training and self.dropout > 0:
             uniform = torch.rand(hidden.shape, device=hidden.device, generator=generator)

@@ -23,7 +23,7 @@ from fbr_plugin.pipeline.record import RECORD, PipelineStage, Scores
 from fbr_plugin.pipeline.settings import method
 from fbr_plugin.pipeline.stages import CHECKPOINT
 from fbr_plugin.pipeline.training import Training, trainings
-from fbr_plugin.postprocess.affinity_labels import affinity_labels
+from fbr_plugin.postprocess.affinity_labels import affinity_labels, power_labels
 from fbr_plugin.postprocess.exports import submission
 from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
 from fbr_plugin.postprocess.workers import refining_workers
@@ -85,8 +85,13 @@ def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...
     if labels.fg < labels.bg:
         raise InputError(f"{name}.fg ({labels.fg}) is below {name}.bg ({labels.bg}): swap them")
     own = {**labels.as_dict(), "refine": method(labels.refine)}
-    options = {"fg": own["fg"], "bg": own["bg"], "method": own["refine"], "scale": own["scale"]}
-    to_mask: dict[str, ToMask] = {name: partial(affinity_labels, **options)}
+    powers = labels.background_powers
+    if powers and not 0 < powers[0] <= powers[1]:
+        raise InputError(f"{name}.background_powers={powers} must be two powers with 0 < first <= second")
+    fg, bg = powers or (labels.fg, labels.bg)
+    make_labels = power_labels if powers else affinity_labels
+    options = {"fg": fg, "bg": bg, "method": own["refine"], "scale": own["scale"]}
+    to_mask: dict[str, ToMask] = {name: partial(make_labels, **options)}
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         writer = SeedRefiner(folder, to_mask, workers=refining_workers(own["refine"]))
@@ -139,7 +144,14 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
     own = {**masks.as_dict(), "refine": method(masks.refine)}
     settings = {**seeds.settings("predict", "test"), "masks": own, "walk": walk and walk.model}
     calibrated = "calibration" in needs
-    known = own["background"] is not None or walk or calibrated or not seeds.module.prepared("test")
+    if (power := own["background_power"]) is not None and (own["background"] is not None or calibrated):
+        raise InputError(
+            f"masks.background_power={power} makes a background of the seeds: leave out masks.background and "
+            "calibrate, or the power"
+        )
+    if power is not None and not power > 0:
+        raise InputError(f"masks.background_power must be above 0, got {power}")
+    known = own["background"] is not None or power or walk or calibrated or not seeds.module.prepared("test")
     if not known and not stages.has_masks(seeds.module):
         raise InputError(
             "no threshold known, as there are no masks to score seeds with: set masks.background, e.g. to "
@@ -150,7 +162,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
         background = own["background"]
         if calibrated:
             background = json.loads((inputs["calibration"] / THRESHOLD).read_text())
-        elif background is None:
+        elif background is None and power is None:
             # The threshold was chosen for seeds that are not yet raised to the power.
             background = (
                 WALKED_BACKGROUND if walk else _label_free_threshold(inputs[needs[0]]) ** own["power"]
@@ -158,10 +170,10 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
         plain = partial(pseudo_mask, background=background)
         to_mask: dict[str, ToMask] = {"masks": plain}
         if own["refine"]:
-            refined = partial(plain, method=own["refine"], scale=own["scale"])
+            refined = partial(plain, method=own["refine"], scale=own["scale"], steps=own["steps"])
             to_mask = {"unrefined": plain, "masks": refined}
-        workers = refining_workers(own["refine"])
-        writer = SeedRefiner(folder, to_mask, _propagator(walk, inputs), own["power"], workers)
+        spread = _propagator(walk, inputs), own["power"], refining_workers(own["refine"]), power
+        writer = SeedRefiner(folder, to_mask, *spread)
         _predict(seeds, inputs, writer, folder / "masks")
         kinds, data = {kind: folder / kind for kind in to_mask}, seeds.images()
         earlier = {name: inputs[name] / name for name in needs if name == "labels"}

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.datamodules.base import WSSSDataModule
-from fbr_plugin.postprocess.dense_crf import import_pydensecrf
+from fbr_plugin.postprocess.dense_crf import STEPS, import_pydensecrf
 from fbr_plugin.postprocess.refine import Method, default_method
 
 TRAININGS = ("classifier", "baseline", "irn", "segmentation")
@@ -27,12 +27,15 @@ class LabelSettings:
             else PAMR.
         scale: divides the distances of the CRF, which suit PASCAL VOC's photos; use n if objects are n times
             smaller.
+        background_powers: powers p of a background (1 - best score) ** p, with which labels are made instead
+            of thresholds: foreground with the first, background with the second; SEAM (4, 24).
     """
 
     fg: float = 0.30
     bg: float = 0.05
     refine: Refiner = "none"
     scale: float = 1.0
+    background_powers: tuple[float, float] | None = None
 
 
 @dataclass
@@ -46,12 +49,17 @@ class MaskSettings:
         power: exponent of the seeds (AMN 1.3, BAS 1.5), applied before IRN's random walk.
         refine: method that refines masks along edges, as for the labels.
         scale: of the CRF, as for the labels.
+        background_power: power p of a background (1 - best score) ** p, which replaces the constant score and
+            spreads with the seeds; EPS 8, SEAM 6.
+        steps: of the CRF's inference; EPS 5.
     """
 
     background: float | None = None
     power: float = 1.0
     refine: Refiner = "auto"
     scale: float = 1.0
+    background_power: float | None = None
+    steps: int = STEPS
 
 
 def parser() -> ArgumentParser:

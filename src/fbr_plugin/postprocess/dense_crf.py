@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fbr_plugin.errors import MissingPackageError
 
-STEPS = 10  # of mean field inference
+STEPS = 10  # of mean field inference, in IRN and PSA
 LABEL_CERTAINTY = 0.7  # probability that a label is correct
 
 
@@ -58,6 +58,7 @@ def dense_crf(
     hard: bool = False,
     scale: float = 1.0,
     kernels: Kernels | None = None,
+    steps: int = STEPS,
 ) -> NDArray[np.float32]:
     """Probabilities of each pixel's classes after mean field inference.
 
@@ -71,6 +72,7 @@ def dense_crf(
             probabilities.
         scale: divides the distances of the kernels, as PSA's `scale_factor` does.
         kernels: the pairwise kernels; None takes `LABELS` or `SCORES`.
+        steps: of mean field inference.
 
     Returns:
         [K, H, W] probabilities.
@@ -91,4 +93,4 @@ def dense_crf(
     crf.addPairwiseBilateral(
         sxy=appearance.sxy / scale, srgb=appearance.srgb, rgbim=image, compat=appearance.compat
     )
-    return np.array(crf.inference(STEPS), np.float32).reshape(scores.shape)
+    return np.array(crf.inference(steps), np.float32).reshape(scores.shape)

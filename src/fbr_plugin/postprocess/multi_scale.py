@@ -17,6 +17,7 @@ def multi_scale_scores(
     stride: int,
     scales: Sequence[float] = (1.0,),
     flip: bool = True,
+    direct: bool = False,
 ) -> Tensor:
     """Average the scores of several views of an image at its own resolution.
 
@@ -27,6 +28,8 @@ def multi_scale_scores(
         stride: pixels from one score to the next.
         scales: factors of the image's size.
         flip: whether to score the mirrored image as well.
+        direct: resize each grid to the image in one step, as if it ended there. Otherwise it is first
+            enlarged by the stride, and cropped where it extends past the edge.
 
     Returns:
         [B, K, H, W] mean of what `score_fn` returns, such as CAMs after ReLU or logits.
@@ -38,10 +41,10 @@ def multi_scale_scores(
     for scale in scales:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         scaled = resize(image, size)
-        views.append(upsample_scores(score_fn(scaled, label), size, stride))
-        if flip:
-            # Mirrored back at full resolution, because the grid extends past the right edge only.
-            views.append(upsample_scores(score_fn(scaled.flip(-1), label), size, stride).flip(-1))
+        scored = [score_fn(scaled, label), *([score_fn(scaled.flip(-1), label)] if flip else [])]
+        own = scored if direct else [upsample_scores(scores, size, stride) for scores in scored]
+        # Mirrored back at full resolution, because the grid extends past the right edge only.
+        views += [own[0], *(scores.flip(-1) for scores in own[1:])]
     return torch.stack([resize(view, (height, width)) for view in views]).mean(0)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.errors import InputError
+from fbr_plugin.postprocess.dense_crf import STEPS
 from fbr_plugin.postprocess.refine import Method, refine
 from fbr_plugin.postprocess.seeds import Seed
 
@@ -25,28 +26,34 @@ class ToMask(Protocol):
 def pseudo_mask(
     image: NDArray[np.uint8],
     seed: Seed,
-    background: float,
+    background: float | None,
     method: Method | None = None,
     scale: float = 1.0,
     device: str | torch.device = "cpu",
+    steps: int = STEPS,
 ) -> NDArray[np.uint8]:
-    """The best class of each pixel, where the background has a constant score.
+    """The best class of each pixel.
 
     Args:
         image: [H, W, 3].
-        seed: scores [M, H, W] in [0, 1] of the image's classes; its own background is left out.
-        background: score of the background.
+        seed: scores [M, H, W] in [0, 1] of the image's classes.
+        background: constant score of the background; None takes the seed's own.
         method: refines the scores along the image's edges; None takes them as they are.
         scale: divides the distances of the CRF.
         device: where PAMR is computed.
+        steps: of the CRF's inference.
 
     Returns:
         [H, W] 0 for background, 1..C.
     """
     scores: NDArray[Any] = seed.scores.clip(0)
-    scores = np.concatenate([np.full_like(scores[:1], background, shape=(1, *scores.shape[1:])), scores])
+    if background is not None:
+        seed = seed._replace(background=np.full(scores.shape[1:], background, scores.dtype))
+    if seed.background is None:
+        raise InputError("the seed has no background of its own: give a constant score of the background")
+    scores = np.concatenate([seed.background[None], scores])
     if method is not None:
-        scores = refine(image, scores, method, device=device, scale=scale)
+        scores = refine(image, scores, method, device=device, scale=scale, steps=steps)
     best: NDArray[np.intp] = scores.argmax(0)
     return np.concatenate([[0], seed.keys + 1])[best].astype(np.uint8)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.functional.pamr import pamr
-from fbr_plugin.postprocess.dense_crf import DEEPLAB, dense_crf, import_pydensecrf
+from fbr_plugin.postprocess.dense_crf import DEEPLAB, STEPS, dense_crf, import_pydensecrf
 
 Method = Literal["crf", "deeplab_crf", "pamr"]
 
@@ -26,6 +26,7 @@ def refine(
     hard: bool = False,
     device: str | torch.device = "cpu",
     scale: float = 1.0,
+    steps: int = STEPS,
 ) -> NDArray[np.float32]:
     """Refine the scores of an image along its edges.
 
@@ -40,30 +41,33 @@ def refine(
         device: where PAMR is computed. The CRF runs on the CPU.
         scale: how many times smaller objects are than in VOC's photos, where they measure about 140 pixels
             and for which the CRF's distances were chosen.
+        steps: of the CRF's inference.
 
     Returns:
         [K, H, W] probabilities.
 
     Raises:
         ImportError: the method is a CRF, but pydensecrf2 cannot be imported.
-        ValueError: the method is unknown, the scale is not positive, image or scores have a wrong shape or
-            type, or scores are negative or not finite.
+        ValueError: the method is unknown, scale or steps are not positive, image or scores have a wrong shape
+            or type, or scores are negative or not finite.
     """
-    method = _checked(method, scale)
+    method = _checked(method, scale, steps)
     image, scores = _prepared(image, scores)
     if method != "pamr":
-        return dense_crf(image, scores, hard, scale, DEEPLAB if method == "deeplab_crf" else None)
+        return dense_crf(image, scores, hard, scale, DEEPLAB if method == "deeplab_crf" else None, steps)
     if hard:
         scores = (scores.argmax(0) == np.arange(len(scores))[:, None, None]).astype(np.float32)
     pixels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None] / 255
     return pamr(pixels, torch.from_numpy(scores).to(device)[None])[0].cpu().numpy()
 
 
-def _checked(method: Method | None, scale: float) -> Method:
+def _checked(method: Method | None, scale: float, steps: int) -> Method:
     """Check the arguments, and choose the method."""
     check_choice("method", method, (*get_args(Method), None))
     if not scale > 0:
         raise InputError(f"scale must be above 0, got {scale}")
+    if steps < 1:
+        raise InputError(f"steps must be at least 1, got {steps}")
     method = method or default_method()
     if method != "pamr":
         import_pydensecrf()

@@ -44,6 +44,22 @@ class Seed(NamedTuple):
         return cls(keys, maps[keys + extra], maps[0] if extra else None)
 
 
+def background_scores(scores: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """The background (1 - best score) ** power, as in SEAM's and EPS's released code.
+
+    Args:
+        scores: [M, H, W] scores of the image's classes.
+        power: the larger, the less background; EPS 8, SEAM 4 and 24 for labels and 6 for masks.
+
+    Returns:
+        [H, W] in [0, 1].
+    """
+    if not power > 0:
+        raise InputError(f"the power of a background must be above 0, got {power}")
+    best: NDArray[np.float32] = scores.max(0, initial=0).clip(0, 1)
+    return (1 - best) ** power
+
+
 def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
     """Labels [H, W] of the pixels whose class is clear from the seed.
 

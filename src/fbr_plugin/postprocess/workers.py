@@ -13,7 +13,7 @@ from fbr_plugin.postprocess.refine import Method
 
 def refining_workers(method: Method | None) -> int:
     """The number of processes for a refinement: a device's share of the cores for a CRF, otherwise none."""
-    if method != "crf":
+    if method in (None, "pamr"):
         return 0  # PAMR runs on the device itself
     return max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count()))
 
