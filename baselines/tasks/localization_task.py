@@ -17,14 +17,14 @@ from fbr_plugin.postprocess.multi_scale import multi_scale_scores
 
 
 class LocalizationTask(SeedTask):
-    """A baseline that classifies by maps, so that batches with boxes can be scored as well.
+    """A baseline that classifies by maps, so that batches with boxes or masks of the object can be scored.
 
     A subclass defines `scored_maps` and the methods of `SeedTask`.
 
     Args:
         num_classes: number of foreground classes C.
-        top_n: in batches with boxes, localize by the average map of the n highest-scoring classes. None uses
-            the map of the true class, so that GT-known is independent of the classification.
+        top_n: in such batches, localize by the average map of the n highest-scoring classes. None uses the
+            map of the true class, so that GT-known is independent of the classification.
         box_threshold: share of a map's maximum at which it is thresholded into a box.
         kwargs: see `SeedTask`.
     """
@@ -48,10 +48,10 @@ class LocalizationTask(SeedTask):
         raise NotImplementedError
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Count the seeds of a batch, or its boxes, which are returned as a `BoxPrediction`."""
-        if "boxes" not in batch:
+        """Count the seeds of a batch, or its boxes and masks, and return these maps as a `BoxPrediction`."""
+        if not _localizes(batch):
             return super().test_step(batch, batch_idx)
-        maps = self._count_boxes(batch)
+        maps = self._count_localization(batch)
         drawn = np.stack(
             [self.scores.boxes_at_threshold.find(score) for score in maps.double().cpu().numpy()]
         )
@@ -59,20 +59,28 @@ class LocalizationTask(SeedTask):
         return BoxPrediction(maps, torch.from_numpy(drawn * [width, height, width, height] / SIZE))
 
     def _count(self, batch: Batch, scales: Any) -> None:
-        if "boxes" not in batch:
+        if not _localizes(batch):
             return super()._count(batch, scales)
-        self._count_boxes(batch)
+        self._count_localization(batch)
         return None
 
-    def _count_boxes(self, batch: Batch) -> Tensor:
-        """Count the boxes of a batch; return the maps [B, H, W] that localize the class."""
+    def _count_localization(self, batch: Batch) -> Tensor:
+        """Count the boxes and masks of a batch; return the maps [B, H, W] that localize the class."""
         image, label, top_n = batch["image"], batch["label"], self.hparams["top_n"]
         maps, logits = self.scored_maps(image)
         chosen = averaged_maps(maps, label if top_n is None else first_classes(logits, top_n))[:, None]
         full = multi_scale_scores(lambda *_: chosen, image, label, self.stride, flip=False)[:, 0]
         full = self.match_seeds(max_normalise(full.relu()))
-        self.scores.update_boxes(batch, full, logits)
+        if "boxes" in batch:
+            self.scores.update_boxes(batch, full, logits)
+        if "object_mask" in batch:
+            self.scores.update_pixels(batch["object_mask"], full)
         return full
+
+
+def _localizes(batch: Batch) -> bool:
+    """Whether a batch is scored by localization."""
+    return "boxes" in batch or "object_mask" in batch
 
 
 def first_classes(logits: Tensor, number: int) -> Tensor:
