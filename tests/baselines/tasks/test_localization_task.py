@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.random_data import NUM_CLASSES
+from helpers.wsol_layouts import write_cub, write_openimages
 from matplotlib.figure import Figure
 from pytorch_lightning import LightningDataModule
 from test_baselines import build, trainer
@@ -17,6 +18,7 @@ from fbr_plugin import figures
 from fbr_plugin.baselines import BAS, BASFBR, CAM
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask, averaged_maps, first_classes
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
+from fbr_plugin.data import Loading, WSOLDataModule
 from fbr_plugin.data.datamodules.base import collate
 from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox, PixelSweep
 
@@ -206,7 +208,7 @@ def test_masks_are_scored_with_boxes_and_without(kind: type[LocalizationTask], t
 
 
 def test_figures_of_masks(tmp_path: Path) -> None:
-    run = trainer(tmp_path, callbacks=[LocalizationFigure(3)])
+    run = trainer(tmp_path, callbacks=[LocalizationFigure(1)])
     scores = run.test(Perfect(top_n=3), masked(boxes=True), verbose=False)[0]
     assert scores["test/piou"] > 50
     names = ("boxes.png", "masks.png", "precision_recall.png")
@@ -221,7 +223,37 @@ def test_masks_without_an_object_give_no_figure(tmp_path: Path) -> None:
     data = masked(boxes=False)
     items = [{**item, "object_mask": 0 * item["object_mask"] + 255} for item in data.images()]
     data.images = lambda: items  # type: ignore[method-assign]
-    run = trainer(tmp_path, callbacks=[LocalizationFigure(3)])
+    run = trainer(tmp_path, callbacks=[LocalizationFigure(1)])
     scores = run.test(Perfect(), data, verbose=False)[0]
     assert all(math.isnan(scores[f"test/{name}"]) for name in PIXELS)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["masks.png"]
+
+
+class Bright(LocalizationTask):
+    """Finds what is bright, whatever the class."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, encoder="small")
+        self.head = torch.nn.Identity()
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        light = torch.nn.functional.avg_pool2d(image.mean(1, keepdim=True), 4)
+        maps = (light - light.amin()).expand(-1, self.num_classes, -1, -1)
+        return maps, torch.eye(self.num_classes)[:1].expand(len(image), -1)
+
+
+def test_miniatures_of_the_data_sets_with_masks(tmp_path: Path) -> None:
+    """The bright rectangle is the object of OpenImages, and the object but for two rows of CUB."""
+    run, loading = trainer(tmp_path), Loading(eval_batch_size=2)
+    root = write_openimages(tmp_path / "openimages")
+    data = WSOLDataModule(root, "openimages", eval_size=80, loading=loading)
+    scores = run.test(Bright(2), data, verbose=False)[0]
+    assert scores.keys() == {f"test/{name}" for name in PIXELS}
+    assert scores["test/pxap"] > 99
+    assert scores["test/piou"] > 90
+
+    root = write_cub(tmp_path / "CUB_200_2011")
+    data = WSOLDataModule(root, "cub", eval_size=80, mask_dir="../segmentations", loading=loading)
+    scores = run.test(Bright(2), data, verbose=False)[0]
+    assert {"test/gt_known_loc", "test/pxap"} <= scores.keys()
+    assert 60 < scores["test/piou"] < 80
