@@ -1,16 +1,17 @@
 """Localization metrics of a baseline, counted over a whole set."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fbr_plugin.baselines.tasks.seed_scores import SeedScores
-from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox, true_class_ranks
+from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox, PixelSweep, true_class_ranks
 
 
 class LocalizationScores(SeedScores):
-    """Quality of seeds or, in a set whose images have boxes, of localization.
+    """Quality of seeds or, in a set whose images have boxes or masks of their object, of localization.
 
     Args:
         num_classes: number of foreground classes C.
@@ -22,13 +23,13 @@ class LocalizationScores(SeedScores):
         self.boxes = BoxSweep()
         self.boxes_at_threshold = BoxAccuracy(threshold)
         self.centre_box = CentreBox()
+        self.pixels = PixelSweep()
 
     def reset(self) -> None:
         """Forget all counts."""
         super().reset()
-        self.boxes.reset()
-        self.boxes_at_threshold.reset()
-        self.centre_box.reset()
+        for metric in (self.boxes, self.boxes_at_threshold, self.centre_box, self.pixels):
+            metric.reset()
 
     def update_boxes(self, batch: dict[str, Any], maps: Tensor, scores: Tensor, fixed: Tensor) -> None:
         """Count the boxes of a batch.
@@ -45,15 +46,35 @@ class LocalizationScores(SeedScores):
         self.boxes_at_threshold.update(fixed, boxes, ranks, sizes)
         self.centre_box.update(boxes, sizes)
 
-    def compute(self) -> dict[str, float]:
-        """The metrics by name: of the boxes in percent if there are any, else of the seeds.
+    def update_pixels(self, masks: Sequence[Tensor], maps: Tensor) -> None:
+        """Count the pixels of a batch.
 
-        GT-known, Top-1, Top-5 and BAS's form of MaxBoxAccV2 are at the given threshold, MaxBoxAcc and
-        MaxBoxAccV2 at the best one. The accuracy of a fixed box of the best size is added, which any learned
-        map should exceed.
+        Args:
+            masks: B masks [h, w] of the object: 1 = object, 0 = background, 255 = ignored.
+            maps: [B, H, W] what localizes the class.
         """
-        if not self.boxes.update_called:
+        self.pixels.update(maps, masks)
+
+    def compute(self) -> dict[str, float]:
+        """The metrics by name, in percent but for thresholds: of boxes and masks if any, else of the seeds.
+
+        GT-known, Top-1, Top-5 and BAS's form of MaxBoxAccV2 are at the given threshold; MaxBoxAcc,
+        MaxBoxAccV2 and PIoU are at the best one. The accuracy of a fixed box of the best size is added, which
+        any learned map should exceed.
+        """
+        if not (self.boxes.update_called or self.pixels.update_called):
             return super().compute()
+        figures = self._of_boxes() if self.boxes.update_called else {}
+        if self.pixels.update_called:
+            found = self.pixels.compute()
+            figures |= {
+                "pxap": found.pxap,
+                "piou": found.piou,
+                "mask_threshold_oracle": found.oracle_threshold,
+            }
+        return figures
+
+    def _of_boxes(self) -> dict[str, float]:
         sweep, fixed = self.boxes.compute(), self.boxes_at_threshold.compute()
         centre = self.centre_box.compute()
         return {

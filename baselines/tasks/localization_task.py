@@ -19,16 +19,16 @@ BoxGrid = Literal["image", "features"]
 
 
 class LocalizationTask(SeedTask):
-    """A baseline that classifies by maps, so that batches with boxes can be scored as well.
+    """A baseline that classifies by maps, so that batches with boxes or masks of the object can be scored.
 
     A subclass defines `scored_maps` and the methods of `SeedTask`.
 
     Args:
         num_classes: number of foreground classes C.
-        top_n: in batches with boxes, localize by the average map of the n highest-scoring classes. None uses
-            the map of the true class, so that GT-known is independent of the classification. BAS's released
-            code averages 200 classes on CUB with ResNet-50 and InceptionV3 and 80 with VGG16 and MobileNetV1;
-            its "top 1" on ILSVRC is the true class, None here.
+        top_n: in such batches, localize by the average map of the n highest-scoring classes. None uses the
+            map of the true class, so that GT-known is independent of the classification. BAS's released code
+            averages 200 classes on CUB with ResNet-50 and InceptionV3 and 80 with VGG16 and MobileNetV1; its
+            "top 1" on ILSVRC is the true class, None here.
         box_threshold: share of a map's maximum at which it is thresholded into a box.
         box_grid: the map that is normalised and thresholded into that box: the one at the size of the
             "image", or as in BAS's released evaluator the one on the grid of the "features".
@@ -56,10 +56,10 @@ class LocalizationTask(SeedTask):
         raise NotImplementedError
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Count the seeds of a batch, or its boxes, which are returned as a `BoxPrediction`."""
-        if "boxes" not in batch:
+        """Count the seeds of a batch, or its boxes and masks, and return these maps as a `BoxPrediction`."""
+        if not _localizes(batch):
             return super().test_step(batch, batch_idx)
-        maps, fixed = self._count_boxes(batch)
+        maps, fixed = self._count_localization(batch)
         drawn = np.stack(
             [self.scores.boxes_at_threshold.find(score) for score in fixed.double().cpu().numpy()]
         )
@@ -67,13 +67,18 @@ class LocalizationTask(SeedTask):
         return BoxPrediction(maps, torch.from_numpy(drawn * [width, height, width, height] / SIZE))
 
     def _count(self, batch: Batch, scales: Any) -> None:
-        if "boxes" not in batch:
+        if not _localizes(batch):
             return super()._count(batch, scales)
-        self._count_boxes(batch)
+        self._count_localization(batch)
         return None
 
-    def _count_boxes(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Count the boxes of a batch; return the maps [B, H, W] that localize the class, and `fixed`."""
+    def _count_localization(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Count the boxes and masks of a batch.
+
+        Returns:
+            The maps [B, H, W] that localize the class, and the maps of which boxes are made at the fixed
+            threshold.
+        """
         image, label, top_n = batch["image"], batch["label"], self.hparams["top_n"]
         maps, logits = self.scored_maps(image)
         chosen = averaged_maps(maps, label if top_n is None else first_classes(logits, top_n))[:, None]
@@ -87,7 +92,10 @@ class LocalizationTask(SeedTask):
                     f"stride, got {tuple(image.shape[-2:])}: set the data's eval_size, or box_grid='image'"
                 )
             fixed = self.match_seeds(max_normalise(chosen[:, 0].relu()))
-        self.scores.update_boxes(batch, full, self._class_scores(batch, logits), fixed)
+        if "boxes" in batch:
+            self.scores.update_boxes(batch, full, self._class_scores(batch, logits), fixed)
+        if "object_mask" in batch:
+            self.scores.update_pixels(batch["object_mask"], full)
         return full, fixed
 
     def _class_scores(self, batch: Batch, logits: Tensor) -> Tensor:
@@ -96,6 +104,11 @@ class LocalizationTask(SeedTask):
             return logits
         crops: Tensor = batch["crops"]  # [B, 10, 3, h, w]
         return torch.stack([self.scored_maps(each)[1].softmax(1).mean(0) for each in crops])
+
+
+def _localizes(batch: Batch) -> bool:
+    """Whether a batch is scored by localization."""
+    return "boxes" in batch or "object_mask" in batch
 
 
 def first_classes(logits: Tensor, number: int) -> Tensor:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.weights_by_name import uniform
 from helpers.narrow import Narrow, reference, with_fixed_weights
 from helpers.random_data import RandomData
 from helpers.runs import Losses, fit
+from helpers.weights_by_name import uniform
 from torch import nn
 from torch.nn.functional import pad
 

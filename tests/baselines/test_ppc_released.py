@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.weights_by_name import fixed_weight, uniform
 from helpers.narrow import Narrow, reference, with_fixed_weights
+from helpers.weights_by_name import fixed_weight, uniform
 from torch import Tensor, nn
 
 from fbr_plugin.baselines import PPC, PPCFBR, OptimizerConfig

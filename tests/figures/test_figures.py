@@ -21,6 +21,9 @@ BOXES = torch.tensor([[1, 2, 9, 8], [0, 0, 23, 15]])
 SWEEP = figures.threshold_sweep(
     [0.1, 0.2], {"CAM": [40.0, 50.0]}, {"CAM": {"oracle": 0.2, "label_free": 0.1}}
 )
+PRECISION = figures.precision_recall(
+    [0.0, 0.5, 1.0], [40.0, 60.0, float("nan")], [100.0, 30.0, 0.0], 0.5, "PxAP 46.0"
+)
 
 
 def legend(figure: Figure) -> list[str]:
@@ -41,6 +44,8 @@ def curves() -> Figure:
         lambda: figures.seeds_over_images(IMAGES, LABELS, NAMES),
         lambda: figures.examples(IMAGES, LABELS, {"AMN": LABELS, "AMN + FBR": LABELS}, NAMES),
         lambda: figures.boxes_over_images(IMAGES, IMAGES[:, 0], [BOXES, BOXES[:1]], BOXES),
+        lambda: figures.object_masks_over_images(IMAGES, IMAGES[:, 0], LABELS),
+        lambda: PRECISION,
         lambda: figures.class_maps(IMAGES, {"seed": IMAGES[:, 0], "gate": IMAGES[:, 1, :4, :6]}),
         lambda: figures.nroi_clusters(IMAGES, LABELS - 1),
         lambda: figures.semantic_graph(torch.eye(3), NAMES),
@@ -48,7 +53,19 @@ def curves() -> Figure:
         curves,
         lambda: SWEEP,
     ],
-    ids=["seeds", "examples", "boxes", "class maps", "nroi", "graph", "large graph", "losses", "sweep"],
+    ids=[
+        "seeds",
+        "examples",
+        "boxes",
+        "masks",
+        "precision",
+        "class maps",
+        "nroi",
+        "graph",
+        "large graph",
+        "losses",
+        "sweep",
+    ],
 )
 def test_every_figure_is_saved_whole_and_rendered(draw: Callable[[], Figure], tmp_path: Path) -> None:
     figure = draw()
@@ -153,3 +170,24 @@ def test_boxes_lie_over_image_and_map() -> None:
     assert outlines[0] == outlines[2] == [(0.5, 1.5, 9, 7), (-0.5, -0.5, 24, 16), (0.5, 1.5, 9, 7)]
     assert outlines[1] == outlines[3] == [(0.5, 1.5, 9, 7), (-0.5, -0.5, 24, 16)]
     assert legend(figure) == ["true", "found"]
+
+
+def test_the_object_is_outlined_over_image_and_map_and_ignored_pixels_are_dark() -> None:
+    masks = torch.zeros(2, 16, 24, dtype=torch.long)
+    masks[0, 4:10, 6:12], masks[0, 12:] = 1, 255
+    figure = figures.object_masks_over_images(IMAGES, IMAGES[:, 0], masks)
+    assert [len(axes.collections) for axes in figure.axes] == [1, 0, 1, 0]  # nothing to outline in the second
+    for panel in (0, 2):
+        (path,) = figure.axes[panel].collections[0].get_paths()
+        assert path.vertices.min(0).tolist() == [5.5, 3.5]
+        assert path.vertices.max(0).tolist() == [11.5, 9.5]
+        shade = np.asarray(figure.axes[panel].images[1].get_array())[..., 3]
+        assert np.array_equal(shade > 0, masks[0].numpy() == 255)
+    assert legend(figure) == ["outline of the object", "ignored"]
+
+
+def test_precision_over_recall_has_a_mark_at_the_chosen_threshold() -> None:
+    curve, mark = PRECISION.axes[0].lines
+    assert np.asarray(curve.get_xdata()).tolist() == [100, 30, 0]
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (30, 60)
+    assert (mark.get_label(), PRECISION.axes[0].get_title(loc="left")) == ("threshold 0.500", "PxAP 46.0")

@@ -236,7 +236,7 @@ def test_wrong_batches() -> None:
         BoxAccuracy(0.1).update(maps * math.nan, [box, box])
     with pytest.raises(ValueError, match=r"threshold must be 0 or more and below 1, got 1.5"):
         BoxAccuracy(1.5)
-    with pytest.raises(ValueError, match=r"masks must be \[B, H, W\], got \(2, 8\)"):
+    with pytest.raises(ValueError, match=r"masks must be \[H, W\], one per map, got \(8,\)"):
         PixelSweep().update(maps, torch.zeros(2, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"sizes must be \[B, 2\] for 1 images; got \(2,\)"):
         CentreBox().update([box], torch.zeros(2))

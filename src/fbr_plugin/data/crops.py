@@ -36,7 +36,7 @@ class CroppedDataset(SegmentationDataset):
                 "it, or give the side to which images are resized before as eval_size"
             )
         top, left = round((height - self.side) / 2), round((width - self.side) / 2)
-        whole = {name: item[name] for name in ("image", *MASK_KEYS) if name in item}
+        whole = {name: item[name] for name in ("image", "object_mask", *MASK_KEYS) if name in item}
         item |= {name: cut(maps, top, left, self.side) for name, maps in whole.items()}
         if "boxes" in item:
             item["boxes"] = (item["boxes"] - torch.tensor([left, top] * 2)).clamp(0, self.side - 1)

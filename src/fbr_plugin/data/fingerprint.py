@@ -34,6 +34,9 @@ def _parts_on_disk(source: LayoutSource) -> dict[str, bytes]:
     if source.mask_dir is not None:
         paths = (find_file(source.mask_dir, name) for name in source.ids)
         parts["masks"] = _digests(path for path in paths if path.exists())
+    if source.object_masks is not None:
+        masks = (source.object_masks[name] for name in source.ids)
+        parts["masks"] = _digests(path for mask in masks for path in mask.files if path.exists())
     if source.stuff is not None:
         parts["stuff"] = _digests(source.stuff.files.values())
     return parts

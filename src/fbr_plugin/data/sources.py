@@ -11,7 +11,10 @@ from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.readers.images import check_same_size, read_image, read_mask
 from fbr_plugin.data.readers.labels import ImageLabels, labels_of_mask
 from fbr_plugin.data.readers.stuff import StuffMaps
+from fbr_plugin.data.readers.wsol.masks import ObjectMask, ObjectMasks
 from fbr_plugin.errors import InputError, WarnOnce
+
+_ASPECT = 1.05  # largest ratio of a mask's shape to its image's that rounding explains
 
 
 class LayoutSource:
@@ -24,6 +27,7 @@ class LayoutSource:
         num_classes: C, the number of foreground classes.
         labels: image labels by id; None derives them from the masks, if there are any.
         boxes: boxes by id, which are clipped to their image with one warning; None for no boxes.
+        object_masks: masks of the objects of localization by id; None for no masks.
 
     Attributes:
         stuff: maps of the stuff around the objects; None for no maps.
@@ -37,6 +41,7 @@ class LayoutSource:
         num_classes: int,
         labels: ImageLabels | None,
         boxes: Boxes | None = None,
+        object_masks: ObjectMasks | None = None,
     ) -> None:
         self.ids = ids
         self.image_dir = image_dir
@@ -44,8 +49,9 @@ class LayoutSource:
         self.num_classes = num_classes
         self.labels = labels
         self.boxes = boxes
+        self.object_masks = object_masks
         self.stuff: StuffMaps | None = None
-        self._warn = WarnOnce()
+        self._warn, self._warn_of_shape = WarnOnce(), WarnOnce()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,6 +72,8 @@ class LayoutSource:
             check_same_size(self.stuff.files[name], item["stuff"], item["image"])
         if self.boxes is not None:
             item["boxes"] = self._inside(name, self.boxes[name], item["image"])
+        if self.object_masks is not None:
+            item["object_mask"] = self._object_mask(self.object_masks[name], item["image"])
         return item
 
     def image_path(self, name: str) -> Path:
@@ -81,6 +89,20 @@ class LayoutSource:
                 f"{image.shape[0]} pixels: these, and any others like them, are clipped to the image"
             )
         return clipped
+
+    def _object_mask(self, files: ObjectMask, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The mask of an image's objects, of another size than the image where that is usual."""
+        mask, path = files.read(), files.files[0]
+        if not files.any_size:
+            check_same_size(path, mask, image)
+        wide, high = mask.shape[1] / image.shape[1], mask.shape[0] / image.shape[0]
+        if max(wide, high) > _ASPECT * min(wide, high):
+            self._warn_of_shape(
+                f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, but its image {image.shape[1]}x"
+                f"{image.shape[0]}: this mask, and any more of another shape, is stretched to its image; is "
+                "it another image's?"
+            )
+        return mask
 
 
 class ListedSource:
@@ -112,7 +134,7 @@ class ListedSource:
 
 class Source(Protocol):
     """Raw items: `id` str, `image` uint8 [H, W, 3]; optional `label` float32 [C], maps uint8 [H, W],
-    `saliency` float32 [H, W], `boxes` int64 [n, 4].
+    `saliency` float32 [H, W], `boxes` int64 [n, 4], `object_mask` uint8 [h, w] of its own size.
     """
 
     num_classes: int

@@ -93,7 +93,8 @@ def apply_transform(transform: Transform, item: dict[str, Any], seed: int) -> di
     """Transform an item's image and maps into tensors, with randomness that depends only on `seed`.
 
     Saliency is resampled bilinearly, and is 0 where the image is padded. Boxes are scaled with a resized
-    image and rounded down, as in localization benchmarks; crops and flips do not support them.
+    image and rounded down, as in localization benchmarks; crops and flips do not support them. The mask of
+    the objects may have another size than the image, and is resized from there.
     """
     maps = {key: item[key] for key in ("image", *MASK_KEYS) if key in item}
     maps = _draw(transform, maps, seed, cv2.INTER_NEAREST)
@@ -104,6 +105,10 @@ def apply_transform(transform: Transform, item: dict[str, Any], seed: int) -> di
         twin = {"image": item["image"], "mask": item["saliency"]}
         soft = torch.from_numpy(np.ascontiguousarray(_draw(transform, twin, seed, cv2.INTER_LINEAR)["mask"]))
         result["saliency"] = torch.where(soft == IGNORE, 0.0, soft)
+    if "object_mask" in item:
+        twin = {"image": np.zeros((*item["object_mask"].shape, 3), np.uint8), "mask": item["object_mask"]}
+        mask = _draw(transform, twin, seed, cv2.INTER_NEAREST)["mask"]
+        result["object_mask"] = torch.from_numpy(mask.astype(np.int64))
     if "boxes" in item:
         (height, width), (new_height, new_width) = item["image"].shape[:2], image.shape[1:]
         old, new = np.array([width, height] * 2), np.array([new_width, new_height] * 2)

@@ -1,12 +1,13 @@
 """Figures: tensors in, a matplotlib Figure out."""
 
 from fbr_plugin.figures.canvas import save, to_array
-from fbr_plugin.figures.charts import loss_curves, semantic_graph, threshold_sweep
+from fbr_plugin.figures.charts import loss_curves, precision_recall, semantic_graph, threshold_sweep
 from fbr_plugin.figures.overlays import (
     boxes_over_images,
     class_maps,
     examples,
     nroi_clusters,
+    object_masks_over_images,
     seeds_over_images,
 )
 
@@ -16,6 +17,8 @@ __all__ = [
     "examples",
     "loss_curves",
     "nroi_clusters",
+    "object_masks_over_images",
+    "precision_recall",
     "save",
     "seeds_over_images",
     "semantic_graph",

@@ -1,4 +1,4 @@
-"""Charts: the semantic graph, loss curves and the threshold sweep."""
+"""Charts: the semantic graph, loss curves, the threshold sweep, precision and recall."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -106,6 +106,36 @@ def threshold_sweep(
     axes.set(title="Seed quality", xlabel="background threshold", ylabel="mIoU (%)")
     axes.grid(axis="y", color="#e8e8e8")
     figure.legend(loc="outside right upper")
+    return figure
+
+
+@style
+def precision_recall(
+    thresholds: Sequence[float],
+    precision: Sequence[float],
+    recall: Sequence[float],
+    chosen: float,
+    title: str,
+) -> Figure:
+    """Plot precision against recall over the thresholds of score maps.
+
+    Args:
+        thresholds: T thresholds, ascending.
+        precision: T values in percent; nan is left out.
+        recall: T values in percent.
+        chosen: a threshold to be marked.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(4.4, 3.4))
+    axes = figure.subplots()
+    axes.plot(recall, precision, color=_METHODS[0], linewidth=1.8)
+    point = tuple(float(np.interp(chosen, thresholds, values)) for values in (recall, precision))
+    axes.plot(
+        *point, "*", c=_METHODS[0], ms=13, mec="white", ls="", zorder=3, label=f"threshold {chosen:.3f}"
+    )
+    axes.set(title=title, xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 100), ylim=(0, 101))
+    axes.grid(color="#e8e8e8")
+    axes.legend(loc="lower left")
     return figure
 
 

@@ -64,7 +64,7 @@ def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: 
         boxes: for each image its true boxes [n, 4]: x0, y0, x1, y1 in pixels of the image.
         found: N boxes [4].
     """
-    over = _heat(images, [(score - score.min()) / (score.max() - score.min() or 1) for score in maps])
+    over = _score_maps(images, maps)
     figure = _grid({"image": _photos(images), "score map": over})
     for number, (true, drawn) in enumerate(zip(boxes, found, strict=True)):
         for axes in (figure.axes[number], figure.axes[len(over) + number]):
@@ -74,6 +74,31 @@ def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: 
                     axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=colour, linewidth=1.4))
     names = {"true": "white", "found": "#e6194b"}
     lines = [Patch(facecolor=colour, edgecolor=INK, label=name) for name, colour in names.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2)
+    return figure
+
+
+@style
+def object_masks_over_images(images: Maps, maps: Maps, masks: Maps) -> Figure:
+    """Plot images and, below them, the score maps, both with the outline of the true mask (white).
+
+    Args:
+        images: N images [3, H, W] in [0, 1].
+        maps: N score maps [H, W] of any range.
+        masks: N masks [h, w], possibly on another grid: 1 = object, 0 = background, 255 = ignored, which is
+            darkened.
+    """
+    over = _score_maps(images, maps)
+    figure = _grid({"image": _photos(images), "score map": over})
+    for number, (_, mask) in enumerate(_pairs(images, masks)):
+        dark = np.zeros((*mask.shape, 4))
+        dark[mask == IGNORE, 3] = _OPACITY
+        for axes in (figure.axes[number], figure.axes[len(over) + number]):
+            axes.imshow(dark)
+            if (mask == 1).any() and (mask != 1).any():
+                axes.contour(mask == 1, [0.5], colors="white", linewidths=1.4)
+    named = {"outline of the object": "white", "ignored": "#595959"}
+    lines = [Patch(facecolor=colour, edgecolor=INK, label=name) for name, colour in named.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=2)
     return figure
 
@@ -116,6 +141,11 @@ def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray[np.floating], NDA
 def _photos(images: Maps) -> list[NDArray[np.floating]]:
     """N images [3, H, W] in [0, 1] as [H, W, 3] for matplotlib."""
     return [image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy() for image in images]
+
+
+def _score_maps(images: Maps, maps: Maps) -> list[NDArray[np.floating]]:
+    """Each image [H, W, 3] overlaid with its score map [H, W] of any range."""
+    return _heat(images, [(score - score.min()) / (score.max() - score.min() or 1) for score in maps])
 
 
 def _heat(images: Maps, maps: Maps) -> list[NDArray[np.floating]]:

@@ -1,11 +1,13 @@
 """Localization by the baselines that can: which maps are taken, and how batches with boxes are scored."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.random_data import NUM_CLASSES
+from helpers.wsol_layouts import write_cub, write_openimages
 from matplotlib.figure import Figure
 from pytorch_lightning import LightningDataModule
 from test_baselines import build, trainer
@@ -16,7 +18,9 @@ from fbr_plugin import figures
 from fbr_plugin.baselines import BAS, BASFBR, CAM
 from fbr_plugin.baselines.tasks.localization_task import LocalizationTask, averaged_maps, first_classes
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
-from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox
+from fbr_plugin.data import Loading, WSOLDataModule
+from fbr_plugin.data.datamodules.base import collate
+from fbr_plugin.metrics import BoxAccuracy, BoxSweep, CentreBox, PixelSweep
 
 BOX = (8, 4, 23, 19)
 
@@ -195,3 +199,104 @@ def test_first_classes_and_averages() -> None:
 def test_number_of_classes_averaged(number: int) -> None:
     with pytest.raises(ValueError, match=f"top_n must be 1 to num_classes=3, or None, got {number}"):
         CAM(3, encoder="small", top_n=number)
+
+
+def masked(boxes: bool) -> Boxes:
+    """The five images with masks of their squares, at twice the size of the image, with or without boxes."""
+
+    class Masked(Boxes):
+        def images(self) -> list[dict[str, Any]]:
+            items = super().images()
+            for item in items:
+                height, width = item["image"].shape[1:]
+                mask = torch.zeros(2 * height, 2 * width, dtype=torch.long)
+                mask[2 * BOX[1] : 2 * BOX[3] + 2, 2 * BOX[0] : 2 * BOX[2] + 2] = 1
+                mask[:4] = 255
+                item["object_mask"] = mask
+            return items if boxes else [{k: v for k, v in item.items() if k != "boxes"} for item in items]
+
+        def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+            return DataLoader(self.images(), collate_fn=collate)  # type: ignore[arg-type]
+
+        test_dataloader = val_dataloader
+
+    return Masked()
+
+
+PIXELS = ("pxap", "piou", "mask_threshold_oracle")
+
+
+@pytest.mark.parametrize("kind", [CAM, BASFBR])
+def test_masks_are_scored_with_boxes_and_without(kind: type[LocalizationTask], tmp_path: Path) -> None:
+    model, run = build(kind), trainer(tmp_path)
+    both = run.test(model, masked(boxes=True), verbose=False)[0]
+    assert {f"test/{name}" for name in (*PIXELS, "gt_known_loc", "max_box_acc_v2")} <= both.keys()
+    alone = run.test(model, masked(boxes=False), verbose=False)[0]
+    assert alone.keys() == {f"test/{name}" for name in PIXELS}
+    assert all(alone[name] == both[name] for name in alone)
+    assert run.validate(model, masked(boxes=False), verbose=False)[0].keys() == {f"val/{n}" for n in PIXELS}
+    assert run.test(model, Boxes(), verbose=False)[0].keys().isdisjoint(alone)
+
+    metric = PixelSweep()
+    model.eval()
+    for batch in masked(boxes=False).test_dataloader():
+        with torch.no_grad():
+            maps = model.scored_maps(batch["image"])[0][:, batch["label"][0].argmax()].relu()
+        height, width = batch["image"].shape[-2:]
+        grown = torch.nn.functional.interpolate(maps[:, None], scale_factor=4, mode="bilinear")
+        metric.update(grown[:, 0, :height, :width], batch["object_mask"])
+    result = metric.compute()
+    assert alone["test/pxap"] == pytest.approx(result.pxap, abs=1e-4)
+    assert alone["test/piou"] == pytest.approx(result.piou, abs=1e-4)
+
+
+def test_figures_of_masks(tmp_path: Path) -> None:
+    run = trainer(tmp_path, callbacks=[LocalizationFigure(1)])
+    scores = run.test(Perfect(top_n=3), masked(boxes=True), verbose=False)[0]
+    assert scores["test/piou"] > 50
+    names = ("boxes.png", "masks.png", "precision_recall.png")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(names)
+    for name in names:
+        (tmp_path / "figures" / name).unlink()
+    run.test(Perfect(top_n=3), masked(boxes=False), verbose=False)
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(names[1:])
+
+
+def test_masks_without_an_object_give_no_figure(tmp_path: Path) -> None:
+    data = masked(boxes=False)
+    items = [{**item, "object_mask": 0 * item["object_mask"] + 255} for item in data.images()]
+    data.images = lambda: items  # type: ignore[method-assign]
+    run = trainer(tmp_path, callbacks=[LocalizationFigure(1)])
+    scores = run.test(Perfect(), data, verbose=False)[0]
+    assert all(math.isnan(scores[f"test/{name}"]) for name in PIXELS)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["masks.png"]
+
+
+class Bright(LocalizationTask):
+    """Finds what is bright, whatever the class."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, encoder="small")
+        self.head = torch.nn.Identity()
+
+    def scored_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        light = torch.nn.functional.avg_pool2d(image.mean(1, keepdim=True), 4)
+        maps = (light - light.amin()).expand(-1, self.num_classes, -1, -1)
+        return maps, torch.eye(self.num_classes)[:1].expand(len(image), -1)
+
+
+def test_miniatures_of_the_data_sets_with_masks(tmp_path: Path) -> None:
+    """The bright rectangle is the object of OpenImages, and the object but for two rows of CUB."""
+    run, loading = trainer(tmp_path), Loading(eval_batch_size=2)
+    root = write_openimages(tmp_path / "openimages")
+    data = WSOLDataModule(root, "openimages", eval_size=80, loading=loading)
+    scores = run.test(Bright(2), data, verbose=False)[0]
+    assert scores.keys() == {f"test/{name}" for name in PIXELS}
+    assert scores["test/pxap"] > 99
+    assert scores["test/piou"] > 90
+
+    root = write_cub(tmp_path / "CUB_200_2011")
+    data = WSOLDataModule(root, "cub", eval_size=80, mask_dir="../segmentations", loading=loading)
+    scores = run.test(Bright(2), data, verbose=False)[0]
+    assert {"test/gt_known_loc", "test/pxap"} <= scores.keys()
+    assert 60 < scores["test/piou"] < 80

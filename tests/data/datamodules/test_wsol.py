@@ -1,46 +1,19 @@
 """Data of localization in each of its layouts."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from helpers.wsol_layouts import Box, write_cub, write_lists, write_photo, write_xml
 
 from fbr_plugin.data import Augmentation, Loading, WSOLDataModule
-
-Box = tuple[int, int, int, int]
-
-
-def write_image(path: Path, width: int = 40, height: int = 20) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((height, width, 3), 128, np.uint8)).save(path, format="JPEG")
-
-
-def write_xml(path: Path, objects: Sequence[tuple[str, Box]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    keys = ("xmin", "ymin", "xmax", "ymax")
-    texts = [
-        f"<object><name>{name}</name><bndbox>"
-        + "".join(f"<{key}>{value}</{key}>" for key, value in zip(keys, box, strict=True))
-        + "</bndbox></object>"
-        for name, box in objects
-    ]
-    path.write_text(f"<annotation>{''.join(texts)}</annotation>")
-
-
-def write_lists(folder: Path, **lists: Sequence[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, lines in lists.items():
-        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Four images of cats and dogs, 40 x 20, two of them to test on."""
     for i in range(4):
-        write_image(tmp_path / f"JPEGImages/img_{i}.jpg")
+        write_photo(tmp_path / f"JPEGImages/img_{i}.jpg")
         boxes = [(11, 3, 30, 12), (1, 1, 40, 20)][: 1 + i // 3]
         write_xml(tmp_path / f"Annotations/img_{i}.xml", [(("cat", "dog")[i % 2], box) for box in boxes])
     write_lists(tmp_path, classes=["cat", "dog"])
@@ -172,25 +145,15 @@ def test_images_without_boxes(folder: Path) -> None:
 
 
 def test_unknown_layout(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="layout must be one of 'folder', 'cub', 'ilsvrc', got 'coco'"):
+    known = "'folder', 'cub', 'ilsvrc', 'openimages', 'dogs', 'cars', 'aircraft'"
+    with pytest.raises(ValueError, match=f"layout must be one of {known}, got 'coco'"):
         WSOLDataModule(tmp_path, layout="coco")
 
 
 @pytest.fixture
 def cub(tmp_path: Path) -> Path:
     """CUB-200-2011 with two classes of two images."""
-    names = ["001.Auk/Auk_1", "001.Auk/Auk_2", "002.Owl/Owl_1", "002.Owl/Owl_2"]
-    for name in names:
-        write_image(tmp_path / f"images/{name}.jpg")
-    write_lists(
-        tmp_path,
-        classes=["1 001.Auk", "2 002.Owl"],
-        images=[f"{i} {name}.jpg" for i, name in enumerate(names, 1)],
-        train_test_split=["1 1", "2 0", "3 1", "4 0"],
-        image_class_labels=["1 1", "2 1", "3 2", "4 2"],
-        bounding_boxes=[f"{i} {i}.0 2.0 20.0 10.0" for i in range(1, 5)],
-    )
-    return tmp_path
+    return write_cub(tmp_path / "CUB_200_2011")
 
 
 def test_cub(cub: Path) -> None:
@@ -220,8 +183,8 @@ def test_wrong_lists_of_cub(cub: Path) -> None:
 def test_ilsvrc(tmp_path: Path) -> None:
     train = ["n02/n02_7", "n01/n01_1", "n01/n01_2"]
     for name in train:
-        write_image(tmp_path / f"Data/CLS-LOC/train/{name}.JPEG")
-    write_image(tmp_path / "Data/CLS-LOC/val/val_1.JPEG")
+        write_photo(tmp_path / f"Data/CLS-LOC/train/{name}.JPEG")
+    write_photo(tmp_path / "Data/CLS-LOC/val/val_1.JPEG")
     write_xml(
         tmp_path / "Annotations/CLS-LOC/val/val_1.xml", [("n02", (0, 0, 39, 19)), ("n02", (3, 4, 5, 6))]
     )

@@ -19,11 +19,11 @@ from fbr_plugin.data.sources import ListedSource
 from fbr_plugin.errors import InputError, MissingFileError
 
 # Values whose shape differs from image to image, so that a batch keeps them in lists.
-LISTED = ("boxes", "photo")
+LISTED = ("boxes", "object_mask", "photo")
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Batch items of one size: stack tensors; keep ids, boxes and photos in lists."""
+    """Batch items of one size: stack tensors; keep ids and what differs in shape in lists."""
     shapes = {tuple(item["image"].shape[-2:]) for item in items}
     if len(shapes) > 1:
         raise InputError(f"a batch has images of the sizes {sorted(shapes)}: set eval_batch_size to 1")

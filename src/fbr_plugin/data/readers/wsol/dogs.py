@@ -1,0 +1,40 @@
+"""Stanford Dogs."""
+
+from pathlib import Path
+
+from fbr_plugin.data.readers.boxes import object_boxes
+from fbr_plugin.data.readers.labels import read_objects
+from fbr_plugin.data.readers.wsol.layout import Split, named_by_folder
+from fbr_plugin.data.readers.wsol.matlab import read_matlab
+from fbr_plugin.errors import InputError
+
+
+class DogsLayout:
+    """Stanford Dogs: images, annotations and lists, each unpacked from its archive.
+
+    Args:
+        root: folder that holds `Images`, `Annotation`, `train_list.mat` and `test_list.mat`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        classes = self._classes("train_list.mat")
+        folders = [name.split("/")[0] for name in classes]
+        self.class_names = named_by_folder(root / "train_list.mat", folders, list(classes.values()))
+
+    def split(self, training: bool, scored: bool) -> Split:
+        classes = self._classes("train_list.mat" if training else "test_list.mat")
+        boxes = None
+        if scored:
+            paths = {name: self.root / "Annotation" / name for name in classes}  # XML without a suffix
+            boxes = {name: object_boxes(path, read_objects(path), 0) for name, path in paths.items()}
+        return Split(self.root / "Images", classes, boxes)
+
+    def _classes(self, file: str) -> dict[str, int]:
+        names, numbers = read_matlab(self.root / file, "file_list", "labels")
+        if len(names) != len(numbers):
+            raise InputError(
+                f"{self.root / file} has {len(names)} files, but {len(numbers)} labels: copy it again"
+            )
+        pairs = zip(names.tolist(), numbers.tolist(), strict=True)
+        return {name.rpartition(".")[0]: int(number) - 1 for name, number in pairs}
