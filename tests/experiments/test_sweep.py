@@ -133,7 +133,10 @@ def test_mistakes_in_the_file(settings: dict[str, Any], message: str, training: 
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
-        ({"a": {}, "b": {"model.heat": 1}}, "arm 'b' cannot be trained: unrecognized arguments: --model.heat"),
+        (
+            {"a": {}, "b": {"model.heat": 1}},
+            "arm 'b' cannot be trained: unrecognized arguments: --model.heat",
+        ),
         ({"a": {}, "b": {"model.temperature": 0.5}}, "arms 'a' and 'b' have the same settings: leave one"),
     ],
 )

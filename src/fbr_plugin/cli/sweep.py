@@ -28,7 +28,7 @@ from fbr_plugin.pipeline.cache import alone
 DESCRIPTION = (
     "Compare arms of a training: lists and grids over any of its settings, each arm with the same random "
     "seeds. Runs are spread over devices and kept as they end; the same command continues an interrupted "
-    "sweep. The table has means, 95%% confidence intervals, and paired differences to a reference arm."
+    "sweep. The table has means, 95% confidence intervals, and paired differences to a reference arm."
 )
 
 
@@ -91,7 +91,8 @@ def train(run: Run, device: str, group: str) -> dict[str, float]:
     if run.arm is None:
         trainer.save_checkpoint(run.folder / CHECKPOINT)
     if run.labels is not None:
-        trainer.callbacks.append(SeedWriter(run.folder / LABELS, thresholds=run.labels))
+        writer = SeedWriter(run.folder / LABELS, thresholds=run.labels)
+        trainer.callbacks.append(writer)  # type: ignore[attr-defined]
         trainer.predict(model, data, return_predictions=False)
     if "wandb" in sys.modules:  # the next run of this process is another one
         sys.modules["wandb"].finish()
@@ -146,12 +147,12 @@ def _parse(words: list[str]) -> Namespace:
 def _all_scores(runs: Sequence[Run], sweep: Sweep, output: Path) -> report.Scores:
     """The figures of all arms and seeds. What has no result is trained, and the progress is shown."""
     scores: dict[str, dict[int, dict[str, float]]] = {name: {} for name in sweep.all_arms()}
-    done = {each.title: result for each in runs if (result := each.result())}
-    todo = [each for each in runs if each.title not in done]
+    done = {each.folder: result for each in runs if (result := each.result())}
+    todo = [each for each in runs if each.folder not in done]
     print(f"{len(runs)} runs, {len(done)} of them done: {output}", flush=True)
     with tqdm(total=len(runs), initial=len(done), unit="run") as bar:
         for each, result in train_all(todo, partial(train, group=output.name), sweep.all_devices()):
-            done[each.title] = result
+            done[each.folder] = result
             if each.arm is not None:
                 report.check_metrics(sweep.metrics, result["scores"])
             bar.write(
@@ -160,8 +161,8 @@ def _all_scores(runs: Sequence[Run], sweep: Sweep, output: Path) -> report.Score
             bar.update()
     for each in runs:
         if each.arm is not None:
-            report.check_metrics(sweep.metrics, done[each.title]["scores"])
-            scores[each.arm][each.seed] = done[each.title]["scores"]
+            report.check_metrics(sweep.metrics, done[each.folder]["scores"])
+            scores[each.arm][each.seed] = done[each.folder]["scores"]
     return scores
 
 

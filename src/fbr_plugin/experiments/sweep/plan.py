@@ -10,6 +10,7 @@ from fbr_plugin.errors import InputError
 from fbr_plugin.experiments.results import known
 from fbr_plugin.experiments.sweep.settings import Classifier, Sweep, folder_name, options
 from fbr_plugin.pipeline.record import first_change
+from fbr_plugin.pipeline.training import SHOWN
 
 CHECKPOINT, LABELS, RESULT = "model.ckpt", "labels", "result.json"
 # A sweep scores the last weights by `test`. The files of its trainings may say otherwise.
@@ -20,10 +21,7 @@ DEFAULTS = {
     "trainer.limit_val_batches": 0,
 }
 # Of the Trainer, what no result depends on.
-SHOWN = (
-    *("default_root_dir", "logger", "log_every_n_steps", "profiler", "accelerator", "devices"),
-    *("enable_progress_bar", "enable_model_summary", "enable_checkpointing"),
-)
+PLACE = {*SHOWN, "default_root_dir", "accelerator", "devices", "enable_checkpointing"}
 
 ReadSettings = Callable[[list[str]], dict[str, Any]]
 """From options of `fbr-plugin fit` to all settings of the training; raises `InputError`."""
@@ -70,7 +68,7 @@ class _Training:
             settings = read([*self.common, *start, *own])
         except InputError as error:
             raise InputError(f"{name} cannot be trained: {error}") from error
-        trainer = {flag: value for flag, value in settings["trainer"].items() if flag not in SHOWN}
+        trainer = {flag: value for flag, value in settings["trainer"].items() if flag not in PLACE}
         ignored = {"config", "figures", "trainer"}
         kept = {key: value for key, value in settings.items() if key not in ignored}
         self.settings: dict[str, Any] = json.loads(json.dumps({**kept, "trainer": trainer}, default=str))

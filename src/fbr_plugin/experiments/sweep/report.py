@@ -54,14 +54,15 @@ def table(scores: Scores, reference: str, metrics: Sequence[str] = ()) -> str:
     for name in metrics or found:
         rows = [[name, "mean", f"vs {reference}", "won"]]
         for arm, own in found[name].items():
-            other = arm != reference
-            difference = f"{own.difference:+.2f}{_spread(own.difference_interval)}" if other else ""
-            won = f"{own.won} of {own.seeds}" if other else ""
+            difference = won = ""
+            if arm != reference and not math.isnan(own.difference):
+                difference = f"{own.difference:+.2f}{_spread(own.difference_interval)}"
+                won = f"{own.won} of {own.seeds}"
             rows.append([arm, f"{own.mean:.2f}{_spread(own.interval)}", difference, won])
         blocks.append(aligned(rows))
     seeds = max(len(own) for own in scores.values())
-    notes = f"Means over {seeds} seeds and mean paired differences, ± half of the 95% confidence interval."
-    return "\n\n".join([*blocks, notes])
+    note = f"Means over {seeds} seeds and mean paired differences, ± half of the 95% confidence interval."
+    return "\n\n".join([*blocks, note if seeds > 1 else "One seed: without confidence intervals."])
 
 
 def table_csv(scores: Scores, reference: str) -> str:

@@ -69,9 +69,15 @@ def _start(devices: "Queue[str]") -> None:
     """Take a device, and end with the sweep, even if that is killed."""
     global _device
     _device = devices.get()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the sweep's own process, then end this one."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)
 
 
 def _keep(train: Train, run: Run) -> Result:
