@@ -214,6 +214,7 @@ def run(words: list[str], kind: type[CommandLine] = CommandLine, exit_on_error: 
     subcommands = {
         name: {"prog": name, "usage": usage.format(name), **common} for name in CommandLine.subcommands()
     }
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # as they are the shell's
     return kind(
         LightningModule,
         LightningDataModule,

@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import fields
@@ -57,12 +56,10 @@ def read_training(words: list[str]) -> dict[str, Any]:
     Raises:
         ValueError: a setting that the training does not have, or a value that does not suit it.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")
-        try:
-            line = lightning.run(["fit", *words], Parsed, exit_on_error=False)
-        except ArgumentError as error:
-            raise InputError(_innermost(error)) from error
+    try:
+        line = lightning.run(["fit", *words], Parsed, exit_on_error=False)
+    except ArgumentError as error:
+        raise InputError(_innermost(error)) from error
     settings: dict[str, Any] = line.config.fit.as_dict()
     return settings
 
