@@ -143,7 +143,7 @@ def test_runs_form_a_group_in_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ),
         ({"training": "missing.yaml"}, r"^parts.yaml: .*\"training\": .*File does not exist: .*missing.yaml"),
         ({"seeds": [0, 0.5]}, r"^parts.yaml: .*\"seeds\": Expected a <class 'int'>. Got value: 0.5"),
-        ({"arm": {}}, r"^parts.yaml: Option 'arm' is not accepted"),
+        ({"metric": ["miou"]}, r"^parts.yaml: Option 'metric' is not accepted"),
         ({"reference": "none"}, r"reference 'none' is none of the arms 'baseline', 'weights of 0'"),
     ],
 )
