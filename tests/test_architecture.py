@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"callbacks", "modules"},
     "pipeline": {"callbacks", "data", "figures", "metrics", "postprocess", "training"},
     "baselines": {"callbacks", "data", "functional", "metrics", "modules", "postprocess", "training"},
-    "experiments": {"baselines", "callbacks", "data", "figures"},
+    "experiments": {"baselines", "callbacks", "data", "figures", "pipeline"},
     "cli": {"baselines", "callbacks", "data", "experiments", "pipeline", "postprocess", "training", ""},
     "__main__": {"cli"},
 }

@@ -79,6 +79,8 @@ def test_a_preset_is_the_default_of_the_nearest_class():
         ("entropy_quantile", 1.0, r"entropy_quantile must lie in \[0, 1\), got 1.0"),
         ("background_score", 1.5, r"background_score must lie in \[0, 1\], got 1.5"),
         ("temperature", 0.0, "temperature must be positive, got 0.0"),
+        ("sampling", "random", "sampling must be one of 'graph', 'uniform', got 'random'"),
+        ("bank_rows", "mean", "bank_rows must be one of 'nrois', 'pixels', got 'mean'"),
         ("bank_size", 10, r"min_bank \(64\) must not exceed bank_size \(10\)"),
     ],
 )

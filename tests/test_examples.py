@@ -139,6 +139,27 @@ SCRIPTS: dict[str, tuple[list[str], str, list[str]]] = {
 
 
 @pytest.mark.slow
+def test_activation_against_entropy_on_photos_with_a_trained_classifier(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_photos(tmp_path / "photos")
+    words: list[object] = ["--config", EXAMPLES / "folder_cam.yaml", *PHOTOS, "--data.root", photos]
+    words += ["--model.encoder", "small", "--model.num_classes", 2, "--model.scales", "[1.0]", *quick(30)]
+    command("fit", *words, "--data.augmentation.long_side", "[32, 40]", "--model.optimizer.name", "AdamW")
+    (checkpoint,) = (tmp_path / "runs").rglob("*.ckpt")
+    script = EXAMPLES / "bas_activation_vs_entropy.py"
+    given = ["--data", str(photos), "--ckpt", str(checkpoint), "--size", "32"]
+    monkeypatch.setattr(sys, "argv", [str(script), *given])
+    runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "images of one class, rightly classified" in printed
+    assert "cross-entropy saturates at" in printed
+    (photos / "classes.txt").write_text("a\nb\nc")
+    with pytest.raises(SystemExit, match="is no checkpoint of a CAM of 3 classes"):
+        runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_scripts_run(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

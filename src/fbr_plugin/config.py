@@ -4,11 +4,13 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from inspect import signature
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
-from fbr_plugin.errors import InputError, InputTypeError
+from fbr_plugin.errors import InputError, InputTypeError, check_choice
 
 T = TypeVar("T")
+Sampling = Literal["graph", "uniform"]
+BankRows = Literal["nrois", "pixels"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,13 @@ class FBRConfig:
         dim: width D of both projections.
         num_clusters: K, the NROIs of an image.
         kmeans_iterations: Lloyd iterations after the seeding.
+        bank_rows: what of an image's background enters the memory bank: its "nrois", or all its "pixels";
+            with a K of 1, the NROI is the mean of its background, one prototype.
         bank_size: rows of the memory bank of NROIs.
         min_bank: draw no negatives from a bank with fewer rows than this.
         shared_bank: all views of a step share one bank; False gives each view its own.
         num_negatives: negatives of each class and step, in each of the two contrasts.
+        sampling: how classes of the foreground negatives are drawn: by the semantic "graph", or "uniform".
         temperature: of both contrasts and of the semantic graph.
         topk_divisor: prototypes average the top h*w/topk_divisor positions of a class in the batch.
         background_score: the constant score of the background where it has no map of its own.
@@ -48,10 +53,12 @@ class FBRConfig:
     dim: int = 128
     num_clusters: int = 8
     kmeans_iterations: int = 10
+    bank_rows: BankRows = "nrois"
     bank_size: int = 100_000
     min_bank: int = 64
     shared_bank: bool = True
     num_negatives: int = 256
+    sampling: Sampling = "graph"
     temperature: float = 0.5
     topk_divisor: int = 32
     background_score: float = 0.1
@@ -69,6 +76,8 @@ class FBRConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check(field.name, field.type, vars(self)[field.name])
+        check_choice("bank_rows", self.bank_rows, BankRows)
+        check_choice("sampling", self.sampling, Sampling)
         if self.min_bank > self.bank_size:
             raise InputError(f"min_bank ({self.min_bank}) must not exceed bank_size ({self.bank_size})")
 

@@ -80,6 +80,28 @@ def prototypes(features: Tensor, normalised: Tensor, pseudo: Tensor, topk: int) 
     return result
 
 
+def class_probabilities(protos: dict[int, Tensor], classes: int, tau: float, uniform: bool) -> Tensor:
+    """Probability [C, C] with which each other present class serves as the negative of a class."""
+    result = torch.zeros(classes, classes)
+    for c in protos:
+        others = [j for j in protos if j != c]
+        weights = [1.0 if uniform else math.exp(cosine(protos[c], protos[j]) / tau) for j in others]
+        for j, weight in zip(others, weights, strict=True):
+            result[c - 1, j - 1] = weight / sum(weights)
+    return result
+
+
+def background_rows(background: Tensor, pseudo: Tensor, mean: bool) -> tuple[list[Tensor], list[int]]:
+    """The background pixels of each image, or their mean, and which image each is of."""
+    rows, images = [], []
+    for i in range(len(pseudo)):
+        own = [background[i, :, u, v] for u, v in (pseudo[i] == 0).nonzero().tolist()]
+        own = [sum(own) / len(own)] if mean and own else own
+        rows += own
+        images += [i] * len(own)
+    return rows, images
+
+
 def contrast(
     features: Tensor,
     queries: Tensor,

@@ -93,6 +93,39 @@ def test_every_term_equals_the_naive_one(logits, monkeypatch):
             torch.testing.assert_close(gradient, reference, rtol=1e-5, atol=2e-7)
 
 
+@pytest.mark.parametrize("sampling", ["graph", "uniform"])
+def test_classes_of_negatives_are_drawn_as_configured(sampling, monkeypatch):
+    config, view = replace(CONFIG, sampling=sampling, num_negatives=20_000), make_view(1)
+    loss, pixels = FBRLoss(ViewShape(5, 3), config), record(monkeypatch, "sample_pixels")
+    terms = loss(view)
+    foreground = F.conv2d(view.features, loss.heads.foreground).clamp_min(0)
+    normalised, _ = naive.maps(view.scores, view.labels, CONFIG.background_score)
+    protos = naive.prototypes(foreground, normalised, terms.pseudo_labels, topk=1)
+    assert [*protos] == [1, 2, 3]
+    expected = naive.class_probabilities(protos, 3, CONFIG.temperature, sampling == "uniform")
+    torch.testing.assert_close(terms.graph, expected)
+    drawn = F.one_hot(terms.pseudo_labels.flatten()[pixels[0]] - 1, 3).double().mean(1)
+    torch.testing.assert_close(drawn, expected.double(), rtol=0, atol=0.015)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"bank_rows": "pixels"}, {"num_clusters": 1}], ids=["pixels", "prototype"]
+)
+def test_the_bank_takes_pixels_or_one_prototype_of_an_image(changes):
+    view = make_view(1)
+    view.scores[3, 0] = -200.0  # an image without background
+    loss = FBRLoss(ViewShape(5, 3), replace(CONFIG, **changes))
+    terms = loss(view)
+    background = F.conv2d(view.features, loss.heads.background).clamp_min(0).detach()
+    rows, images = naive.background_rows(background, terms.pseudo_labels, mean="num_clusters" in changes)
+    assert {*images} == {0, 1, 2}
+    assert terms.bank_fill == len(rows)
+    bank = loss.banks[0]
+    torch.testing.assert_close(bank.nrois[: len(rows)], torch.stack(rows))
+    assert torch.equal(bank.labels[: len(rows)], view.labels[images] > 0)
+    assert torch.equal(terms.assignments, (terms.pseudo_labels == 0).long() - 1)
+
+
 def test_losses_on_a_grid_of_their_own():
     view, grid = make_view(1, logits=False), (3, 4)
 

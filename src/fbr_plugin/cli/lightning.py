@@ -38,8 +38,9 @@ CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
 DESCRIPTION = (
     "Train weakly supervised baselines with or without FBR, write their seeds and score them. In addition to "
     "the subcommands below, `fbr-plugin pipeline` runs all stages from image labels to scored masks, "
-    "`fbr-plugin evaluate` scores masks or seeds from any tool, `fbr-plugin export` converts them, and "
-    "`fbr-plugin demo` shows the effect of FBR in minutes. Each has its own --help."
+    "`fbr-plugin sweep` compares trainings over any settings and seeds, `fbr-plugin evaluate` scores masks "
+    "or seeds from any tool, `fbr-plugin export` converts them, and `fbr-plugin demo` shows the effect of "
+    "FBR in minutes. Each has its own --help."
 )
 
 
@@ -220,21 +221,30 @@ def _run_folder(given: str | None, class_path: str) -> str:
     return str(folder)
 
 
-def run(words: list[str]) -> None:
+def run(words: list[str], kind: type[CommandLine] = CommandLine, exit_on_error: bool = True) -> CommandLine:
     """Run one of Lightning's subcommands.
 
     Args:
         words: the subcommand and its options.
+        kind: class of the command line.
+        exit_on_error: whether a mistake in the options ends the process, with the usage; else it raises.
+
+    Returns:
+        The command line, with its model, data module and trainer.
     """
     usage = "fbr-plugin {} [--config FILE] [--model CLASS] [--data CLASS] [--NAME VALUE ...]"
-    subcommands = {name: {"prog": name, "usage": usage.format(name)} for name in CommandLine.subcommands()}
-    CommandLine(
+    common = {"exit_on_error": exit_on_error}
+    subcommands = {
+        name: {"prog": name, "usage": usage.format(name), **common} for name in CommandLine.subcommands()
+    }
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # as they are the shell's
+    return kind(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "fbr-plugin", "description": DESCRIPTION, **subcommands},
+        parser_kwargs={"prog": "fbr-plugin", "description": DESCRIPTION, **common, **subcommands},
         args=words,
     )

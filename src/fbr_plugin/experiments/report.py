@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from fbr_plugin.experiments.statistics import aligned
 from fbr_plugin.files import write_text
 
 COLUMNS = {
@@ -66,12 +67,7 @@ def paired_table(results: Sequence[Result]) -> str:
             }
     cells = [["", *COLUMNS.values()]]
     cells += [[name, *(_cell(values[name][column]) for column in COLUMNS)] for name in methods]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{'<' if n == 0 else '>'}{widths[n]}}" for n, cell in enumerate(row))
-        for row in cells
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *NOTES])
+    return "\n".join([aligned(cells), "", *NOTES])
 
 
 def _differences(baseline: Sequence[float | None], with_fbr: Sequence[float | None]) -> list[float | None]:

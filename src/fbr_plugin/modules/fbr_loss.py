@@ -1,5 +1,6 @@
 """FBR's loss: a `DenseView` of a baseline in, `FBRTerms` out."""
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -88,7 +89,9 @@ class FBRLoss(StepRandom):
             )
             topk = max(1, pseudo_labels[0].numel() // config.topk_divisor)
             prototypes = fbr.class_prototypes(foreground.detach(), maps.normalised, pseudo_labels, topk)
-            graph = fbr.semantic_graph(prototypes.vectors, prototypes.present, config.temperature)
+            # At an infinite temperature all other classes are equally likely.
+            temperature = config.temperature if config.sampling == "graph" else math.inf
+            graph = fbr.semantic_graph(prototypes.vectors, prototypes.present, temperature)
             intra, inter = self._contrasts(
                 foreground, pseudo_labels, hard, prototypes.vectors, graph, bank, generator
             )
@@ -130,21 +133,25 @@ class FBRLoss(StepRandom):
         finite: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
-        """Cluster each image's background into NROIs and remember them; the NROI of each pixel [B, h, w]."""
-        clusters = fbr.kmeans(
-            _rows(background.detach()),
-            pseudo_labels.flatten(1) == 0,
-            self.config.num_clusters,
-            iterations=self.config.kmeans_iterations,
-            generator=generator,
-        )
-        if self.training:
-            bank.enqueue(
-                clusters.centroids.flatten(0, 1),
-                labels.repeat_interleave(self.config.num_clusters, 0),
-                clusters.valid.flatten() & finite,
+        """Cluster each image's background into NROIs and remember them; the NROI of each pixel [B, h, w].
+
+        If the bank takes pixels, these are remembered instead, and the background of an image is one cluster.
+        """
+        rows, valid = _rows(background.detach()), pseudo_labels.flatten(1) == 0
+        if self.config.bank_rows == "pixels":
+            assignments = valid.long() - 1
+        else:
+            rows, valid, assignments = fbr.kmeans(
+                rows,
+                valid,
+                self.config.num_clusters,
+                iterations=self.config.kmeans_iterations,
+                generator=generator,
             )
-        return clusters.assignments.view_as(pseudo_labels)
+        if self.training:
+            images = labels.repeat_interleave(rows.shape[1], 0)
+            bank.enqueue(rows.flatten(0, 1), images, valid.flatten() & finite)
+        return assignments.view_as(pseudo_labels)
 
     def _contrasts(
         self,

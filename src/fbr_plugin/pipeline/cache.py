@@ -114,12 +114,12 @@ def run(
         OSError: for example, the disk is full. Finished work is kept, and the next call continues.
         RuntimeError: another run uses the folder.
     """
-    with _alone(output):
+    with alone(output):
         yield from _run(stages, output, first, say)
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
+def alone(output: Path) -> Iterator[None]:
     """Keep other runs out of a folder by a lock, which ends with the process, even if that is killed."""
     if not is_rank_zero():
         yield
