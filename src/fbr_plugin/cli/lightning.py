@@ -33,8 +33,9 @@ CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
 DESCRIPTION = (
     "Train weakly supervised baselines with or without FBR, write their seeds and score them. In addition to "
     "the subcommands below, `fbr-plugin pipeline` runs all stages from image labels to scored masks, "
-    "`fbr-plugin evaluate` scores masks or seeds from any tool, `fbr-plugin export` converts them, and "
-    "`fbr-plugin demo` shows the effect of FBR in minutes. Each has its own --help."
+    "`fbr-plugin evaluate` scores masks or seeds from any tool, `fbr-plugin compare` draws those of several "
+    "folders side by side, `fbr-plugin export` converts them, and `fbr-plugin demo` shows the effect of FBR "
+    "in minutes. Each has its own --help."
 )
 
 

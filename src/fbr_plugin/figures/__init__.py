@@ -1,6 +1,6 @@
 """Figures: tensors in, a matplotlib Figure out."""
 
-from fbr_plugin.figures.canvas import save, to_array
+from fbr_plugin.figures.canvas import save, save_pages, to_array
 from fbr_plugin.figures.charts import loss_curves, semantic_graph, threshold_sweep
 from fbr_plugin.figures.overlays import (
     boxes_over_images,
@@ -17,6 +17,7 @@ __all__ = [
     "loss_curves",
     "nroi_clusters",
     "save",
+    "save_pages",
     "seeds_over_images",
     "semantic_graph",
     "threshold_sweep",
