@@ -41,7 +41,17 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": {"callbacks", "data", "figures", "metrics", "postprocess", "training"},
     "baselines": {"callbacks", "data", "functional", "metrics", "modules", "postprocess", "training"},
     "experiments": {"baselines", "callbacks", "data", "figures", "pipeline"},
-    "cli": {"baselines", "callbacks", "data", "experiments", "pipeline", "postprocess", "training", ""},
+    "cli": {
+        "baselines",
+        "callbacks",
+        "data",
+        "experiments",
+        "figures",
+        "pipeline",
+        "postprocess",
+        "training",
+        "",
+    },
     "__main__": {"cli"},
 }
 WITHOUT_LIGHTNING = {*COMMON, "functional", "modules", "postprocess", "figures"}

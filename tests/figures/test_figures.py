@@ -1,6 +1,6 @@
 """Figures: what they show, what they refuse, and files that are whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,31 @@ def test_examples_have_a_row_an_image_and_a_column_a_method() -> None:
     assert drawn(figure, 4)[0, 0].min() > 0.7, "ignored pixels are light"
 
 
+def test_examples_have_texts_below_and_no_column_of_truth_where_there_is_none() -> None:
+    captions = {"image": ["a", "b"], "AMN": ["IoU 1.0", ""]}
+    figure = figures.examples(IMAGES, None, {"CAM": LABELS, "AMN": LABELS}, NAMES, captions)
+    assert [axes.get_title() for axes in figure.axes] == ["image", "CAM", "AMN", "", "", ""]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["a", "", "IoU 1.0", "b", "", ""]
+
+
+def test_rows_are_as_high_as_their_photos() -> None:
+    photos = [torch.rand(3, 20, 40), torch.rand(3, 40, 20)]
+    figure = figures.examples(photos, None, {"a name that is wider than its column": LABELS}, NAMES)
+    figures.to_array(figure)
+    corners = [axes.get_window_extent() for axes in figure.axes]
+    assert corners[0].width == pytest.approx(corners[2].height, rel=0.1)
+    assert corners[0].height == pytest.approx(corners[0].width / 2)
+    assert 0 < corners[0].y0 - corners[2].y1 < 0.1 * corners[2].height, "no gap between rows"
+    assert figure.axes[1].get_title() == "a name that is\nwider than its\ncolumn"
+
+
+def test_a_legend_of_long_names_is_no_wider_than_its_figure() -> None:
+    photo, labels = torch.rand(1, 3, 20, 40), torch.arange(1, 9).repeat(4, 1)[None]
+    figure = figures.examples(photo, None, {"CAM": labels}, [f"a class with number {n}" for n in range(8)])
+    figures.to_array(figure)
+    assert figure.legends[0].get_window_extent().width < figure.bbox.width
+
+
 def test_cells_have_the_shape_of_the_photos() -> None:
     tall, wide = (torch.rand(3, *size) for size in ((30, 20), (20, 30)))
     width, height = figures.nroi_clusters(
@@ -137,6 +162,38 @@ def test_losses_have_a_panel_a_term_and_a_line_only_where_there_are_values() -> 
 
 def test_the_sweep_names_the_value_at_each_chosen_threshold() -> None:
     assert legend(SWEEP) == ["CAM", "oracle: 50.0 at 0.200", "label_free: 40.0 at 0.100"]
+
+
+def test_pages_are_drawn_one_at_a_time_into_numbered_files_or_one_book(tmp_path: Path) -> None:
+    written: list[list[str]] = []
+
+    def pages() -> Iterator[Figure]:
+        for _ in range(2):
+            written.append(sorted(file.name for file in tmp_path.iterdir() if not file.name.startswith(".")))
+            yield SWEEP
+
+    assert figures.save_pages(pages(), tmp_path / "a.png", 2) == [tmp_path / "a_1.png", tmp_path / "a_2.png"]
+    assert written == [[], ["a_1.png"]]
+    assert figures.save_pages([SWEEP], tmp_path / "b.png", 1) == [tmp_path / "b.png"]
+    assert figures.save_pages(pages(), tmp_path / "c.pdf", 2) == [tmp_path / "c.pdf"]
+    book = (tmp_path / "c.pdf").read_bytes()
+    assert book.startswith(b"%PDF")
+    assert b"/Count 2" in book
+    figures.save_pages(pages(), tmp_path / "c.pdf", 2)
+    assert (tmp_path / "c.pdf").read_bytes() == book
+    with pytest.raises(ValueError, match=r"suffix of .*a\.jpg must be one of '\.png', '\.pdf', got '\.jpg'"):
+        figures.save_pages([SWEEP], tmp_path / "a.jpg", 1)
+
+
+def test_a_book_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    def pages() -> Iterator[Figure]:
+        yield SWEEP
+        raise OSError("disk full")
+
+    (tmp_path / "a.pdf").write_bytes(b"old")
+    with pytest.raises(OSError, match="disk full"):
+        figures.save_pages(pages(), tmp_path / "a.pdf", 2)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

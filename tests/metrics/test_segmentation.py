@@ -47,6 +47,15 @@ def test_score_equals_sets_of_pixels_over_several_updates(generator: torch.Gener
     assert result.unlabelled == pytest.approx(100 * (prediction[known] == 255).double().mean().item())
 
 
+def test_counts_of_single_images_add_up_to_the_score(generator: torch.Generator) -> None:
+    prediction, target = masks(generator, 4, 9, 7), masks(generator, 4, 9, 7)
+    score = SegmentationScore(3)
+    counts = [score.count(*pair) for pair in zip(prediction, target, strict=True)]
+    assert not score.confusion.any(), "counting changes nothing"
+    score.update(prediction, target)
+    assert torch.equal(sum(counts), score.confusion)
+
+
 @pytest.mark.slow
 def test_damaged_copies_of_all_real_masks(real_data: Path) -> None:
     scores = [SegmentationScore(20) for _ in DAMAGES]

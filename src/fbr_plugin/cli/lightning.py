@@ -39,8 +39,9 @@ DESCRIPTION = (
     "Train weakly supervised baselines with or without FBR, write their seeds and score them. In addition to "
     "the subcommands below, `fbr-plugin pipeline` runs all stages from image labels to scored masks, "
     "`fbr-plugin sweep` compares trainings over any settings and seeds, `fbr-plugin evaluate` scores masks "
-    "or seeds from any tool, `fbr-plugin export` converts them, and `fbr-plugin demo` shows the effect of "
-    "FBR in minutes. Each has its own --help."
+    "or seeds from any tool, `fbr-plugin compare` draws those of several folders side by side, "
+    "`fbr-plugin export` converts them, and `fbr-plugin demo` shows the effect of FBR in minutes. Each has "
+    "its own --help."
 )
 
 

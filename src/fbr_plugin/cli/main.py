@@ -9,7 +9,7 @@ from importlib import import_module
 from fbr_plugin.errors import UserError
 
 # Commands with their own file in this folder; Lightning's subcommands share `lightning`.
-COMMANDS = ("pipeline", "sweep", "evaluate", "export", "demo")
+COMMANDS = ("pipeline", "sweep", "evaluate", "compare", "export", "demo")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """Figures: tensors in, a matplotlib Figure out."""
 
-from fbr_plugin.figures.canvas import save, to_array
+from fbr_plugin.figures.canvas import save, save_pages, to_array
 from fbr_plugin.figures.charts import loss_curves, precision_recall, semantic_graph, threshold_sweep
 from fbr_plugin.figures.overlays import (
     boxes_over_images,
@@ -20,6 +20,7 @@ __all__ = [
     "object_masks_over_images",
     "precision_recall",
     "save",
+    "save_pages",
     "seeds_over_images",
     "semantic_graph",
     "threshold_sweep",

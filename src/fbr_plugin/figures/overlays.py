@@ -1,6 +1,7 @@
 """Figures of images with label maps, boxes, class maps or background clusters."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ Maps = Tensor | Sequence[Tensor]
 
 _OPACITY = 0.65  # of colours over an image
 _CELL = 1.9  # inches of an image's side
+_LINE = 0.2  # inches of a line of text
+_TITLE, _TEXT = 10.8, 7.0  # points of a column's title, and of the text below a picture
 _CLUSTERS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6")
 
 
@@ -38,20 +41,28 @@ def seeds_over_images(images: Maps, labels: Maps, class_names: Sequence[str]) ->
 
 
 @style
-def examples(images: Maps, truths: Maps, methods: Mapping[str, Maps], class_names: Sequence[str]) -> Figure:
+def examples(
+    images: Maps,
+    truths: Maps | None,
+    methods: Mapping[str, Maps],
+    class_names: Sequence[str],
+    captions: Mapping[str, Sequence[str]] = {},
+) -> Figure:
     """Plot one row per image: the image, the true labels and the label map of each method.
 
     Args:
         images: N images [3, H, W] in [0, 1].
-        truths: N label maps [h, w].
+        truths: N label maps [h, w]; None leaves out their column.
         methods: method -> N label maps [h, w].
         class_names: names of the foreground classes.
+        captions: title of a column, "image" and "truth" among them -> N texts below its pictures.
     """
+    maps = methods if truths is None else {"truth": truths, **methods}
     columns = {"image": _photos(images)}
-    for name, labels in {"truth": truths, **methods}.items():
+    for name, labels in maps.items():
         columns[name] = [_colours(label, class_names) for _, label in _pairs(images, labels)]
-    shown = [label for labels in (truths, *methods.values()) for label in labels]
-    return _class_legend(_grid(columns, vertical=True), shown, class_names)
+    shown = [label for labels in maps.values() for label in labels]
+    return _class_legend(_grid(columns, vertical=True, captions=captions), shown, class_names)
 
 
 @style
@@ -177,23 +188,40 @@ def _blend(
     return np.where(where[..., None], (1 - _OPACITY) * grey + _OPACITY * colours, photo)
 
 
-def _grid(strips: Mapping[str, Sequence[NDArray[np.floating]]], vertical: bool = False) -> Figure:
-    """Plot titled strips of pictures, one below the other, or as columns side by side."""
+def _grid(
+    strips: Mapping[str, Sequence[NDArray[np.floating]]],
+    vertical: bool = False,
+    captions: Mapping[str, Sequence[str]] = {},
+) -> Figure:
+    """Plot titled strips of pictures, one below the other, or as columns side by side, with texts below."""
     count = max(map(len, strips.values()))
     down, across = (count, len(strips)) if vertical else (len(strips), count)
     # As high and wide as the pictures need whose longer side is a cell.
-    sizes = [picture.shape[:2] for pictures in strips.values() for picture in pictures]
-    height, width = (max(size[side] / max(size) for size in sizes) for side in (0, 1))
-    size = (_CELL * width * across + 0.2, _CELL * height * down + 0.3)
-    figure = Figure(figsize=size, layout="compressed")
-    cells = figure.subplots(down, across, squeeze=False)
+    sizes = np.array([[picture.shape[:2] for picture in pictures] for pictures in strips.values()])
+    sizes = sizes / sizes.max(-1, keepdims=True)
+    heights, width = sizes[..., 0].max(0) if vertical else [sizes[..., 0].max()] * down, sizes[..., 1].max()
+    below = _LINE * down if captions else 0
+    size = (_CELL * width * across + 0.2, _CELL * sum(heights) + below + 0.3)
+    # Compressed, rows of several heights would leave gaps.
+    figure = Figure(figsize=size, layout="constrained" if np.ptp(heights) else "compressed")
+    cells = figure.subplots(down, across, squeeze=False, height_ratios=heights)
     for strip, (title, pictures) in zip(cells.T if vertical else cells, strips.items(), strict=True):
-        (strip[0].set_title if vertical else strip[0].set_ylabel)(title, loc="center", fontweight="bold")
+        if vertical:
+            strip[0].set_title(_wrapped(title, width, _TITLE), loc="center", fontsize=_TITLE)
+        else:
+            strip[0].set_ylabel(title, loc="center", fontweight="bold")
         for axes, picture in zip(strip, pictures, strict=True):
             axes.imshow(picture)
             axes.set(xticks=(), yticks=())
             axes.spines[:].set_visible(False)
+        for axes, text in zip(strip, captions.get(title, ()), strict=False):
+            axes.set_xlabel(_wrapped(text, width, _TEXT), fontsize=_TEXT)
     return figure
+
+
+def _wrapped(text: str, width: float, points: float) -> str:
+    """A text broken into lines that are about as wide as a cell of this relative width."""
+    return fill(text, int(72 * _CELL * width / (0.65 * points)))
 
 
 def _class_legend(figure: Figure, labels: Maps, class_names: Sequence[str]) -> Figure:
@@ -201,5 +229,8 @@ def _class_legend(figure: Figure, labels: Maps, class_names: Sequence[str]) -> F
     present = sorted({int(value) for label in labels for value in label.unique()} - {0})
     names, colours = {**dict(enumerate(class_names, start=1)), IGNORE: "ignored"}, voc_palette() / 255
     patches = [Patch(facecolor=colours[value], edgecolor=INK, label=names[value]) for value in present]
-    figure.legend(handles=patches, loc="outside lower center", ncols=6)
+    entry = 0.55 + 0.075 * max((len(names[value]) for value in present), default=0)  # inches
+    columns = min(6, max(1, int(figure.get_figwidth() / entry)))
+    figure.set_figheight(figure.get_figheight() + _LINE * max(0, (len(present) - 1) // columns))
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns)
     return figure

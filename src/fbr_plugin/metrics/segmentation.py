@@ -121,11 +121,18 @@ class SegmentationScore(Metric):
         self.add_state("confusion", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Count the pixels of one image or batch.
+        """Count the pixels of one image or batch, as `count` does."""
+        self.confusion += self.count(prediction, target)
+
+    def count(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Count the pixels of one image or batch, apart from all others.
 
         Args:
             prediction: [H, W] or [B, H, W] classes 0 to C, or 255 for pixels without prediction.
             target: true classes of the same shape, 255 where ignored.
+
+        Returns:
+            [1+C, 2+C] int64 pixels by truth and prediction; the last column has no prediction.
         """
         if prediction.shape != target.shape:
             raise InputError(
@@ -137,7 +144,7 @@ class SegmentationScore(Metric):
         pairs = target.flatten().int() * (IGNORE + 1) + prediction.flatten()
         table = torch.bincount(pairs, minlength=(IGNORE + 1) ** 2).view(IGNORE + 1, IGNORE + 1)
         known = table[: self.num_classes + 1]
-        self.confusion += torch.cat([known[:, : self.num_classes + 1], known[:, IGNORE:]], 1)
+        return torch.cat([known[:, : self.num_classes + 1], known[:, IGNORE:]], 1)
 
     def compute(self) -> SegmentationResult:
         """Return the figures of the whole set."""

@@ -78,7 +78,7 @@ def evaluate(
     truths = existing_files(masks, ids, ".png", "true masks")
     suffix = common_suffix(predictions, ids)
     paths = existing_files(predictions, ids, suffix, "predictions")
-    names, source = _classes(masks, truths, num_classes, class_names)
+    names, source = read_classes(masks, truths, num_classes, class_names)
     metric = SegmentationScore(len(names) - 1) if suffix == ".png" else SeedSweep(len(names) - 1, thresholds)
     calibration = None
     if calibrate is not None:
@@ -182,18 +182,26 @@ def _tensors(path: Path, metric: SegmentationScore | SeedSweep, size: tuple[int,
     return torch.from_numpy(seed.scores), torch.from_numpy(seed.keys)
 
 
-def _classes(
-    masks: Path, truths: list[Path], num_classes: int | None, class_names: list[str] | None
+def read_classes(
+    folder: Path, masks: Sequence[Path], num_classes: int | None, class_names: list[str] | None
 ) -> tuple[tuple[str, ...], str]:
-    """Names of background and foreground classes, and where they come from."""
-    listed, source = masks.parent / "classes.txt", "class_names"
+    """Names of background and foreground classes, and where they come from.
+
+    Args:
+        folder: folder of the masks, beside which classes.txt may lie.
+        masks: files whose largest value is the number of classes that is named nowhere; none: 254 classes.
+        num_classes: number of foreground classes; None looks for it.
+        class_names: names of the foreground classes; None looks for them.
+    """
+    listed, source = folder.parent / "classes.txt", "class_names"
     if class_names is None and listed.is_file():
         class_names, source = read_lines(listed, "class name"), str(listed)
     if class_names is None:
         source = "num_classes"
         if num_classes is None:
             source = "the largest value in the masks (give num_classes if there are more)"
-            num_classes = max(1, max(int((mask % IGNORE).max()) for mask in map(_any_mask, truths)))
+            values = (int((mask % IGNORE).max()) for mask in map(_any_mask, masks))
+            num_classes = max(1, max(values, default=IGNORE - 1))
         class_names = [f"class {index + 1}" for index in range(num_classes)]
     elif num_classes not in (None, len(class_names)):
         raise InputError(f"num_classes is {num_classes}, but {source} names {len(class_names)} classes")
