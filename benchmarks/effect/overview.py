@@ -13,8 +13,14 @@ from fbr_plugin.files import write_text
 # Rows of the figure: the folder of a setting, the variant in it, and what the row is called.
 ROWS = (
     ("default_small_64", "seed control", "scenes: another training seed"),
+    ("default_small_64", "published", "scenes: published losses"),
     ("default_small_64", "recommended", "scenes: gate"),
+    ("default_small_64", "recommended labels", "scenes: gated labels and gate"),
+    ("hard_small_64", "recommended", "hard scenes: gate"),
+    ("control_small_64", "recommended", "control scenes: gate"),
     ("never_small_64", "recommended", "scenes without evidence: gate"),
+    ("default_small_96", "recommended", "scenes of 96 pixels: gate"),
+    ("default_resnet10t_64", "recommended", "scenes, ResNet-10-T: gate"),
     ("msrc_torchvision_squeezenet1_0_204", "seed control", "MSRC: another training seed"),
     ("msrc_torchvision_squeezenet1_0_204", "losses", "MSRC: losses"),
     ("msrc_torchvision_squeezenet1_0_204", "recommended", "MSRC: gate"),
@@ -23,6 +29,7 @@ ROWS = (
     ("msrc_torchvision_squeezenet1_0_204", "gated labels + gate", "MSRC: gated labels and gate"),
     ("ccp5_torchvision_squeezenet1_0_204", "seed control", "ccp5: another training seed"),
     ("ccp5_torchvision_squeezenet1_0_204", "recommended", "ccp5: gate"),
+    ("ccp5_small_96", "recommended", "ccp5, from scratch: gate"),
 )
 FRESH = 10  # seeds from here on no decision has seen
 
