@@ -25,7 +25,7 @@ class FBRLoss(StepRandom):
     NROI contrast, intra-foreground contrast with active sampling, background segmentation loss and
     separation, after Yin et al., *Fine-grained Background Representation for Weakly Supervised Semantic
     Segmentation*, IEEE TCSVT 2024, arXiv 2406.15755. Departures from the released code (XuYin94/FBR at
-    fd1aeb8) are listed in CONTRIBUTING.md. In training mode a call adds the view's NROIs to the memory bank;
+    fd1aeb8) are listed in docs/fidelity.md. In training mode a call adds the view's NROIs to the memory bank;
     in evaluation mode it changes nothing.
 
     All randomness (initial weights, dropout, k-means, sampling) comes from generators of its own, seeded each
