@@ -115,10 +115,7 @@ def test_settings_train(path: Path, tmp_path: Path) -> None:
 def test_pipelines_are_planned(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words: list[object] = []
     if path.stem != "scenes_pipeline":
-        words = ["--data.root", write_photos(tmp_path / "photos", 20 if path.stem == "voc_pipeline" else 2)]
-    if path.stem == "voc_pipeline":
-        words += ["--labels.refine", "auto", "--affinity.refine", "auto"]  # the CRF is an extra
-        words += ["--segmentation.data.lists.val", "train", "--segmentation.model.init_args.weights", "null"]
+        words = ["--data.root", write_photos(tmp_path / "photos")]
     command("pipeline", "--config", path, "--dry-run", *words)
     planned = capsys.readouterr().out.splitlines()
     names = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]

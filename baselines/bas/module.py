@@ -48,7 +48,7 @@ class BAS(LocalizationTask):
 
     `wsol` is the variant for localization, where an image has one class: the last stage runs at half the size
     of the level before it, the classifier is deeper, and the foreground guidance also trains the classifier.
-    `examples/cub_bas.yaml` has its published settings for each of the encoders in this folder.
+    `examples/recipes/wsol` has its published settings for each of the encoders in this folder.
 
     SGD runs without momentum, as in effect in the released code for segmentation, whose poly optimizer passes
     the weight decay in place of the momentum.

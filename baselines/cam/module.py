@@ -20,8 +20,8 @@ class CAM(LocalizationTask):
     """Class activation maps of a multi-label classifier.
 
     After `net/resnet50_cam.py` of jiwoon-ahn/irn at a2ece00, which gaviotas/AMN repeats.
-    `examples/voc_cam.yaml` has its settings. Its poly optimizer passes the weight decay, 0.0001, in place of
-    the momentum; the default here is no momentum.
+    `examples/recipes/voc/amn.yaml` has its settings. Its poly optimizer passes the weight decay, 0.0001, in
+    place of the momentum; the default here is no momentum.
 
     Args:
         num_classes: number of foreground classes C.

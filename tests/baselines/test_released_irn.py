@@ -71,7 +71,7 @@ def test_random_walk() -> None:
 
 def test_optimizer_of_the_recipe() -> None:
     """The momentum is the weight decay, which the released optimizer takes for it."""
-    settings = example("voc_pipeline")["irn"]["model"]["init_args"]
+    settings = example("recipes/voc/amn")["irn"]["model"]["init_args"]
     assert (settings["encoder"], settings["released"]) == ("resnet50_irn", True)
     config = merged(preset(IRN, "optimizer"), settings["optimizer"])
     weights = [nn.Parameter(torch.tensor([1.0, 2.0, 3.0])), nn.Parameter(torch.tensor([-1.0, 0.5]))]

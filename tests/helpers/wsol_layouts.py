@@ -76,6 +76,19 @@ def write_cub(root: Path) -> Path:
     return root
 
 
+def write_ilsvrc(root: Path) -> Path:
+    """ILSVRC 2012: three images of two classes for training, and one with two boxes for validation."""
+    train = ["n02/n02_7", "n01/n01_1", "n01/n01_2"]
+    for name in train:
+        write_photo(root / f"Data/CLS-LOC/train/{name}.JPEG")
+    write_photo(root / "Data/CLS-LOC/val/val_1.JPEG")
+    boxes: list[tuple[str, Box]] = [("n02", (0, 0, WIDTH - 1, HEIGHT - 1)), ("n02", (3, 4, 5, 6))]
+    write_xml(root / "Annotations/CLS-LOC/val/val_1.xml", boxes)
+    lines = [f"{name} {i}" for i, name in enumerate(train, 1)]
+    write_lists(root / "ImageSets/CLS-LOC", train_cls=lines, val=["val_1 1"])
+    return root
+
+
 def write_openimages(root: Path) -> Path:
     """OpenImages30k: two classes, one image of each in `train`, `val` and `test`, with masks in the last two.
 

@@ -119,15 +119,15 @@ class Toy(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("example", "kind", "epoch", "epochs"), [("voc_bas_fbr", "wsss", 4, 3), ("cub_bas", "wsol", 3, 5)]
+    ("example", "kind", "epoch", "epochs"), [("voc/bas", "wsss", 4, 3), ("wsol/cub_resnet50", "wsol", 3, 5)]
 )
 def test_steps_of_the_released_optimizers_of_bas(example: str, kind: str, epoch: int, epochs: int) -> None:
     """Rates of all groups and the weights after each step; wpy1999/BAS-Extension at bd1bfa8, toy of seed 4.
 
     For segmentation on 64 images and four processes of 4 images; for localization with decay_epoch=2.
     """
-    settings = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text())["model"]["init_args"]["optimizer"]
-    config = OptimizerConfig(**settings)
+    recipe = yaml.safe_load((EXAMPLES / "recipes" / f"{example}.yaml").read_text())
+    config = OptimizerConfig(**recipe.get("classifier", recipe)["model"]["init_args"]["optimizer"])
     if kind == "wsol":
         assert config.decay_epochs == 80
         config = replace(config, decay_epochs=2)

@@ -60,9 +60,14 @@ def train(network: nn.Sequential, settings: OptimizerConfig) -> tuple[torch.opti
 @pytest.mark.parametrize(
     ("prefix", "kind", "where", "names"),
     [
-        ("cam", CAM, ("voc_cam.yaml",), ("momentum", "dampening", "weight_decay", "nesterov")),
+        (
+            "cam",
+            CAM,
+            ("recipes/voc/amn.yaml", "classifier"),
+            ("momentum", "dampening", "weight_decay", "nesterov"),
+        ),
         ("amn", AMN, ("voc_amn_fbr.yaml",), ("betas", "eps", "weight_decay")),
-        ("amn", AMN, ("coco_amn_fbr.yaml",), ("betas", "eps", "weight_decay")),
+        ("amn", AMN, ("recipes/coco/amn.yaml", "baseline"), ("betas", "eps", "weight_decay")),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
@@ -82,10 +87,7 @@ def test_rates_settings_and_weights(
         torch.testing.assert_close(value, released[f"{prefix}.{name}"])
 
 
-@pytest.mark.parametrize(
-    ("file", "stage"), [("voc_cam.yaml", "classifier"), ("voc_amn_fbr.yaml", "baseline")]
-)
-def test_the_pipeline_trains_with_the_same_settings(file: str, stage: str) -> None:
-    alone = example(file)
+def test_the_recipe_trains_with_the_same_settings() -> None:
+    alone = example("voc_amn_fbr.yaml")
     assert alone.pop("num_classes") == 20
-    assert example("voc_pipeline.yaml", stage) == alone
+    assert example("recipes/voc/amn.yaml", "baseline") == alone

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.wsol_layouts import Box, write_cub, write_lists, write_photo, write_xml
+from helpers.wsol_layouts import Box, write_cub, write_ilsvrc, write_lists, write_photo, write_xml
 
 from fbr_plugin.data import Augmentation, Loading, WSOLDataModule
 
@@ -181,19 +181,10 @@ def test_wrong_lists_of_cub(cub: Path) -> None:
 
 
 def test_ilsvrc(tmp_path: Path) -> None:
-    train = ["n02/n02_7", "n01/n01_1", "n01/n01_2"]
-    for name in train:
-        write_photo(tmp_path / f"Data/CLS-LOC/train/{name}.JPEG")
-    write_photo(tmp_path / "Data/CLS-LOC/val/val_1.JPEG")
-    write_xml(
-        tmp_path / "Annotations/CLS-LOC/val/val_1.xml", [("n02", (0, 0, 39, 19)), ("n02", (3, 4, 5, 6))]
-    )
-    lines = [f"{name} {i}" for i, name in enumerate(train, 1)]
-    write_lists(tmp_path / "ImageSets/CLS-LOC", train_cls=lines, val=["val_1 1"])
-    module = WSOLDataModule(tmp_path, "ilsvrc", eval_size=None)
+    module = WSOLDataModule(write_ilsvrc(tmp_path), "ilsvrc", eval_size=None)
     assert module.class_names == ("n01", "n02")
     items = [module.dataset("fit")[i] for i in range(3)]
-    assert [item["id"] for item in items] == train
+    assert [item["id"] for item in items] == ["n02/n02_7", "n01/n01_1", "n01/n01_2"]
     assert [item["label"].tolist() for item in items] == [[0, 1], [1, 0], [1, 0]]
     item = module.dataset("test")[0]
     assert (item["id"], item["label"].tolist()) == ("val_1", [0, 1])

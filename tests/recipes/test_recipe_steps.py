@@ -1,0 +1,135 @@
+"""Every recipe is built and makes one step of each stage, on a miniature of its data set.
+
+Sizes, batches, steps and files of weights are changed, and the CRF where its extra is not installed; nothing
+else. A recipe keeps its results where the one that it extends does, so that only what differs is made again.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.recipes import LOCALIZATIONS, PIPELINES, configs, settings, trainings
+from helpers.tiny import command, quick, write_coco, write_photos, write_saliency
+from helpers.wsol_layouts import write_cub, write_ilsvrc, write_openimages
+from safetensors.torch import save_file
+from torchvision.models import resnet50
+
+pytestmark = pytest.mark.slow
+
+SIDE = 96
+CRF = importlib.util.find_spec("pydensecrf") is not None
+LAYOUTS = {"cub": write_cub, "ilsvrc": write_ilsvrc, "openimages": write_openimages}
+STAGES = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recipes")
+
+
+@pytest.fixture(scope="module")
+def weights(folder: Path) -> Path:
+    """Random weights of ResNet-50 whose features are of a usual size with fixed statistics of the batches."""
+    torch.manual_seed(0)
+    state = resnet50().state_dict()
+    small = {name: value / 10 for name, value in state.items() if name.endswith("bn3.weight")}
+    save_file({**state, **small}, folder / "resnet50.safetensors")
+    return folder / "resnet50.safetensors"
+
+
+def shorter(recipe: str, weights: Path) -> list[object]:
+    """Words that let a recipe's pipeline run in seconds."""
+    found = settings(recipe)
+    words: list[object] = ["--trainer.accelerator", "cpu", "--trainer.devices", 1, "--trainer.max_steps", 1]
+    words += ["--trainer.enable_progress_bar", "false", "--data.loading.num_workers", 0]
+    words += ["--data.augmentation.crop_size", SIDE, "--data.loading.batch_size", 2]
+    for name in ("labels", "affinity", "masks"):
+        if found[name] and found[name]["refine"] == "crf":
+            words += [f"--{name}.refine", "auto"]
+    for stage in trainings(recipe):
+        section, model = found[stage], found[stage]["model"]["init_args"]
+        network = f"--{stage}.model.init_args"
+        known = model["encoder"] == "resnet50_irn"
+        words += [f"{network}.pretrained", "false", f"{network}.weights", weights if known else "null"]
+        if model.get("walk_canvas"):
+            words += [f"{network}.walk_canvas", SIDE]
+        if model.get("refine") and not CRF:
+            words += [f"{network}.refine", "pamr"]
+        if "crop_size" in section["data"].get("augmentation", {}):
+            words += [f"--{stage}.data.augmentation.crop_size", SIDE]
+        if "loading" in section["data"]:
+            words += [f"--{stage}.data.loading.batch_size", 2]
+        if "max_steps" in section["trainer"]:
+            words += [f"--{stage}.trainer.max_steps", 1]
+    return words
+
+
+@pytest.mark.parametrize("recipe", PIPELINES)
+def test_every_stage_of_a_pipeline(recipe: str, folder: Path, weights: Path) -> None:
+    name, extended = recipe.partition("/")[0], Path(str(configs(recipe)[1])).stem
+    root = folder / name
+    if not root.exists():
+        write_coco(root, 2) if name == "coco" else write_saliency(write_photos(root, 20, 2))
+    output = folder / f"{name}_{extended}"
+    words = ["--output", output, "--data.root", root, *shorter(recipe, weights)]
+    if settings(recipe)["data"]["init_args"]["saliency_dir"]:
+        words += ["--data.saliency_dir", root / "saliency"]
+    command("pipeline", *configs(recipe), *words)
+
+    made = trainings(recipe)
+    without = {"labels"} if not settings(recipe)["labels"] or "baseline" not in made else set()
+    without |= {stage for stage in ("baseline", "irn", "segmentation") if stage not in made}
+    without |= {"affinity"} if "irn" not in made else set()
+    without |= {"predictions"} if "segmentation" not in made else set()
+    expected = [stage for stage in STAGES if stage not in without]
+    if until := settings(recipe)["until"]:
+        expected = expected[: expected.index(until) + 1]
+    assert [*json.loads((output / "report.json").read_text())["stages"]] == expected
+    for stage in made:
+        checkpoint = output / stage / "model.ckpt"
+        assert torch.load(checkpoint, mmap=True, weights_only=True)["global_step"] == 1
+        record = json.loads((output / stage / "stage.json").read_text())["made_of"]["settings"]
+        assert record["model"]["class_path"] == made[stage]["model"]["class_path"]
+
+
+@pytest.mark.parametrize("recipe", LOCALIZATIONS)
+def test_training_and_test_of_localization(
+    recipe: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (training,) = trainings(recipe).values()
+    model, data = training["model"]["init_args"], training["data"]
+    root = folder / data["layout"] / "root"
+    if not root.exists():
+        LAYOUTS[data["layout"]](root)
+    words: list[object] = [*configs(recipe), *quick(1), "--data.root", root]
+    words += ["--model.num_classes", 2, "--model.pretrained", "false", "--model.weights", "null"]
+    words += ["--model.top_n", 2] if model["top_n"] else []
+    words += [
+        "--data.loading.num_workers",
+        0,
+        "--data.loading.batch_size",
+        2,
+        "--data.loading.eval_batch_size",
+        2,
+    ]
+    words += ["--data.augmentation.resize", SIDE + 8, "--data.augmentation.crop_size", SIDE]
+    if data["centre_crop"]:
+        words += ["--data.eval_size", SIDE + 8, "--data.centre_crop", SIDE]
+    else:
+        words += ["--data.eval_size", SIDE]
+    command("fit", *words)
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    assert torch.load(checkpoint, mmap=True, weights_only=True)["global_step"] == 1
+    command("test", *words, "--ckpt_path", checkpoint)
+    tested = capsys.readouterr().out
+    published = (
+        ("piou", "pxap") if data["layout"] == "openimages" else ("gt_known_loc", "top1_loc", "top5_loc")
+    )
+    assert all(f"test/{name}" in tested for name in published)
