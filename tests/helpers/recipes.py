@@ -31,7 +31,7 @@ def configs(recipe: str) -> list[object]:
 @cache
 def settings(recipe: str) -> dict[str, Any]:
     """All settings of a recipe, as the command line reads them."""
-    built = parser() if recipe in PIPELINES else _training_parser()
+    built = parser() if recipe in PIPELINES else training_parser()
     found: dict[str, Any] = built.parse_args([str(word) for word in configs(recipe)]).as_dict()
     return found
 
@@ -46,16 +46,7 @@ def trainings(recipe: str) -> dict[str, dict[str, Any]]:
     return {name: {**section, "data": _merged(data, section["data"])} for name, section in sections.items()}
 
 
-def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        name: {**common[name], **own[name]}
-        for name in own
-        if isinstance(common.get(name), dict) and isinstance(own[name], dict)
-    }
-    return {**common, **own, **both}
-
-
-def _training_parser() -> ArgumentParser:
+def training_parser() -> ArgumentParser:
     """A parser of the settings of `fbr-plugin fit` that decide a training."""
     built = ArgumentParser(exit_on_error=False)
     built.add_argument("--config", action="config")
@@ -64,3 +55,12 @@ def _training_parser() -> ArgumentParser:
     built.add_subclass_arguments(pl.LightningDataModule, "data")
     built.add_class_arguments(pl.Trainer, "trainer", instantiate=False)
     return built
+
+
+def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        name: {**common[name], **own[name]}
+        for name in own
+        if isinstance(common.get(name), dict) and isinstance(own[name], dict)
+    }
+    return {**common, **own, **both}

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.recipes import LOCALIZATIONS, PIPELINES, configs, settings, trainings
-from helpers.tiny import command, quick, write_coco, write_photos, write_saliency
+from helpers.recipes import LOCALIZATIONS, PIPELINES, configs, settings, training_parser, trainings
+from helpers.runs import fit
+from helpers.tiny import command, write_coco, write_photos, write_saliency
 from helpers.wsol_layouts import write_cub, write_ilsvrc, write_openimages
 from safetensors.torch import save_file
 from torchvision.models import resnet50
@@ -95,41 +96,25 @@ def test_every_stage_of_a_pipeline(recipe: str, folder: Path, weights: Path) -> 
 
 
 @pytest.mark.parametrize("recipe", LOCALIZATIONS)
-def test_training_and_test_of_localization(
-    recipe: str,
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (training,) = trainings(recipe).values()
-    model, data = training["model"]["init_args"], training["data"]
+def test_training_and_test_of_localization(recipe: str, folder: Path, tmp_path: Path) -> None:
+    found = trainings(recipe)["model"]
+    model, data = found["model"]["init_args"], found["data"]
     root = folder / data["layout"] / "root"
     if not root.exists():
         LAYOUTS[data["layout"]](root)
-    words: list[object] = [*configs(recipe), *quick(1), "--data.root", root]
+    words = [*configs(recipe), "--data.root", root, "--data.loading.num_workers", 0]
+    words += ["--data.loading.batch_size", 2, "--data.loading.eval_batch_size", 2]
+    words += ["--data.augmentation.resize", SIDE + 8, "--data.augmentation.crop_size", SIDE]
+    words += ["--data.eval_size", SIDE + 8 if data["centre_crop"] else SIDE]
+    words += ["--data.centre_crop", SIDE] if data["centre_crop"] else []
     words += ["--model.num_classes", 2, "--model.pretrained", "false", "--model.weights", "null"]
     words += ["--model.top_n", 2] if model["top_n"] else []
-    words += [
-        "--data.loading.num_workers",
-        0,
-        "--data.loading.batch_size",
-        2,
-        "--data.loading.eval_batch_size",
-        2,
-    ]
-    words += ["--data.augmentation.resize", SIDE + 8, "--data.augmentation.crop_size", SIDE]
-    if data["centre_crop"]:
-        words += ["--data.eval_size", SIDE + 8, "--data.centre_crop", SIDE]
-    else:
-        words += ["--data.eval_size", SIDE]
-    command("fit", *words)
-    (checkpoint,) = tmp_path.rglob("*.ckpt")
-    assert torch.load(checkpoint, mmap=True, weights_only=True)["global_step"] == 1
-    command("test", *words, "--ckpt_path", checkpoint)
-    tested = capsys.readouterr().out
+    read = training_parser()
+    made = read.instantiate(read.parse_args([str(word) for word in words]))
+    trainer = fit(made.model, made.data, tmp_path, max_steps=1)
+    assert trainer.global_step == 1
+    (tested,) = trainer.test(made.model, made.data, verbose=False)
     published = (
         ("piou", "pxap") if data["layout"] == "openimages" else ("gt_known_loc", "top1_loc", "top5_loc")
     )
-    assert all(f"test/{name}" in tested for name in published)
+    assert {f"test/{name}" for name in published} <= tested.keys()

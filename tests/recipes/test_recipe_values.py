@@ -11,8 +11,10 @@ from pkgutil import resolve_name
 from typing import Any
 
 import pytest
+import yaml
 from helpers.parity import TESTS
-from helpers.recipes import LOCALIZATIONS, PIPELINES, RECIPES, head, settings, trainings
+from helpers.recipes import LOCALIZATIONS, PIPELINES, RECIPES, configs, head, settings, trainings
+from helpers.tiny import command
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.training.mixin import FBRMixin
@@ -168,6 +170,21 @@ def test_localization(recipe: str) -> None:
     masks = data["layout"] == "openimages"
     assert data["eval_size"] == (224 if masks else 256)
     assert (data["centre_crop"], data["ten_crop"]) == ((None, False) if masks else (224, True))
+
+
+@pytest.mark.slow
+def test_fit_reads_both_files_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = "wsol/ilsvrc_vgg16"
+    with pytest.raises(SystemExit):
+        command("fit", *configs(recipe), "--print_config")
+    read, known = yaml.safe_load(capsys.readouterr().out), settings(recipe)
+    for part, names in {
+        "model": ("encoder", "weight_frg", "top_n", "optimizer"),
+        "data": ("loading",),
+    }.items():
+        for name in names:
+            assert read[part]["init_args"][name] == known[part]["init_args"][name]
+    assert read["trainer"]["max_epochs"] == known["trainer"]["max_epochs"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
