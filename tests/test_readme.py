@@ -31,7 +31,10 @@ def test_a_program_runs(program: str, tmp_path: Path, monkeypatch: pytest.Monkey
         "README.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
-        *(f"docs/{name}.md" for name in ("data", "effect", "fidelity", "pipeline", "settings", "sweep")),
+        *(
+            f"docs/{name}.md"
+            for name in ("data", "effect", "fidelity", "pipeline", "settings", "sweep", "weights")
+        ),
     ],
 )
 def test_lines_of_prose_are_short(page: str | Path) -> None:
