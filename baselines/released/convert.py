@@ -137,7 +137,7 @@ def fitting_kinds(released: Mapping[str, Tensor]) -> list[str]:
         state = {name: value.to("meta") for name, value in released.items()}
         known = [name for name, kind in KINDS.items() if _names_fit(kind, state)]
         converted = {name: convert(name, state) for name in known}
-    return [name for name, each in converted.items() if not each.missing and not each.misfits]
+    return [name for name, each in converted.items() if not (each.missing or each.misfits or each.unexpected)]
 
 
 def _names_fit(kind: Kind, state: Mapping[str, Tensor]) -> bool:
