@@ -33,7 +33,7 @@ def test_a_program_runs(program: str, tmp_path: Path, monkeypatch: pytest.Monkey
         "CHANGELOG.md",
         *(
             f"docs/{name}.md"
-            for name in ("data", "effect", "fidelity", "pipeline", "recipes", "settings", "sweep")
+            for name in ("data", "effect", "fidelity", "pipeline", "recipes", "settings", "sweep", "weights")
         ),
     ],
 )

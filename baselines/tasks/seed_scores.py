@@ -12,6 +12,7 @@ from fbr_plugin.metrics import (
     ViewAgreement,
     false_positives,
 )
+from fbr_plugin.metrics.sweep import IGNORE
 from fbr_plugin.stuff import StuffTable
 
 
@@ -35,8 +36,9 @@ class SeedScores(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.sweep = SeedSweep(num_classes)
-        self.agreement = ViewAgreement(num_classes)
+        masked = min(num_classes, IGNORE - 1)  # more classes than masks can hold, as in ILSVRC, have boxes
+        self.sweep = SeedSweep(masked)
+        self.agreement = ViewAgreement(masked)
         self.cooccurrence = None
         self.calibration = None
 

@@ -1,15 +1,18 @@
 """Checkpoints that are written whole or not at all, and errors that name an unreadable one."""
 
 import errno
+import json
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
+from safetensors import SafetensorError, safe_open
 
 from fbr_plugin.errors import DiskFullError, InputError
 from fbr_plugin.files import replacing
@@ -45,11 +48,11 @@ class WholeCheckpoints(TorchCheckpointIO):
 def read_checkpoint(
     path: str | Path, read: Callable[..., Any] = torch.load, *args: Any, **kwargs: Any
 ) -> dict[str, Any]:
-    """The content of a checkpoint.
+    """The content of a checkpoint, or of a file that `fbr-plugin import-weights` wrote.
 
     Args:
         path: the file.
-        read: reads it.
+        read: reads a checkpoint.
         args: further arguments of `read`.
         kwargs: further arguments of `read`.
 
@@ -57,6 +60,8 @@ def read_checkpoint(
         OSError: the file is missing or cannot be opened.
         ValueError: the file is damaged or not a checkpoint.
     """
+    if Path(path).suffix == ".safetensors":
+        return _read_imported(path)
     try:
         content = read(path, *args, **kwargs)
     except Exception as error:
@@ -68,6 +73,27 @@ def read_checkpoint(
     if not isinstance(content, dict) or "state_dict" not in content:
         raise InputError(_unreadable(path))
     return content
+
+
+def _read_imported(path: str | Path) -> dict[str, Any]:
+    """Weights and settings of a network, as a checkpoint without the state of a training."""
+    try:
+        with safe_open(path, "pt") as file:
+            settings = (file.metadata() or {}).get("model")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except SafetensorError as error:
+        raise InputError(_unreadable(path)) from error
+    if settings is None:
+        raise InputError(
+            f"{path} has weights, but not the settings of a network: give the weights of an encoder as "
+            "--model.weights, and those of a whole network as `fbr-plugin import-weights` writes them"
+        )
+    model = json.loads(settings)
+    return {
+        "state_dict": state,
+        "hyper_parameters": {"_class_path": model["class_path"], **model["init_args"]},
+        "pytorch-lightning_version": pl.__version__,
+    }
 
 
 def save_whole(trainer: Trainer) -> Trainer:

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from pydoc import locate
-from typing import Any
 
 from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule, LightningModule
@@ -18,13 +17,14 @@ from pytorch_lightning.loggers import Logger
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
-from fbr_plugin.callbacks.checkpoints import read_checkpoint, save_whole
+from fbr_plugin.callbacks.checkpoints import save_whole
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.cli.checkpoint_settings import checkpoint_settings
 from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.distributed import is_rank_zero
@@ -40,8 +40,8 @@ DESCRIPTION = (
     "the subcommands below, `fbr-plugin pipeline` runs all stages from image labels to scored masks, "
     "`fbr-plugin sweep` compares trainings over any settings and seeds, `fbr-plugin evaluate` scores masks "
     "or seeds from any tool, `fbr-plugin compare` draws those of several folders side by side, "
-    "`fbr-plugin export` converts them, and `fbr-plugin demo` shows the effect of FBR in minutes. Each has "
-    "its own --help."
+    "`fbr-plugin export` converts them, `fbr-plugin import-weights` converts released checkpoints, and "
+    "`fbr-plugin demo` shows the effect of FBR in minutes. Each has its own --help."
 )
 
 
@@ -98,27 +98,9 @@ class CommandLine(LightningCLI):
             )
         if not path or not Path(path).is_file():
             return
-        checkpoint = read_checkpoint(path, map_location="cpu", mmap=True, weights_only=True)
-        known = checkpoint.get("hyper_parameters", {})
-        saved = known.get("_class_path", model.class_path)
-        if locate(saved) is not locate(model.class_path):
-            raise InputError(
-                f"{path} was saved by {saved}, but the model is {model.class_path}: name that class as "
-                "--model; to start another model from its encoder's weights, give --model.weights instead"
-            )
-        names = [name for name in known if name in model.init_args and name not in self.typed]
-        settings = {name: self._merged(name, known[name], model.init_args[name]) for name in names}
-        # The checkpoint holds all weights: neither a file of weights nor a download is needed.
-        unneeded = {"pretrained": False, "weights": None}
-        settings |= {name: unneeded[name] for name in unneeded.keys() & {*vars(model.init_args)} - self.typed}
+        settings = checkpoint_settings(path, model, self.typed, subcommand == "fit")
         update = {"model": {"class_path": model.class_path, "init_args": settings}}
         self.config = self.parser.parse_object({subcommand: update}, self.config)
-
-    def _merged(self, name: str, saved: Any, parsed: Any) -> Any:
-        """A setting as it was saved, except for the fields given on the command line."""
-        if not isinstance(saved, dict):
-            return saved
-        return {**saved, **{field: parsed[field] for field in saved if f"{name}.{field}" in self.typed}}
 
     def before_instantiate_classes(self) -> None:
         """Give the run its own folder, also for its loggers."""

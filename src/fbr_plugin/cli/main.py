@@ -9,7 +9,7 @@ from importlib import import_module
 from fbr_plugin.errors import UserError
 
 # Commands with their own file in this folder; Lightning's subcommands share `lightning`.
-COMMANDS = ("pipeline", "sweep", "evaluate", "compare", "export", "demo")
+COMMANDS = ("pipeline", "sweep", "evaluate", "compare", "export", "import-weights", "demo")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def main(args: list[str] | None = None) -> None:
     words = sys.argv[1:] if args is None else args
     command = words[0] if words and words[0] in COMMANDS else "lightning"
     try:
-        import_module(f"fbr_plugin.cli.{command}").run(words)
+        import_module(f"fbr_plugin.cli.{command.replace('-', '_')}").run(words)
     except Exception as error:
         mistake = _mistake(error)
         if args is not None or mistake is None:

@@ -1,0 +1,1 @@
+"""Released checkpoints as weights of our networks, for `fbr-plugin import-weights`."""
