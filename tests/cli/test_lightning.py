@@ -102,6 +102,15 @@ def figures(run: Path) -> dict[str, float]:
     return {name: float(value) for row in rows for name, value in row.items() if value}
 
 
+def test_the_shell_sees_no_warning_of_how_lightning_is_called(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fbr-plugin", "fit", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert not [str(each.message) for each in recwarn if "args parameter" in str(each.message)]
+
+
 def test_printed_settings_are_complete_and_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         command("fit", "--config", EXAMPLES / "scenes_amn_fbr.yaml", "--model.fbr.dim", 64, "--print_config")

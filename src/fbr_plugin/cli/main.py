@@ -19,9 +19,11 @@ def main(args: list[str] | None = None) -> None:
         args: the words after `fbr-plugin`; None uses those of the shell, and prints a user's mistake as one
             line instead of a traceback.
     """
-    # Lightning advertises other packages, and warns of its own use of torch and of a run's own folder.
+    # Lightning advertises other packages, and warns of its own use of torch, of a run's own folder and of how
+    # it is called here.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_advertises_nothing)
-    for known in (".*isinstance.treespec, LeafSpec", "The dirpath has changed from"):
+    noise = ".*isinstance.treespec, LeafSpec", "The dirpath has changed from", "LightningCLI's args parameter"
+    for known in noise:
         warnings.filterwarnings("ignore", known)
     sys.path.append(os.getcwd())  # to find your own classes, as `python -m fbr_plugin` does
     words = sys.argv[1:] if args is None else args
