@@ -18,6 +18,7 @@ ROWS = (
     ("default_small_64", "recommended labels", "scenes: gated labels and gate"),
     ("hard_small_64", "recommended", "hard scenes: gate"),
     ("control_small_64", "recommended", "control scenes: gate"),
+    ("never_small_64", "seed control", "scenes without evidence: another training seed"),
     ("never_small_64", "recommended", "scenes without evidence: gate"),
     ("default_small_96", "recommended", "scenes of 96 pixels: gate"),
     ("default_resnet10t_64", "recommended", "scenes, ResNet-10-T: gate"),
