@@ -159,8 +159,8 @@ class DeepLabV2(EncoderTask):
 
     def probabilities(self, image: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to the probabilities [B, 1+C, H, W] of all scales."""
-        scales, flip = self.hparams["scales"], self.hparams["flip"]
-        logits = multi_scale_scores(lambda view, _: self.full_logits(view), image, None, 1, scales, flip)
+        scales, mirrored = self.hparams["scales"], (False, True) if self.hparams["flip"] else (False,)
+        logits = multi_scale_scores(lambda view, _: self.full_logits(view), image, None, 1, scales, mirrored)
         return logits.softmax(1)
 
     def refined(self, maps: Tensor, batch: Batch) -> list[Tensor]:

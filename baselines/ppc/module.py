@@ -56,7 +56,7 @@ class PPC(SeedTask):
             the second view, which is 16 for crops of 448 pixels and stride 8.
         dropout: share of the last level's channels dropped in training; 0.5 in SEAM and PPC, 0 in EPS.
         seed_maps: of which maps the seeds are made: "refined" by the pixel correlation module, as in SEAM; or
-            the "softmax" of the CAM with a background, as in EPS, resized to the image in one step.
+            the "softmax" of the CAM with a background, as in EPS.
         contrast: see `ContrastConfig`.
         released_maps: use maps as the released code does. Those of classes that an image lacks compete in
             the refined maps and join the prototypes; otherwise they are removed before anything is
@@ -104,7 +104,6 @@ class PPC(SeedTask):
             )
         self.view_shape = replace(self.view_shape, num_views=2)
         self.head = PPCHead(channels, num_classes, saliency, pooling == "tap", dropout)
-        self.direct_resize = seed_maps == "softmax"
         self.contrast = merged(preset(type(self), "contrast"), contrast)
         self.save_hyperparameters({"contrast": asdict(self.contrast)})  # plain, as the optimizer's
         self.noise = StepNoise()

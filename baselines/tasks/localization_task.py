@@ -82,7 +82,7 @@ class LocalizationTask(SeedTask):
         image, label, top_n = batch["image"], batch["label"], self.hparams["top_n"]
         maps, logits = self.scored_maps(image)
         chosen = averaged_maps(maps, label if top_n is None else first_classes(logits, top_n))[:, None]
-        full = multi_scale_scores(lambda *_: chosen, image, label, self.stride, flip=False)[:, 0]
+        full = multi_scale_scores(lambda *_: chosen, image, label, self.stride, mirrored=(False,))[:, 0]
         full = self.match_seeds(max_normalise(full.relu()))
         fixed = full
         if self.hparams["box_grid"] == "features":

@@ -12,8 +12,8 @@ from fbr_plugin.baselines.tasks.seed_scores import SeedScores
 from fbr_plugin.contract import Baseline, SeedPrediction, SeedStyle, ViewShape
 from fbr_plugin.data.datamodules.base import running_data
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
-from fbr_plugin.errors import InputError
-from fbr_plugin.postprocess.multi_scale import multi_scale_scores
+from fbr_plugin.errors import InputError, check_choice
+from fbr_plugin.postprocess.multi_scale import GridExtent, multi_scale_scores
 from fbr_plugin.stuff import WithStuff
 
 SHALLOW_STRIDE = 8  # of the last level with a small receptive field
@@ -29,14 +29,13 @@ class SeedTask(Baseline, EncoderTask):
         num_classes: number of foreground classes C.
         scales: image scales averaged, each with its mirror image, in test and predict.
         val_scales: the same in validation.
+        grid_extent: what the grid of scores covers at each scale: its "own" cells, so that a pixel keeps its
+            place; or, as in released code, the "image" (AMN, PPC on EPS) or the "cells" of the grid at scale
+            1 (CAM, BAS). See `multi_scale_scores`.
         kwargs: see `EncoderTask`.
-
-    Attributes:
-        direct_resize: whether grids of scores are resized to the image in one step, see `multi_scale_scores`.
     """
 
     seed_style: ClassVar[SeedStyle | None] = None
-    direct_resize: bool = False
     scores: SeedScores
 
     def __init__(
@@ -44,9 +43,11 @@ class SeedTask(Baseline, EncoderTask):
         num_classes: int,
         scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0),
         val_scales: tuple[float, ...] = (1.0,),
+        grid_extent: GridExtent = "own",
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, **kwargs)
+        check_choice("grid_extent", grid_extent, GridExtent)
         finer = sum(stride < SHALLOW_STRIDE for stride in self.encoder.strides)
         self.num_shallow = min(finer + 1, len(self.encoder.strides))
         shallow = sum(self.encoder.channels[: self.num_shallow])
@@ -105,13 +106,14 @@ class SeedTask(Baseline, EncoderTask):
 
     def view_scores(self, batch: Batch, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Scores [B, C or 1+C, H, W] of the images and of their mirror images, each averaged over scales."""
+        extent = self.hparams["grid_extent"]
         plain, mirrored = (
             multi_scale_scores(
-                self.seed_scores, view, batch["label"], self.stride, tuple(scales), False, self.direct_resize
+                self.seed_scores, batch["image"], batch["label"], self.stride, tuple(scales), (flip,), extent
             )
-            for view in (batch["image"], batch["image"].flip(-1))
+            for flip in (False, True)
         )
-        return plain, mirrored.flip(-1)
+        return plain, mirrored
 
     def predict_step(self, batch: Batch, batch_idx: int) -> SeedPrediction:
         """The seeds of a batch, at the images' sizes on disk."""

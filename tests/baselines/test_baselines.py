@@ -227,3 +227,8 @@ def test_the_scale_of_amn_is_that_of_its_seeds_with_labels() -> None:
     logits = torch.randn(2, 1 + NUM_CLASSES, *batch["image"].shape[-2:])
     assert torch.equal(view.to_seeds(logits), model.to_seeds(logits, batch)[:, 1:])
     assert view.to_seeds(view.scores).shape == (2, NUM_CLASSES, *view.scores.shape[-2:])
+
+
+def test_rejects_an_unknown_grid_extent() -> None:
+    with pytest.raises(ValueError, match="grid_extent must be one of 'own', 'image', 'cells', got 'grid'"):
+        CAM(NUM_CLASSES, encoder="small", grid_extent="grid")  # type: ignore[arg-type]

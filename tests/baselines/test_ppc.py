@@ -349,7 +349,6 @@ def test_shared_projection(tmp_path: Path) -> None:
 def test_softmax_seeds() -> None:
     """Divided by their maximum, with the background among the classes of the softmax."""
     model, batch = build(saliency=True, seed_maps="softmax").eval(), saliency_batch()
-    assert model.direct_resize
     with torch.no_grad():
         maps = model(batch["image"], batch["label"])
         scores = model.seed_scores(batch["image"], batch["label"])

@@ -28,6 +28,7 @@ RELEASED = reference("ppc")
 ON_EPS: dict[str, Any] = {
     "saliency": True,
     "seed_maps": "softmax",
+    "grid_extent": "image",
     "contrast": {"background_score": 0.1, "topk_divisor": 16},
 }
 

@@ -29,12 +29,13 @@ def released() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def cam() -> CAM:
-    return with_fixed_weights(CAM(20, encoder=ENCODER, frozen_levels=3))
+    options = {"scales": (1.0, 0.5), "grid_extent": "cells"}
+    return with_fixed_weights(CAM(20, encoder=ENCODER, frozen_levels=3, **options))
 
 
 @pytest.fixture(scope="module")
 def amn() -> AMN:
-    return with_fixed_weights(AMN(20, encoder=ENCODER))
+    return with_fixed_weights(AMN(20, encoder=ENCODER, scales=(1.0, 0.5), grid_extent="image"))
 
 
 @pytest.fixture
@@ -115,6 +116,16 @@ def test_amn_in_evaluation(amn: AMN, image: Tensor, label: Tensor, released: dic
         scores, mirrored = amn.seed_scores(image, label), amn.seed_scores(image.flip(-1), label)
     assert_same(scores, released["amn_logits"])
     assert_same((scores + mirrored.flip(-1)) / 2, released["amn_maps"])
+
+
+def test_seeds(cam: CAM, amn: AMN, image: Tensor, label: Tensor, released: dict[str, Tensor]) -> None:
+    """Over two scales and their mirror images. AMN's have the form that they have where the label is 0."""
+    batch = {"id": ["image"], "image": image[:1], "label": label[:1]}
+    for task, name in ((cam, "cam_seeds"), (amn, "amn_seeds")):
+        with torch.no_grad():
+            seed = task.eval().predict_step(batch, 0).seeds[0]
+        present = seed[seed.amax((1, 2)) > 0]
+        assert_same(present[:, ::4, ::4], released[name])
 
 
 def test_groups_have_the_released_parameters(cam: CAM, amn: AMN, released: dict[str, Tensor]) -> None:

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fbr_plugin.postprocess.multi_scale import multi_scale_scores
+from fbr_plugin.postprocess.multi_scale import GridExtent, multi_scale_scores
 from fbr_plugin.postprocess.seeds import logits_to_seeds
 
 
@@ -16,14 +16,16 @@ def block_means(stride: int, image: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [(64, 96), (69, 101), (65, 91)])
 @pytest.mark.parametrize("scales", [(1.0,), (0.5,), (1.5,), (1.0, 0.5, 1.5, 2.0)])
-@pytest.mark.parametrize("flip", [False, True])
-def test_a_peak_stays_in_place(size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> None:
+@pytest.mark.parametrize("mirrored", [(False,), (False, True)])
+def test_a_peak_stays_in_place(
+    size: tuple[int, int], scales: tuple[float, ...], mirrored: tuple[bool, ...]
+) -> None:
     """The centre of mass of a blob, wide enough for the coarsest grid, moves by less than half a pixel."""
     rows, columns = torch.arange(size[0])[:, None], torch.arange(size[1])
     for row, column in ((25, 25), (size[0] - 25, size[1] - 25), (25, size[1] - 25)):
         image = torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 50.0).expand(1, 3, *size)
         scores = multi_scale_scores(
-            lambda view, _: block_means(4, view), image, torch.ones(1, 1), 4, scales, flip
+            lambda view, _: block_means(4, view), image, torch.ones(1, 1), 4, scales, mirrored
         )
         assert scores.shape == (1, 1, *size)
         mass = scores[0, 0] / scores.sum()
@@ -34,8 +36,21 @@ def test_a_peak_stays_in_place(size: tuple[int, int], scales: tuple[float, ...],
 def test_a_ramp_is_reproduced_without_shift() -> None:
     """A linear ramp has block means that interpolate to itself, but for the rim of half a cell."""
     ramp = torch.arange(50.0).expand(1, 3, 38, 50)
-    scores = multi_scale_scores(lambda view, _: block_means(4, view), ramp, torch.ones(1, 1), 4, flip=False)
+    scores = multi_scale_scores(lambda view, _: block_means(4, view), ramp, None, 4, mirrored=(False,))
     torch.testing.assert_close(scores[0, 0, 2:-4, 2:-4], ramp[0, 0, 2:-4, 2:-4])
+
+
+@pytest.mark.parametrize(("extent", "width"), [("image", 10), ("cells", 12)])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("flip", [False, True])
+def test_grids_stretched_over_one_area(extent: GridExtent, width: int, scale: float, flip: bool) -> None:
+    """Two scores stand for the halves of the image, or of its three cells of 4 pixels, at every scale."""
+    image = (torch.arange(10) > 4).float().expand(1, 3, 8, 10)
+    scores = multi_scale_scores(
+        lambda view, _: view[:, :1, :1, [0, -1]], image, None, 4, (scale,), (flip,), extent
+    )
+    ramp = ((torch.arange(10) + 0.5) * 2 / width - 0.5).clamp(0, 1)
+    torch.testing.assert_close(scores[0, 0], ramp.expand(8, 10))
 
 
 def test_averages_views_and_hands_over_labels() -> None:
@@ -58,6 +73,8 @@ def test_rejects_wrong_stride_and_scales() -> None:
         multi_scale_scores(lambda view, _: block_means(4, view), image, label, 8)
     with pytest.raises(ValueError, match="scales must be one or more positive factors"):
         multi_scale_scores(lambda view, _: block_means(4, view), image, label, 4, (1.0, 0.0))
+    with pytest.raises(ValueError, match="extent must be one of 'own', 'image', 'cells', got 'grid'"):
+        multi_scale_scores(lambda view, _: block_means(4, view), image, label, 4, extent="grid")
 
 
 def test_finish_logits() -> None:

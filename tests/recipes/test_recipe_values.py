@@ -55,6 +55,12 @@ MASKS = {
     "coco/amn": "masks_amn_coco",
     "coco/amn_fbr": "masks_amn_coco",
 }
+EXTENTS = {
+    **dict.fromkeys(("cam", "cam_coco", "cam_irn", "bas"), "cells"),
+    **dict.fromkeys(("amn", "amn_fbr", "amn_coco", "ppc", "ppc_fbr"), "image"),
+}
+"""What the grids of all scales are stretched over, in the scripts that make seeds, by reading."""
+
 UNLIKE = {"deeplab_ppc": {"encoder.bias", "head.bias"}}  # see the heads of these recipes
 
 STAGES = [(recipe, stage, script) for recipe in SCRIPTS for stage, script in SCRIPTS[recipe].items()]
@@ -135,6 +141,11 @@ def test_lengths_batches_and_crops(recipe: str, stage: str, script: str) -> None
         if name in values:
             ours = training["model"]["init_args"][name]
             assert (list(ours) if isinstance(ours, tuple) else ours) == values[name]
+
+
+@pytest.mark.parametrize(("recipe", "stage", "script"), [each for each in STAGES if each[2] in EXTENTS])
+def test_seeds(recipe: str, stage: str, script: str) -> None:
+    assert settings(recipe)[stage]["model"]["init_args"]["grid_extent"] == EXTENTS[script]
 
 
 @pytest.mark.parametrize("recipe", MASKS)

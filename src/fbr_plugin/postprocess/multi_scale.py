@@ -1,13 +1,15 @@
 """Multi-scale inference: scores averaged over several scales and the mirror image."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.functional import resize
+
+GridExtent = Literal["own", "image", "cells"]
 
 
 def multi_scale_scores(
@@ -16,8 +18,8 @@ def multi_scale_scores(
     label: Tensor | None,
     stride: int,
     scales: Sequence[float] = (1.0,),
-    flip: bool = True,
-    direct: bool = False,
+    mirrored: Sequence[bool] = (False, True),
+    extent: GridExtent = "own",
 ) -> Tensor:
     """Average the scores of several views of an image at its own resolution.
 
@@ -27,25 +29,33 @@ def multi_scale_scores(
         label: [B, C] image labels; None for a `score_fn` that ignores them.
         stride: pixels from one score to the next.
         scales: factors of the image's size.
-        flip: whether to score the mirrored image as well.
-        direct: resize each grid to the image in one step, as if it ended there. Otherwise it is first
-            enlarged by the stride, and cropped where it extends past the edge.
+        mirrored: which of the views to score at each scale: False for the image, True for its mirror image.
+        extent: what the grid of a view covers. "own" is `stride` pixels of the view for each score, so that
+            a pixel keeps its place. The released code of CAM and AMN stretches the grids of all scales over
+            one area: the "image", or the "cells" of its grid at scale 1, which may extend past its edge.
 
     Returns:
         [B, K, H, W] mean of what `score_fn` returns, such as CAMs after ReLU or logits.
     """
     if not scales or min(scales) <= 0:
         raise InputError(f"scales must be one or more positive factors, got {tuple(scales)}")
+    check_choice("extent", extent, GridExtent)
     height, width = image.shape[-2:]
+    cell = stride if extent == "cells" else 1
+    area = (-(-height // cell) * cell, -(-width // cell) * cell)
     views = []
     for scale in scales:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        scaled = resize(image, size)
-        scored = [score_fn(scaled, label), *([score_fn(scaled.flip(-1), label)] if flip else [])]
-        own = scored if direct else [upsample_scores(scores, size, stride) for scores in scored]
-        # Mirrored back at full resolution, because the grid extends past the right edge only.
-        views += [own[0], *(scores.flip(-1) for scores in own[1:])]
-    return torch.stack([resize(view, (height, width)) for view in views]).mean(0)
+        for flip in mirrored:
+            scores = score_fn(resize(image.flip(-1) if flip else image, size), label)
+            if extent == "own":
+                # Mirrored back at full resolution, because the grid extends past the right edge only.
+                full = resize(upsample_scores(scores, size, stride), (height, width))
+                views.append(full.flip(-1) if flip else full)
+            else:
+                full = resize(scores.flip(-1) if flip else scores, area)
+                views.append(full[..., :height, :width])
+    return torch.stack(views).mean(0)
 
 
 def upsample_scores(scores: Tensor, size: Sequence[int], stride: int) -> Tensor:
