@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.parity import TESTS
 from helpers.recipes import LOCALIZATIONS, PIPELINES, RECIPES, configs, head, settings, trainings
+from helpers.released import TESTS
 from helpers.tiny import command
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
