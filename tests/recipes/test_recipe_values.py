@@ -55,7 +55,6 @@ MASKS = {
     "coco/amn": "masks_amn_coco",
     "coco/amn_fbr": "masks_amn_coco",
 }
-UNLIKE = {"deeplab_ppc": {"encoder.bias", "head.bias"}}  # see the heads of these recipes
 
 STAGES = [(recipe, stage, script) for recipe in SCRIPTS for stage, script in SCRIPTS[recipe].items()]
 PARTS = {"fbr": "head", "boundary_branch": "boundary", "displacement_branch": "displacement"}
@@ -111,7 +110,7 @@ def test_rates_of_groups_and_steps(recipe: str, stage: str, script: str) -> None
             continue  # the released optimizer does not train it
         if theirs is None or {key: theirs.get(key) for key in ours} != ours:
             unlike.add(kind(name))
-    assert unlike == UNLIKE.get(script, set())
+    assert unlike == set()
 
 
 @pytest.mark.parametrize(("recipe", "stage", "script"), STAGES)

@@ -18,6 +18,7 @@ def multi_scale_scores(
     scales: Sequence[float] = (1.0,),
     flip: bool = True,
     direct: bool = False,
+    align_corners: bool = False,
 ) -> Tensor:
     """Average the scores of several views of an image at its own resolution.
 
@@ -30,6 +31,7 @@ def multi_scale_scores(
         flip: whether to score the mirrored image as well.
         direct: resize each grid to the image in one step, as if it ended there. Otherwise it is first
             enlarged by the stride, and cropped where it extends past the edge.
+        align_corners: whether the corner pixels of a view and of the image are the same points.
 
     Returns:
         [B, K, H, W] mean of what `score_fn` returns, such as CAMs after ReLU or logits.
@@ -45,7 +47,7 @@ def multi_scale_scores(
         own = scored if direct else [upsample_scores(scores, size, stride) for scores in scored]
         # Mirrored back at full resolution, because the grid extends past the right edge only.
         views += [own[0], *(scores.flip(-1) for scores in own[1:])]
-    return torch.stack([resize(view, (height, width)) for view in views]).mean(0)
+    return torch.stack([resize(view, (height, width), align_corners) for view in views]).mean(0)
 
 
 def upsample_scores(scores: Tensor, size: Sequence[int], stride: int) -> Tensor:
