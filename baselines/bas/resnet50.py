@@ -43,7 +43,7 @@ class ResNet50(nn.Module):
         except Exception as error:
             raise no_weights("ResNet50 of BAS", error) from error
         for name in DROPPED[output_stride]:
-            first = getattr(model, name)[0]
+            first = model.get_submodule(name)[0]
             first.conv2.stride = first.downsample[0].stride = (1, 1)
         self.conv1, self.bn1, self.relu, self.maxpool = model.conv1, model.bn1, model.relu, model.maxpool
         self.layer1, self.layer2 = model.layer1, model.layer2

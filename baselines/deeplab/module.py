@@ -1,19 +1,22 @@
 """DeepLab-v2: the segmentation network that is trained on pseudo masks, without image labels.
 
 After Chen et al., DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and
-Fully Connected CRFs (TPAMI 2018), trained as usual in the field (deeplab-pytorch, commit 4219467).
+Fully Connected CRFs (TPAMI 2018), trained as usual in the field (deeplab-pytorch, commit 4219467), or as PPC
+does (usr922/wseg, commit e96b961).
 """
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy, mean_cross_entropy
-from fbr_plugin.baselines.deeplab.network import ASPP, fused_logits
+from fbr_plugin.baselines.deeplab.network import HEADS, fused_logits
 from fbr_plugin.baselines.encoders.resnet101 import ResNet101
+from fbr_plugin.baselines.encoders.timm_encoder import TimmEncoder
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask, check_masks, original_sizes
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.contract import MaskPrediction
@@ -43,10 +46,15 @@ class DeepLabV2(EncoderTask):
         refine: method that refines the probabilities in test and predict: "crf", "deeplab_crf" (with
             DeepLab-v2's own distances and weights), "pamr", or None.
         frozen_norm: freeze the encoder's batch normalisation, which suits pretrained weights.
-        released: train and predict as deeplab-pytorch does. The network sees each image at 1, 0.75 and 0.5 of
-            its size. The loss is the sum of the losses of these three and of their maximum, each against
-            labels reduced to its grid; predictions are the maximum. Biases of the head have twice its
-            learning rate and no weight decay. The released encoder is "resnet101_deeplab".
+        head: "sum" adds up the logits of the dilated convolutions. "concat" joins their features, and those
+            of the pooled image, by a 1x1 convolution before the classifier, as PPC's DeepLab does.
+        released: train and predict as the released code of the head does. In both, biases of the head have
+            twice its learning rate and no weight decay.
+            With "sum", this is deeplab-pytorch, whose encoder is "resnet101_deeplab". The network sees each
+            image at 1, 0.75 and 0.5 of its size. The loss is the sum of the losses of these three and of
+            their maximum, each against labels reduced to its grid; predictions are the maximum.
+            With "concat", this is PPC's, whose encoder is "resnet101s". Logits are upsampled with aligned
+            corners, and the scales and shifts of batch normalisation are not trained.
         optimizer: see `OptimizerConfig`.
         encoder: see `EncoderTask`.
         output_stride: image pixels per pixel of the encoder's last level; None takes 8 for models of timm and
@@ -54,7 +62,6 @@ class DeepLabV2(EncoderTask):
         kwargs: see `EncoderTask`.
     """
 
-    head: ASPP
     default_stride = 8
     prediction_only = ("scales", "flip", "refine")
 
@@ -67,6 +74,7 @@ class DeepLabV2(EncoderTask):
         flip: bool = True,
         refine: Method | None = None,
         frozen_norm: bool = False,
+        head: Literal["sum", "concat"] = "sum",
         released: bool = False,
         optimizer: OptimizerConfig = OptimizerConfig(
             lr=2.5e-4, head_lr=2.5e-3, weight_decay=5e-4, momentum=0.9
@@ -79,10 +87,16 @@ class DeepLabV2(EncoderTask):
             num_classes, optimizer=optimizer, encoder=encoder, output_stride=output_stride, **kwargs
         )
         check_choice("refine", refine, (*get_args(Method), None))
-        self.head = ASPP(self.feature_channels, num_classes, rates)
+        check_choice("head", head, tuple(HEADS))
+        self.head = HEADS[head](self.feature_channels, num_classes, rates)
         self.scores = SegmentationScore(num_classes)
-        norms = (module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d))
-        self.frozen = [norm.requires_grad_(False) for norm in norms] if frozen_norm else []
+        self.fused, self.aligned = released and head == "sum", released and head == "concat"
+        norms = [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+        self.frozen = norms if frozen_norm else []
+        untrained = self.modules() if self.aligned else self.frozen
+        for module in untrained:
+            if isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "DeepLabV2":
@@ -95,30 +109,36 @@ class DeepLabV2(EncoderTask):
     def forward(self, image: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to logits [B, 1+C, h, w] at stride `stride`.
 
-        With `released`, the grid of `ResNet101` is whole, and may be one row and column larger.
+        With `released`, the grid is as the encoder makes it: that of `ResNet101` may be one row and column
+        larger, and `TimmEncoder` does not complete the last cells of the image.
         """
-        if self.hparams["released"] and isinstance(self.encoder, ResNet101):
-            levels = self.encoder.whole_levels(image)
+        encoder = self.encoder
+        if (self.fused and isinstance(encoder, ResNet101)) or (
+            self.aligned and isinstance(encoder, TimmEncoder)
+        ):
+            levels = encoder.whole_levels(image)
         else:
-            levels = self.encoder(image)
+            levels = encoder(image)
         logits: Tensor = self.head(levels[-1])
         return logits
 
     def full_logits(self, image: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to logits [B, 1+C, H, W]."""
         size = image.shape[-2:]
-        if self.hparams["released"]:
+        if self.fused:
             return resize(fused_logits(self, image)[-1], size)
+        if self.aligned:
+            return resize(self(image).float(), size, align_corners=True)
         return upsample_scores(self(image).float(), size, self.stride)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The parameters by learning rate, with `released` the biases of the head apart."""
-        groups = super().parameter_groups()
-        if self.hparams["released"]:
-            weights, biases = zip(*(branch.parameters() for branch in self.head), strict=True)
-            groups[1]["params"] = weights
-            groups.append({"params": biases, "lr": 2 * self.optimizer.head_lr, "weight_decay": 0.0})
-        return groups
+        encoder, head = super().parameter_groups()
+        if not self.hparams["released"]:
+            return [encoder, head]
+        trained = [(name, each) for name, each in self.head.named_parameters() if each.requires_grad]
+        weights, biases = replace(self.optimizer, bias_lr=2).groups(trained, self.optimizer.head_lr)
+        return [encoder, weights, {**biases, "weight_decay": 0.0}]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy on the pseudo labels."""
@@ -129,7 +149,7 @@ class DeepLabV2(EncoderTask):
             )
         image, target = batch["image"], batch["pseudo_label"]
         criterion = balanced_cross_entropy if self.hparams["balanced"] else mean_cross_entropy
-        if self.hparams["released"]:
+        if self.fused:
             pairs = [(each, reduced(target, each.shape[-2:])) for each in fused_logits(self, image)]
         else:
             pairs = [(self.full_logits(image), target)]
@@ -160,7 +180,15 @@ class DeepLabV2(EncoderTask):
     def probabilities(self, image: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to the probabilities [B, 1+C, H, W] of all scales."""
         scales, mirrored = self.hparams["scales"], (False, True) if self.hparams["flip"] else (False,)
-        logits = multi_scale_scores(lambda view, _: self.full_logits(view), image, None, 1, scales, mirrored)
+        logits = multi_scale_scores(
+            lambda view, _: self.full_logits(view),
+            image,
+            None,
+            1,
+            scales,
+            mirrored,
+            align_corners=self.aligned,
+        )
         return logits.softmax(1)
 
     def refined(self, maps: Tensor, batch: Batch) -> list[Tensor]:

@@ -42,6 +42,11 @@ class TimmEncoder(nn.Module):
         """Map image: [B, 3, H, W] to its levels [B, L_j, ceil(H / stride_j), ceil(W / stride_j)]."""
         return aligned_levels(self.model, image, self.strides)
 
+    def whole_levels(self, image: Tensor) -> list[Tensor]:
+        """The levels of an image whose last cells are not completed, on the model's own grids."""
+        levels: list[Tensor] = self.model(image)
+        return levels
+
     def last_stage(self, count: int = 1) -> nn.Sequential:
         """The modules, with the encoder's own weights, that turn the last level but `count` into the last.
 

@@ -89,6 +89,14 @@ BAS_VGG16: Keys = {
     },
 }
 
-# DeepLab-v2 of deeplab-pytorch, and the network that it starts from.
+# DeepLab-v2 of deeplab-pytorch, the network that it starts from, and PPC's DeepLab.
 DEEPLAB: Keys = {r"base\.aspp\.c(\d)\.(.+)": r"head.\1.\2", r"base\.(layer\d\..+)": r"encoder.\1"}
+DEEPLAB_PPC: Keys = {
+    **{rf"aspp\.branch{n}\.(.+)": rf"head.branches.{n - 1}.\1" for n in range(1, 5)},
+    r"aspp\.branch5_conv\.(.+)": r"head.pooled.0.\1",
+    r"aspp\.branch5_bn\.(.+)": r"head.pooled.1.\1",
+    r"aspp\.conv_cat\.(.+)": r"head.joint.\1",
+    r"cls_conv\.(.+)": r"head.classifier.\1",
+    r"backbone\.(.+)": r"encoder.model.\1",
+}
 DEEPLAB_INIT: Keys = {r"fc\.(weight|bias)": None, r"(layer\d\..+)": r"\1"}

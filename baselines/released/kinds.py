@@ -127,6 +127,13 @@ KINDS: dict[str, Kind] = {
         {"encoder": "resnet101_deeplab", "released": True, **RATES},
         ("head.0.bias", 1),
     ),
+    "deeplab_ppc": Kind(
+        "PPC's DeepLab: usr922/wseg at e96b961",
+        "DeepLabV2",
+        keys.DEEPLAB_PPC,
+        {"encoder": "resnet101s", "head": "concat", "released": True, **RATES},
+        ("head.classifier.bias", 1),
+    ),
     "deeplab_v2_init": Kind(
         "the start of DeepLab-v2: kazuto1011/deeplab-pytorch at 4219467",
         None,

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.narrow import Narrow, reference, with_fixed_weights
-from helpers.weights_by_name import fixed_weight, uniform
+from helpers.released import NarrowResNet38, close, fixed_input, reference, uniform, with_fixed_weights
 from torch import Tensor, nn
 
 from fbr_plugin.baselines import PPC, PPCFBR, OptimizerConfig
@@ -21,7 +20,7 @@ from fbr_plugin.baselines.ppc.module import StepNoise
 from fbr_plugin.baselines.ppc.network import PPCMaps
 from fbr_plugin.functional import separation
 
-IMAGE = 4 * uniform("image", 2, 3, 64, 48) - 2
+IMAGE = fixed_input("image", 2, 3, 64, 48)
 LABEL = torch.zeros(2, 20)
 LABEL[0, [3, 7]] = LABEL[1, [3, 12, 19]] = 1
 RELEASED = reference("ppc")
@@ -35,17 +34,16 @@ ON_EPS: dict[str, Any] = {
 
 def agree(ours: Tensor, name: str, tolerance: float = 1e-6) -> None:
     """Compare with the released output, relative to its largest value."""
-    theirs = RELEASED[name]
-    assert (ours.detach() - theirs).abs().max() <= tolerance * theirs.abs().max(), name
+    close(ours.detach(), RELEASED[name], tolerance)
 
 
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "ResNet38d", Narrow)
+    monkeypatch.setattr(build, "ResNet38d", NarrowResNet38)
 
 
 def test_seam_network() -> None:
-    model = with_fixed_weights(PPC(20, released_maps=True)).train()
+    model = with_fixed_weights(PPC(20, released_maps=True, dropout=0.0)).train()
     maps = model(IMAGE, LABEL)
     large = maps.enlarged(IMAGE.shape[-2:])
     agree(large.logits, "seam.logits")
@@ -59,10 +57,7 @@ def test_eps_network_with_fbr() -> None:
     model = with_fixed_weights(
         PPCFBR(20, released_maps=True, pooling="tap", dropout=0.0, **ON_EPS, **options)
     )
-    with torch.no_grad():
-        for name in ("heads.background", "classifier.weight"):
-            weight = model.fbr.get_parameter(name)
-            weight.copy_(fixed_weight(f"fbr.{name}", weight.shape))
+    model.fbr.classifier.bias.data.zero_()  # the released layer has none
     model.train()
     model.fbr.classifier.dropout = 0.0
     maps = model(IMAGE, LABEL)

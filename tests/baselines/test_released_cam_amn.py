@@ -4,27 +4,20 @@ The reference holds what gaviotas/AMN at 75c1999 computes (its CAM is that of ji
 the weights of `helpers.released`, and with dropout in training mode alone.
 """
 
-from pathlib import Path
-from typing import TypeVar
-
 import pytest
 import torch
-from helpers.released import fixed_input, fixed_weights
-from safetensors.torch import load_file
+from helpers.released import close, fixed_input, reference, with_fixed_weights
 from torch import Tensor
 from torch.nn.functional import multilabel_soft_margin_loss
 
 from fbr_plugin.baselines import AMN, CAM
-from fbr_plugin.baselines.tasks.seed_task import SeedTask
 
-REFERENCE = Path(__file__).parents[1] / "reference" / "cam_amn.safetensors"
 ENCODER = "resnet50_irn"
-Task = TypeVar("Task", bound=SeedTask)
 
 
 @pytest.fixture(scope="module")
 def released() -> dict[str, Tensor]:
-    return load_file(REFERENCE)
+    return reference("cam_amn")
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +43,11 @@ def label() -> Tensor:
     return label
 
 
-def with_fixed_weights(task: Task) -> Task:
-    task.load_state_dict(fixed_weights(task.state_dict()), strict=False)
-    return task
-
-
-def assert_same(ours: Tensor, theirs: Tensor) -> None:
-    """Compare, with a largest difference of 1e-5 of the released output's scale."""
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
-
-
 def test_levels(cam: CAM, image: Tensor, released: dict[str, Tensor]) -> None:
     with torch.no_grad():
         levels = cam.eval().encoder(image[:1])
     for number, level in enumerate(levels):
-        assert_same(level[0, :: level.shape[1] // 4], released[f"level_{number}"])
+        close(level[0, :: level.shape[1] // 4], released[f"level_{number}"])
 
 
 def test_cam_in_training(cam: CAM, image: Tensor, label: Tensor, released: dict[str, Tensor]) -> None:
@@ -73,11 +55,11 @@ def test_cam_in_training(cam: CAM, image: Tensor, label: Tensor, released: dict[
     logits, _ = cam(image)
     loss = multilabel_soft_margin_loss(logits, label)
     loss.backward()
-    assert_same(logits.detach(), released["cam_logits"])
-    assert_same(loss.detach(), released["cam_loss"])
+    close(logits.detach(), released["cam_logits"])
+    close(loss.detach(), released["cam_loss"])
     gradients = {name: parameter.grad for name, parameter in cam.named_parameters()}
-    assert_same(gradients["encoder.layer3.0.conv1.weight"][::8, ::16], released["cam_gradient"])
-    assert_same(gradients["head.weight"][:, ::32, 0, 0], released["cam_head_gradient"])
+    close(gradients["encoder.layer3.0.conv1.weight"][::8, ::16], released["cam_gradient"])
+    close(gradients["head.weight"][:, ::32, 0, 0], released["cam_head_gradient"])
     untrained = ("encoder.conv1.", "encoder.bn1.", "encoder.layer1.", "encoder.layer2.")
     assert {name for name in gradients if gradients[name] is None} == {
         name for name in gradients if name.startswith(untrained)
@@ -88,8 +70,8 @@ def test_cam_in_evaluation(cam: CAM, image: Tensor, label: Tensor, released: dic
     cam.eval()
     with torch.no_grad():
         maps, mirrored = cam.seed_scores(image, label), cam.seed_scores(image.flip(-1), label)
-        assert_same(maps + mirrored.flip(-1), released["cam_maps"])
-        assert_same(cam(image)[0], released["cam_logits"])
+        close(maps + mirrored.flip(-1), released["cam_maps"])
+        close(cam(image)[0], released["cam_logits"])
 
 
 def test_amn_in_training(amn: AMN, label: Tensor, released: dict[str, Tensor]) -> None:
@@ -98,14 +80,14 @@ def test_amn_in_training(amn: AMN, label: Tensor, released: dict[str, Tensor]) -
     batch = {"image": square, "label": label, "pseudo_label": released["amn_pseudo_label"].long()}
     torch.manual_seed(0)  # of dropout
     logits, _, _ = amn(square, label)
-    assert_same(logits.detach(), released["amn_train_logits"])
+    close(logits.detach(), released["amn_train_logits"])
     torch.manual_seed(0)
     loss = amn.training_step(batch, 0)["loss"]
     loss.backward()
-    assert_same(loss.detach(), released["amn_loss"])
+    close(loss.detach(), released["amn_loss"])
     gradients = {name: parameter.grad for name, parameter in amn.named_parameters()}
-    assert_same(gradients["encoder.layer1.0.conv1.weight"][..., 0, 0], released["amn_gradient"])
-    assert_same(gradients["head.condition.weight"][::32], released["amn_condition_gradient"])
+    close(gradients["encoder.layer1.0.conv1.weight"][..., 0, 0], released["amn_gradient"])
+    close(gradients["head.condition.weight"][::32], released["amn_condition_gradient"])
     untrained = {"encoder.conv1.weight", "encoder.bn1.weight", "encoder.bn1.bias"}
     assert {name for name in gradients if gradients[name] is None} == untrained
 
@@ -114,8 +96,8 @@ def test_amn_in_evaluation(amn: AMN, image: Tensor, label: Tensor, released: dic
     amn.eval()
     with torch.no_grad():
         scores, mirrored = amn.seed_scores(image, label), amn.seed_scores(image.flip(-1), label)
-    assert_same(scores, released["amn_logits"])
-    assert_same((scores + mirrored.flip(-1)) / 2, released["amn_maps"])
+    close(scores, released["amn_logits"])
+    close((scores + mirrored.flip(-1)) / 2, released["amn_maps"])
 
 
 def test_seeds(cam: CAM, amn: AMN, image: Tensor, label: Tensor, released: dict[str, Tensor]) -> None:
@@ -125,7 +107,7 @@ def test_seeds(cam: CAM, amn: AMN, image: Tensor, label: Tensor, released: dict[
         with torch.no_grad():
             seed = task.eval().predict_step(batch, 0).seeds[0]
         present = seed[seed.amax((1, 2)) > 0]
-        assert_same(present[:, ::4, ::4], released[name])
+        close(present[:, ::4, ::4], released[name])
 
 
 def test_groups_have_the_released_parameters(cam: CAM, amn: AMN, released: dict[str, Tensor]) -> None:

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from helpers.parity import close, example, reference, toy_descent, with_fixed_weights
-from helpers.released import fixed_input
+from helpers.released import close, example, fixed_input, reference, toy_descent, with_fixed_weights
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 

@@ -2,8 +2,9 @@
 
 `released_names.json.xz` has the names and shapes in the state dicts of the released networks, built at the
 commits that `fbr_plugin.baselines.released.kinds` names. `imported.safetensors` has outputs of these networks
-in evaluation, with the weights of `helpers.released` by the released names, with ResNet-38 narrowed by 16,
-DeepLab-v2 with fewer blocks, and without dropout.
+with the weights of `helpers.released` by the released names, with ResNet-38 narrowed by 16, DeepLab-v2 with
+fewer blocks, and without dropout: of BAS in both modes, of the others, whose normalisation is fixed, in
+evaluation.
 """
 
 import json
@@ -16,9 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.narrow import Narrow
-from helpers.parity import SmallResNet101, close, reference
-from helpers.released import fixed_input, fixed_weights
+from helpers.released import NarrowResNet38, SmallResNet101, close, fixed_input, fixed_weights, reference
 from torch import Tensor
 
 from fbr_plugin import baselines
@@ -98,7 +97,7 @@ def test_counters_of_batch_normalisation_may_be_missing() -> None:
 
 LABEL = torch.zeros(1, 20)
 LABEL[0, [2, 14]] = 1
-IMAGE, SQUARE, WIDE, LARGE = ("image", 65, 97), ("square", 64, 64), ("wide", 64, 48), ("large", 224, 224)
+IMAGE, SQUARE, WIDE, LARGE = ("image", 65, 97), ("square", 64, 64), ("wide", 64, 48), ("image", 96, 96)
 
 
 def view(which: tuple[str, int, int]) -> Tensor:
@@ -156,9 +155,12 @@ def of_fbr_ppc(model: Any) -> dict[str, Tensor]:
 
 
 def of_bas(model: Any) -> dict[str, Tensor]:
-    class_maps, maps, _ = model(view(LARGE))
-    step = model.num_classes // 10
-    return {"classes": class_maps[:, ::step, ::2, ::2], "maps": maps[:, ::step, ::4, ::4]}
+    step, found = model.num_classes // 10, {}
+    for mode in ("eval", "train"):
+        class_maps, maps, _ = model.train(mode == "train")(view(LARGE))
+        found[f"{mode}.classes"] = class_maps[:, ::step, ::2, ::2]
+        found[f"{mode}.maps"] = maps[:, ::step, ::2, ::2]
+    return found
 
 
 OUTPUTS: dict[str, Callable[[Any], dict[str, Tensor]]] = {
@@ -172,6 +174,7 @@ OUTPUTS: dict[str, Callable[[Any], dict[str, Tensor]]] = {
     "deeplab_v2": lambda model: {"logits": fused_logits(model, view(IMAGE))[-1]},
     **dict.fromkeys((kind for kind in KINDS if kind.startswith("bas_")), of_bas),
 }
+PLAIN = ("bas_vgg16", "bas_inception_v3", "bas_mobilenet_v1")  # without shortcuts
 NARROW = ("seam", "ppc_seam", "eps", "ppc_eps", "fbr_ppc", "affinitynet", "deeplab_v2")
 
 
@@ -183,7 +186,8 @@ def released_state(kind: str) -> dict[str, Tensor]:
         shapes = {name: shape for name, shape in shapes.items() if not re.fullmatch(few, name)}
     elif KINDS[kind].resnet38:
         shapes = {name: narrowed(name, shape) for name, shape in shapes.items()}
-    return fixed_weights({name: torch.empty(shape) for name, shape in shapes.items()})
+    gain = 2.0 if kind in PLAIN else 1.0
+    return fixed_weights({name: torch.empty(shape) for name, shape in shapes.items()}, gain)
 
 
 def narrowed(name: str, shape: list[int]) -> list[int]:
@@ -201,7 +205,7 @@ def narrowed(name: str, shape: list[int]) -> list[int]:
     "kind", [kind if kind in NARROW else pytest.param(kind, marks=pytest.mark.slow) for kind in OUTPUTS]
 )
 def test_outputs_equal_those_of_the_released_network(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "ResNet38d", Narrow)
+    monkeypatch.setattr(build, "ResNet38d", NarrowResNet38)
     if kind == "deeplab_v2":
         monkeypatch.setattr(build, "ResNet101", SmallResNet101)
     found = convert(kind, released_state(kind))
@@ -211,12 +215,7 @@ def test_outputs_equal_those_of_the_released_network(kind: str, monkeypatch: pyt
     model.eval()
     for module in model.modules():
         module.requires_grad_(False)
-    released = {
-        name.partition(".")[2]: value
-        for name, value in reference("imported").items()
-        if name.startswith(f"{kind}.")
-    }
-    outputs = OUTPUTS[kind](model)
+    released, outputs = reference("imported", f"{kind}."), OUTPUTS[kind](model)
     assert {*released} <= {*outputs}
     for name, value in released.items():
         close(outputs[name], value)

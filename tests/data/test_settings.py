@@ -28,6 +28,7 @@ NAN = float("nan")
         (Augmentation, {"rescale": (NAN, 1.0)}, r"rescale=\(nan, 1.0\) must be a range"),
         (Augmentation, {"colour_jitter": -0.1}, r"colour_jitter must be .* at least 0, got -0.1"),
         (Augmentation, {"hue_jitter": 0.6}, r"hue_jitter must lie in \[0, 0.5\], got 0.6"),
+        (Augmentation, {"hsv_shift": 91}, r"hsv_shift must lie in \[0, 90\], got 91"),
         (Augmentation, {"colour_jitter": NAN}, r"colour_jitter must be a finite number .* got nan"),
     ],
 )

@@ -64,6 +64,20 @@ def test_hue_changes_colours_but_not_greys() -> None:
     assert np.abs(found[:8].astype(int) - image[:8]).max() > 20
 
 
+def test_hsv_shift_is_one_number_for_all_pixels() -> None:
+    image = np.random.default_rng(0).integers(100, 156, (16, 16, 1), dtype=np.uint8).repeat(3, 2)
+    transform = train_transform(Augmentation(16, hsv_shift=10))
+    changes = []
+    for seed in range(20):
+        twin = {"image": image, "mask": image[..., 0]}  # the image's pixels, cropped and mirrored alike
+        item = apply_transform(transform, twin, seed)
+        found = denormalise(item["image"]).astype(int).max(2) - item["mask"].numpy()
+        assert np.ptp(found) <= 1, "greys differ in their value alone"
+        changes.append(found.flat[0])
+    assert -10 <= min(changes) < -3
+    assert 3 < max(changes) <= 10
+
+
 def test_draws_of_different_steps_are_independent() -> None:
     transform = train_transform(Augmentation(16, long_side=(100, 400)))
     image = np.zeros((100, 100, 3), np.uint8)

@@ -1,21 +1,29 @@
 """Every recipe is built and makes one step of each stage, on a miniature of its data set.
 
-Sizes, batches, steps and files of weights are changed, and the CRF where its extra is not installed; nothing
-else. A recipe keeps its results where the one that it extends does, so that only what differs is made again.
+Sizes, batches, steps and files of weights are changed, the ResNets have fewer blocks and channels, and the
+CRF is replaced where its extra is not installed; nothing else. A recipe keeps its results where the one that
+it extends does, so that only what differs is made again.
 """
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+import torchvision
 from helpers.recipes import LOCALIZATIONS, PIPELINES, configs, settings, training_parser, trainings
+from helpers.released import NarrowResNet38
 from helpers.runs import fit
 from helpers.tiny import command, write_coco, write_photos, write_saliency
 from helpers.wsol_layouts import write_cub, write_ilsvrc, write_openimages
 from safetensors.torch import save_file
-from torchvision.models import resnet50
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from fbr_plugin.baselines.encoders import ResNet101, build
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +31,24 @@ SIDE = 96
 CRF = importlib.util.find_spec("pydensecrf") is not None
 LAYOUTS = {"cub": write_cub, "ilsvrc": write_ilsvrc, "openimages": write_openimages}
 STAGES = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow() -> Iterator[None]:
+    """Make the encoders small, whose parameters take nearly all of the time."""
+    blocks = (1, 1, 1, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchvision.models, "resnet50", small_resnet50)
+        patch.setattr(build, "ResNet38d", NarrowResNet38)
+        patch.setattr(build, "ResNet101", partial(ResNet101, blocks, width=16))
+        small = {"layers": blocks, "channels": (16, 32, 64, 128), "stem_width": 16}
+        patch.setattr(timm, "create_model", partial(timm.create_model, **small))
+        yield
+
+
+def small_resnet50(weights: None = None) -> ResNet:
+    """ResNet-50 of one block a stage, whose inner convolutions have a quarter of the channels."""
+    return ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=16)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def weights(folder: Path) -> Path:
     """Random weights of ResNet-50 whose features are of a usual size with fixed statistics of the batches."""
     torch.manual_seed(0)
-    state = resnet50().state_dict()
+    state = small_resnet50().state_dict()
     small = {name: value / 10 for name, value in state.items() if name.endswith("bn3.weight")}
     save_file({**state, **small}, folder / "resnet50.safetensors")
     return folder / "resnet50.safetensors"

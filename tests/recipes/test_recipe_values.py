@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.parity import TESTS
 from helpers.recipes import LOCALIZATIONS, PIPELINES, RECIPES, configs, head, settings, trainings
+from helpers.released import TESTS
 from helpers.tiny import command
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
@@ -60,8 +60,6 @@ EXTENTS = {
     **dict.fromkeys(("amn", "amn_fbr", "amn_coco", "ppc", "ppc_fbr"), "image"),
 }
 """What the grids of all scales are stretched over, in the scripts that make seeds, by reading."""
-
-UNLIKE = {"deeplab_ppc": {"encoder.bias", "head.bias"}}  # see the heads of these recipes
 
 STAGES = [(recipe, stage, script) for recipe in SCRIPTS for stage, script in SCRIPTS[recipe].items()]
 PARTS = {"fbr": "head", "boundary_branch": "boundary", "displacement_branch": "displacement"}
@@ -117,7 +115,7 @@ def test_rates_of_groups_and_steps(recipe: str, stage: str, script: str) -> None
             continue  # the released optimizer does not train it
         if theirs is None or {key: theirs.get(key) for key in ours} != ours:
             unlike.add(kind(name))
-    assert unlike == UNLIKE.get(script, set())
+    assert unlike == set()
 
 
 @pytest.mark.parametrize(("recipe", "stage", "script"), STAGES)

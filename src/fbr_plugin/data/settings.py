@@ -67,6 +67,8 @@ class Augmentation:
         resize: side of a square to which images of any shape are resized, e.g. 256 for localization.
         colour_jitter: largest relative change of brightness, contrast and saturation; 0 is none.
         hue_jitter: largest change of the hue, of 1 for the whole circle of colours.
+        hsv_shift: largest change of hue (of 180), saturation and value (of 255), each by one number for the
+            whole image, as PPC's DeepLab was trained with 10.
 
     Raises:
         ValueError: a value is out of range, or two settings determine the size.
@@ -78,6 +80,7 @@ class Augmentation:
     resize: int | None = None
     colour_jitter: float = 0.0
     hue_jitter: float = 0.0
+    hsv_shift: int = 0
 
     def __post_init__(self) -> None:
         sizes: dict[str, Any] = {"long_side": self.long_side, "rescale": self.rescale, "resize": self.resize}
@@ -95,3 +98,5 @@ class Augmentation:
             raise InputError(f"colour_jitter must be a finite number of at least 0, got {self.colour_jitter}")
         if not 0 <= self.hue_jitter <= 0.5:
             raise InputError(f"hue_jitter must lie in [0, 0.5], got {self.hue_jitter}")
+        if not 0 <= self.hsv_shift <= 90:
+            raise InputError(f"hsv_shift must lie in [0, 90], got {self.hsv_shift}")

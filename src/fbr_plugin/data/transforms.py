@@ -50,6 +50,9 @@ def train_transform(settings: Augmentation) -> Transform:
     if jitter > 0 or hue > 0:
         amount = (max(0.0, 1 - jitter), 1 + jitter)
         steps.append(A.ColorJitter(brightness=amount, contrast=amount, saturation=amount, hue=hue, p=1.0))
+    if settings.hsv_shift > 0:
+        shift = (-settings.hsv_shift, settings.hsv_shift)
+        steps.append(A.HueSaturationValue(shift, shift, shift, p=1.0))
     steps.append(
         A.RandomCrop(
             height=settings.crop_size,

@@ -20,6 +20,7 @@ def multi_scale_scores(
     scales: Sequence[float] = (1.0,),
     mirrored: Sequence[bool] = (False, True),
     extent: GridExtent = "own",
+    align_corners: bool = False,
 ) -> Tensor:
     """Average the scores of several views of an image at its own resolution.
 
@@ -33,6 +34,7 @@ def multi_scale_scores(
         extent: what the grid of a view covers. "own" is `stride` pixels of the view for each score, so that
             a pixel keeps its place. The released code of CAM and AMN stretches the grids of all scales over
             one area: the "image", or the "cells" of its grid at scale 1, which may extend past its edge.
+        align_corners: whether the corner pixels of a view and of the image are the same points ("own" alone).
 
     Returns:
         [B, K, H, W] mean of what `score_fn` returns, such as CAMs after ReLU or logits.
@@ -50,7 +52,7 @@ def multi_scale_scores(
             scores = score_fn(resize(image.flip(-1) if flip else image, size), label)
             if extent == "own":
                 # Mirrored back at full resolution, because the grid extends past the right edge only.
-                full = resize(upsample_scores(scores, size, stride), (height, width))
+                full = resize(upsample_scores(scores, size, stride), (height, width), align_corners)
                 views.append(full.flip(-1) if flip else full)
             else:
                 full = resize(scores.flip(-1) if flip else scores, area)

@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-import yaml
-from helpers.fixed_weights import fill, fixed_images
 from helpers.random_data import NUM_CLASSES, RandomData
-from helpers.tiny import EXAMPLES
-from safetensors.torch import load_file
+from helpers.released import example, fixed_input, reference, with_fixed_weights
 from torch import Tensor, nn
 
 from fbr_plugin.baselines import AMN, BAS, CAM, CAMFBR, IRN, PPC, PPCFBR, DeepLabV2
@@ -20,7 +17,6 @@ from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig, poly_factor
 from fbr_plugin.config import preset
 
-REFERENCE = Path(__file__).parents[2] / "reference" / "bas_optimizers.safetensors"
 PUBLISHED = {
     CAM: OptimizerConfig("SGD", 0.1, 1.0, 0.9, 1e-4, 0, 0.0),
     AMN: OptimizerConfig("Adam", 5e-6, 1e-4, 0.0, 1e-4, 0, 0.0),
@@ -111,7 +107,7 @@ class Toy(nn.Module):
         super().__init__()
         self.encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
         self.head = nn.Conv2d(4, 2, 1)
-        fill(self, 4)
+        with_fixed_weights(self)
 
     def forward(self, image: Tensor) -> Tensor:
         outputs: Tensor = self.head(self.encoder(image).relu())
@@ -119,25 +115,25 @@ class Toy(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("example", "kind", "epoch", "epochs"), [("voc/bas", "wsss", 4, 3), ("wsol/cub_resnet50", "wsol", 3, 5)]
+    ("recipe", "kind", "epoch", "epochs"), [("voc/bas", "wsss", 4, 3), ("wsol/cub_resnet50", "wsol", 3, 5)]
 )
-def test_steps_of_the_released_optimizers_of_bas(example: str, kind: str, epoch: int, epochs: int) -> None:
-    """Rates of all groups and the weights after each step; wpy1999/BAS-Extension at bd1bfa8, toy of seed 4.
+def test_steps_of_the_released_optimizers_of_bas(recipe: str, kind: str, epoch: int, epochs: int) -> None:
+    """Rates of all groups and the weights after each step; wpy1999/BAS-Extension at bd1bfa8, on a toy.
 
     For segmentation on 64 images and four processes of 4 images; for localization with decay_epoch=2.
     """
-    recipe = yaml.safe_load((EXAMPLES / "recipes" / f"{example}.yaml").read_text())
-    config = OptimizerConfig(**recipe.get("classifier", recipe)["model"]["init_args"]["optimizer"])
+    settings = example(f"recipes/{recipe}")
+    config = OptimizerConfig(**settings.get("classifier", settings)["model"]["init_args"]["optimizer"])
     if kind == "wsol":
         assert config.decay_epochs == 80
         config = replace(config, decay_epochs=2)
-    toy, reference = Toy().train(), load_file(REFERENCE)
+    toy, released = Toy().train(), reference("bas_optimizers", f"{kind}.")
     groups = EncoderTask.parameter_groups(
         SimpleNamespace(optimizer=config, encoder=toy.encoder, head=toy.head)  # type: ignore[arg-type]
     )
     built = config.build(groups, epoch * epochs, epoch)
     optimizer, schedule = built["optimizer"], built["lr_scheduler"]["scheduler"]
-    image = fixed_images(2, 8, 5)
+    image = fixed_input("image", 2, 3, 8, 8)
     rates, weights = [], []
     for _ in range(epoch * epochs):
         rates.append([group["lr"] for group in optimizer.param_groups])
@@ -150,8 +146,8 @@ def test_steps_of_the_released_optimizers_of_bas(example: str, kind: str, epoch:
     if kind == "wsss":
         assert found[:, 1::2].eq(0).all(), "biases are not trained"
         found = found[:, ::2]
-    torch.testing.assert_close(found, reference[f"{kind}.rates"], rtol=1e-12, atol=0)
-    torch.testing.assert_close(torch.stack(weights), reference[f"{kind}.weights"], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(found, released["rates"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(torch.stack(weights), released["weights"], rtol=1e-6, atol=1e-7)
 
 
 def test_groups_of_its_own_leave_no_rate_of_biases() -> None:

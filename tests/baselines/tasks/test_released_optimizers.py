@@ -4,36 +4,29 @@ The reference was computed once by gaviotas/AMN at 75c1999 (`misc/torchutils.py`
 `step/train_amn.py`): the rates of each step, further settings of each group, and the last weights.
 """
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
-from helpers.released import fixed_input, fixed_weights
-from helpers.tiny import EXAMPLES
-from safetensors.torch import load_file
+from helpers.released import example, fixed_input, reference, with_fixed_weights
 from torch import Tensor, nn
 
 from fbr_plugin.baselines import AMN, CAM, SeedTask
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.config import merged, preset
 
-REFERENCE = Path(__file__).parents[2] / "reference" / "cam_amn_optimizers.safetensors"
 STEPS = 12
 
 
 @pytest.fixture
 def toy() -> nn.Sequential:
     """A network whose first layer has the rate of the encoder, the last that of the head."""
-    network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    network.load_state_dict(fixed_weights(network.state_dict()))
-    return network
+    return with_fixed_weights(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))
 
 
-def example(name: str, *keys: str) -> dict[str, Any]:
+def arguments(name: str, *keys: str) -> dict[str, Any]:
     """The arguments of a network in an example's settings."""
-    settings = yaml.safe_load((EXAMPLES / name).read_text())
+    settings = example(name)
     for key in keys:
         settings = settings[key]
     found: dict[str, Any] = settings["model"]["init_args"]
@@ -63,19 +56,19 @@ def train(network: nn.Sequential, settings: OptimizerConfig) -> tuple[torch.opti
         (
             "cam",
             CAM,
-            ("recipes/voc/amn.yaml", "classifier"),
+            ("recipes/voc/amn", "classifier"),
             ("momentum", "dampening", "weight_decay", "nesterov"),
         ),
-        ("amn", AMN, ("voc_amn_fbr.yaml",), ("betas", "eps", "weight_decay")),
-        ("amn", AMN, ("recipes/coco/amn.yaml", "baseline"), ("betas", "eps", "weight_decay")),
+        ("amn", AMN, ("voc_amn_fbr",), ("betas", "eps", "weight_decay")),
+        ("amn", AMN, ("recipes/coco/amn", "baseline"), ("betas", "eps", "weight_decay")),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
 def test_rates_settings_and_weights(
     toy: nn.Sequential, prefix: str, kind: type[SeedTask], where: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
-    released = load_file(REFERENCE)
-    optimizer, rates = train(toy, merged(preset(kind, "optimizer"), example(*where)["optimizer"]))
+    released = reference("cam_amn_optimizers")
+    optimizer, rates = train(toy, merged(preset(kind, "optimizer"), arguments(*where)["optimizer"]))
     exact = {"rtol": 0, "atol": 0}
     torch.testing.assert_close(rates, released[f"{prefix}.rates"], **exact)
     rows = [
@@ -88,6 +81,6 @@ def test_rates_settings_and_weights(
 
 
 def test_the_recipe_trains_with_the_same_settings() -> None:
-    alone = example("voc_amn_fbr.yaml")
+    alone = arguments("voc_amn_fbr")
     assert alone.pop("num_classes") == 20
-    assert example("recipes/voc/amn.yaml", "baseline") == alone
+    assert arguments("recipes/voc/amn", "baseline") == alone
