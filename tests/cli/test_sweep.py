@@ -91,6 +91,9 @@ def test_a_sweep_killed_twice_repeats_nothing(capfd: pytest.CaptureFixture[str])
     assert {row["difference"] for row in rows if row["arm"] == "weights of 0"} == {"0.0"}
     scores = {row["seed"]: row["miou_oracle"] for row in csv.DictReader((output / "runs.csv").open())}
     assert len({*scores.values()}) == 2
+    command("sweep", file, "--output", "whole")  # never interrupted
+    for name in ("table.txt", "table.csv", "runs.csv"):
+        assert (output / name).read_bytes() == Path("whole", name).read_bytes()
     written = results()
     command("sweep", file)
     assert capfd.readouterr().out.count("6 runs, 6 of them done") == 1
