@@ -1,0 +1,1 @@
+"""Estimated hours, memory and disk of each recipe: `python -m benchmarks.recipe_cost`."""
