@@ -23,7 +23,7 @@ class Kind:
         source: the released network, and the repository and commit of its code.
         network: the name of our baseline; None for an encoder alone.
         keys: the released names and ours.
-        settings: of our network, as far as the weights imply them.
+        settings: of our network, as far as the weights imply them, and those of the released seeds.
         classes: our tensor whose rows are the classes, and how many rows more than classes it has; None where
             no tensor depends on the classes.
         lacking: regular expression of further tensors of ours that the checkpoint lacks; they keep their
@@ -61,7 +61,7 @@ def on_seam(source: str, names: Keys, lacking: str = "(?!)") -> Kind:
 def on_eps(source: str, names: Keys, lacking: str = "(?!)", network: str = "PPC", **settings: Any) -> Kind:
     """A network of the PPC family trained with saliency maps."""
     common = {"encoder": "resnet38d", "released_maps": True, "saliency": True, "seed_maps": "softmax"}
-    settings = {**common, "pooling": "gap", "dropout": 0.0, **settings}
+    settings = {**common, **IMAGE, "pooling": "gap", "dropout": 0.0, **settings}
     return Kind(source, network, names, settings, (CLASSIFIER, 1), lacking, last_to_first, resnet38=True)
 
 
@@ -81,10 +81,11 @@ def fbr(bank_size: int, shared_bank: bool, **settings: Any) -> dict[str, Any]:
 WSOL = {"wsol": True, "classifier_width": 1024}
 RESNET50 = {"encoder": "resnet50_irn"}
 RATES = {"rates": [6, 12, 18, 24]}
-AMN = {**RESNET50, **RATES}
+CELLS, IMAGE = {"grid_extent": "cells"}, {"grid_extent": "image"}  # of the released seeds
+AMN = {**RESNET50, **RATES, **IMAGE}
 
 KINDS: dict[str, Kind] = {
-    "cam": Kind("CAM: jiwoon-ahn/irn at a2ece00", "CAM", keys.CAM, RESNET50, ("head.weight", 0)),
+    "cam": Kind("CAM: jiwoon-ahn/irn at a2ece00", "CAM", keys.CAM, {**RESNET50, **CELLS}, ("head.weight", 0)),
     "amn": Kind("AMN: gaviotas/AMN at 75c1999", "AMN", keys.AMN, AMN, ("head.branches.0.bias", 1)),
     "irn": Kind("IRN: jiwoon-ahn/irn at a2ece00", "IRN", keys.IRN, {**RESNET50, "released": True}),
     "fbr_amn": Kind(
@@ -115,7 +116,7 @@ KINDS: dict[str, Kind] = {
         {"encoder": "resnet38d", "border_pairs": False},
         resnet38=True,
     ),
-    "bas_voc": bas("segmentation", "resnet50.ResNet50", keys.BAS_VOC, output_stride=16, wsol=False),
+    "bas_voc": bas("segmentation", "resnet50.ResNet50", keys.BAS_VOC, output_stride=16, wsol=False, **CELLS),
     "bas_resnet50": bas("localization", "resnet50.ResNet50", keys.BAS_RESNET50, output_stride=8, **WSOL),
     "bas_vgg16": bas("localization", "vgg16.VGG16", keys.BAS_VGG16, **WSOL),
     "bas_inception_v3": bas("localization", "inception_v3.InceptionV3", keys.BAS_INCEPTION, **WSOL),

@@ -70,6 +70,18 @@ def test_all_tensors_of_the_released_network_are_known(label: str) -> None:
     assert fitting_kinds(state) == [kind]
 
 
+EXTENTS = {
+    **dict.fromkeys(("cam", "bas_voc"), "cells"),
+    **dict.fromkeys(("amn", "fbr_amn", "eps", "ppc_eps", "fbr_ppc"), "image"),
+}
+"""What the released scripts stretch the grids of all scales over."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_seeds_are_made_as_released(kind: str) -> None:
+    assert KINDS[kind].settings.get("grid_extent") == EXTENTS.get(kind)
+
+
 @pytest.mark.parametrize("label", ["amn", "ppc_seam", "bas_vgg16/cvpr_ilsvrc", "deeplab_v2", "resnet18"])
 def test_names_of_another_network(label: str) -> None:
     """A tensor that is gone is missing, one of another name unexpected, one of another shape a misfit."""
