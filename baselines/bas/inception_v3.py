@@ -14,7 +14,7 @@ from torchvision.models.inception import (
     InceptionE,
 )
 
-from fbr_plugin.baselines.encoders.common import aligned_levels, no_weights
+from fbr_plugin.baselines.encoders.common import aligned_levels, load_torchvision
 from fbr_plugin.errors import InputError
 
 LEVELS = ("Mixed_5d", "Mixed_6e", "Mixed_7c")
@@ -93,11 +93,7 @@ class InceptionV3(nn.Module):
         self.Mixed_7b = InceptionE(1280)
         self.Mixed_7c = InceptionE(2048)
         if pretrained:
-            try:
-                state = Inception_V3_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-            except Exception as error:
-                raise no_weights("InceptionV3 of BAS", error) from error
-            self.load_state_dict({name: state[name] for name in self.state_dict()})
+            load_torchvision(self, "InceptionV3 of BAS", Inception_V3_Weights.IMAGENET1K_V1)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map image: [B, 3, H, W] to its levels [B, L_j, ceil(H / stride_j), ceil(W / stride_j)]."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from fbr_plugin.baselines.encoders.common import aligned_levels, no_weights
+from fbr_plugin.baselines.encoders.common import aligned_levels, load_torchvision
 
 ENDS = (3, 8, 15, 22, 29)  # the last ReLU before each pooling, and that of conv5_3
 
@@ -36,11 +36,7 @@ class VGG16(nn.Module):
 
         self.features = make_layers(cfgs["D"])[: ENDS[-1] + 1]
         if pretrained:
-            try:
-                state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-            except Exception as error:
-                raise no_weights("VGG16 of BAS", error) from error
-            self.load_state_dict({name: state[name] for name in self.state_dict()})
+            load_torchvision(self, "VGG16 of BAS", VGG16_Weights.IMAGENET1K_V1)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map image: [B, 3, H, W] to its levels [B, L_j, ceil(H / stride_j), ceil(W / stride_j)]."""

@@ -2,11 +2,15 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from fbr_plugin.errors import InputError, MissingFileError
+
+if TYPE_CHECKING:  # it takes a second
+    from torchvision.models import WeightsEnum
 
 
 def aligned_levels(
@@ -43,3 +47,12 @@ def no_weights(name: str, error: Exception) -> MissingFileError:
         f"the pretrained weights of encoder {name!r} cannot be loaded: {error}; "
         "set pretrained=False, or name a local file of weights with weights=FILE"
     )
+
+
+def load_torchvision(encoder: nn.Module, name: str, weights: "WeightsEnum") -> None:
+    """Download a model's weights from torchvision, and load those of its layers that the encoder has."""
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True)
+    except Exception as error:
+        raise no_weights(name, error) from error
+    encoder.load_state_dict({key: state[key] for key in encoder.state_dict()})

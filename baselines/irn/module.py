@@ -148,11 +148,7 @@ class IRN(EncoderTask):
         Returns:
             [K, H', W'] at the scores' size, divided by the maximum over all classes.
         """
-        if len(image) != 1 or image.ndim != 4 or scores.ndim != 3:
-            raise InputError(
-                "a walk is over one image [1, 3, H, W] with scores [K, H', W'], got "
-                f"{tuple(image.shape)} and {tuple(scores.shape)}"
-            )
+        random_walk.check_image(image, scores)
         if not len(scores):
             return scores
         size, own_size = image.shape[-2:], scores.shape[-2:]

@@ -199,6 +199,15 @@ def check_settings(radius: int, beta: float, steps: int) -> None:
         )
 
 
+def check_image(image: Tensor, scores: Tensor) -> None:
+    """Raise `ValueError` for other shapes than one image [1, 3, H, W] and its scores [K, H', W']."""
+    if len(image) != 1 or image.ndim != 4 or scores.ndim != 3:
+        raise InputError(
+            "a walk is over one image [1, 3, H, W] with scores [K, H', W'], got "
+            f"{tuple(image.shape)} and {tuple(scores.shape)}"
+        )
+
+
 def _check_maps(scores: Tensor, boundary: Tensor) -> None:
     """Raise for maps of wrong shape or range."""
     if boundary.ndim != 2 or scores.ndim != 3 or scores.shape[1:] != boundary.shape:
