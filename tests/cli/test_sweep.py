@@ -118,6 +118,7 @@ def test_runs_form_a_group_in_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("WANDB_RUN_GROUP", "WANDB_NAME"):
         monkeypatch.setenv(name, "")  # restores it after the test
         monkeypatch.delenv(name)
+    wandb.teardown()  # it keeps the environment of an earlier run in this process
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     seen, finish = [], wandb.finish
