@@ -1,9 +1,14 @@
-"""Streaming metrics over a whole set: every state is an integer histogram, summed over the ranks."""
+"""Streaming metrics over a whole set.
+
+Every state but that of instances is an integer histogram, summed over the ranks.
+"""
 
 from fbr_plugin.metrics.agreement import AgreementResult, ViewAgreement
 from fbr_plugin.metrics.calibration import Calibration, CalibrationResult
 from fbr_plugin.metrics.centre_box import CentreBox, CentreBoxResult
+from fbr_plugin.metrics.coco_ap import COCOInstanceAP
 from fbr_plugin.metrics.cooccurrence import CooccurrenceResult, CooccurrenceSweep, false_positives
+from fbr_plugin.metrics.instances import InstanceAP, InstanceResult, without_ignored
 from fbr_plugin.metrics.localization import (
     BoxAccuracy,
     BoxResult,
@@ -21,6 +26,7 @@ __all__ = [
     "BoxResult",
     "BoxSweep",
     "BoxSweepResult",
+    "COCOInstanceAP",
     "Calibration",
     "CalibrationResult",
     "CentreBox",
@@ -28,6 +34,8 @@ __all__ = [
     "CooccurrenceResult",
     "CooccurrenceSweep",
     "FixedBoxResult",
+    "InstanceAP",
+    "InstanceResult",
     "PixelResult",
     "PixelSweep",
     "SeedSweep",
@@ -37,4 +45,5 @@ __all__ = [
     "ViewAgreement",
     "false_positives",
     "true_class_ranks",
+    "without_ignored",
 ]

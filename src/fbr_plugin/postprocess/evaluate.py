@@ -60,6 +60,8 @@ def evaluate(
 ) -> Evaluation:
     """Score masks (ID.png) or seeds (ID.npy, ID.npz) from any tool against true masks.
 
+    `fbr-plugin evaluate instances` scores instances.
+
     Args:
         predictions: folder of the masks or seeds.
         masks: folder of the true masks ID.png: 0 = background, 1..C, 255 = ignore.
@@ -235,13 +237,13 @@ def _write_json(path: Path, evaluation: Evaluation) -> None:
             "oracle_threshold": sweep.oracle_threshold,
         },
     }
-    write_text(path, json.dumps(_without_nan(content), indent=2) + "\n")
+    write_text(path, json.dumps(without_nan(content), indent=2) + "\n")
 
 
-def _without_nan(value: object) -> object:
+def without_nan(value: object) -> object:
     """Replace nan, which JSON does not have, by None in nested containers."""
     if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
+        return {key: without_nan(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
+        return [without_nan(entry) for entry in value]
     return None if isinstance(value, float) and math.isnan(value) else value

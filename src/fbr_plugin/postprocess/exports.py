@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import re
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ from tqdm import tqdm
 
 from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.datamodules.voc import VOC_CLASS_NAMES
+from fbr_plugin.data.instances.codes import encode, mask_tools
 from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
-from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, coco_number, find_file
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, coco_image_id, find_file
 from fbr_plugin.data.readers.images import (
     IGNORE,
     check_same_size,
@@ -23,41 +23,47 @@ from fbr_plugin.data.readers.images import (
     read_image,
     read_mask,
 )
-from fbr_plugin.data.readers.instances import mask_tools
 from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.errors import InputError
 from fbr_plugin.files import replacing
+from fbr_plugin.postprocess.instances.exports import coco_instances, voc_instances
 from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, read_seed, seed_path, write_seed
 
-_VOC_NAME = re.compile(r"\d{4}_\d{6}")
 SUBMISSION_FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 
 
 def export(
     predictions: Path,
     list_file: Path,
-    what: Literal["voc", "coco", "irn", "amn", "seam", "compact"],
+    what: Literal["voc", "coco", "irn", "amn", "seam", "compact", "coco-instances", "voc-instances"],
     output: Path,
     image_dir: Path | None = None,
     coco_ids: bool = True,
 ) -> Path:
-    """Convert masks (ID.png) or seeds (ID.npy, ID.npz) from any tool to another format.
+    """Convert masks (ID.png), seeds (ID.npy, ID.npz) or instances (ID.json) to another format.
 
     Args:
-        predictions: folder of the masks or seeds.
+        predictions: folder of the masks, seeds or instances.
         list_file: list of ids, one per line, or of pairs of image and mask.
         what: `voc` packs masks into the tar.gz for PASCAL VOC's server, and `coco` writes them as a JSON of
-            COCO's run-length codes; `irn`, `amn`, `seam` and `compact` convert seeds to that layout.
-        output: the archive, the JSON file, or the folder of seeds to write.
-        image_dir: folder of the images, to check the sizes of the masks for `voc`; None skips the check.
-        coco_ids: whether `coco` maps the classes 1 to 80 to COCO's category ids, up to 90; False keeps the
-            numbers in the masks, of any classes.
+            COCO's run-length codes; `irn`, `amn`, `seam` and `compact` convert seeds to that layout;
+            `coco-instances` writes instances as one annotation file of COCO, `voc-instances` as folders
+            `SegmentationObject` and `SegmentationClass`.
+        output: the archive, the JSON file, or the folder to write.
+        image_dir: folder of the images, to check the sizes of the masks for `voc`, and for the names of the
+            files in `coco-instances`; None skips the check, and names ID.jpg.
+        coco_ids: whether `coco` and `coco-instances` map the classes 1 to 80 to COCO's category ids, up to
+            90; False keeps the numbers, of any classes.
     """
     predictions, output, ids = Path(predictions), Path(output), read_ids(Path(list_file))
     if what == "voc":
         submission(predictions, ids, output, image_dir)
     elif what == "coco":
         coco_rle(predictions, ids, output, coco_ids)
+    elif what == "coco-instances":
+        coco_instances(predictions, ids, output, COCO_CATEGORIES if coco_ids else None, image_dir)
+    elif what == "voc-instances":
+        voc_instances(predictions, ids, output)
     else:
         convert_seeds(predictions, ids, output, what)
     return output
@@ -107,13 +113,13 @@ def coco_rle(mask_dir: Path, ids: Sequence[str], path: Path, coco_ids: bool = Tr
     records = []
     masks = existing_files(mask_dir, ids, ".png", "masks")
     for name, file in zip(tqdm(ids, "run-length codes", disable=None), masks, strict=True):
-        mask = np.asfortranarray(read_mask(file, len(numbers) - 1))
+        mask = read_mask(file, len(numbers) - 1)
         for value in sorted({*np.unique(mask).tolist()} - {0, IGNORE}):
-            code = tools.encode((mask == value).view(np.uint8))
+            code = encode(mask == value)
             record = {
-                "image_id": _image_id(name),
+                "image_id": coco_image_id(name),
                 "category_id": numbers[value],
-                "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
+                "segmentation": code,
                 "score": 1.0,
                 "area": int(tools.area(code)),
                 "bbox": tools.toBbox(code).tolist(),
@@ -155,9 +161,3 @@ def _check_submitted(path: Path, image: Path | None) -> None:
         raise InputError(f"{path} holds {IGNORE}: the server wants a class, 0 to 20, at every pixel")
     if image is not None:
         check_same_size(path, mask, read_image(image))
-
-
-def _image_id(name: str) -> int | str:
-    """The number in a name, which COCO's tools use as the id; the name itself if it is not a number."""
-    number = coco_number(name)
-    return number if number is not None else int(name.replace("_", "")) if _VOC_NAME.fullmatch(name) else name

@@ -1,5 +1,6 @@
-"""Finding an image's files under any spelling of its name, and reading files once."""
+"""Finding an image's files under any spelling of its name, reading files once, and JSON."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from fbr_plugin.errors import MissingFileError
+from fbr_plugin.errors import InputError, MissingFileError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,9 +18,27 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPEG", ".JPG", ".PNG")
 
 _COCO_NAME = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{1,12})")
 
+_VOC_NAME = re.compile(r"\d{4}_\d{6}")
+
 _NAMED = 10  # ids that a complaint spells out
 
 _known: ContextVar[dict[Any, Any] | None] = ContextVar("_known", default=None)
+
+
+def read_json(path: Path, remedy: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: file to read.
+        remedy: what to do if it is missing or broken, for errors.
+        hook: what becomes of each object in it, as `json.loads` takes.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist: {remedy} there")
+    try:
+        return json.loads(path.read_bytes(), object_hook=hook)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}): {remedy} again") from error
 
 
 @contextmanager
@@ -53,6 +72,14 @@ def coco_number(name: str) -> int | None:
     """The number in a name of COCO: 9 for `9`, `000000000009` or `COCO_train2014_000000000009`; else None."""
     match = _COCO_NAME.fullmatch(name)
     return int(match[1]) if match else None
+
+
+def coco_image_id(name: str) -> int | str:
+    """COCO's `image_id` of a name: its number, 2007000032 for VOC's 2007_000032, else the name itself."""
+    number = coco_number(name)
+    if number is None and _VOC_NAME.fullmatch(name):
+        return int(name.replace("_", ""))
+    return name if number is None else number
 
 
 def spellings(name: str) -> tuple[str, ...]:

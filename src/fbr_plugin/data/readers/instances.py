@@ -1,67 +1,66 @@
-"""The instances of COCO 2014: image labels and semantic masks from its annotation files."""
+"""COCO's annotation files: instances, and the image labels and semantic masks made from them."""
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from fbr_plugin.data.instances.arrays import InstanceArrays
+from fbr_plugin.data.instances.codes import decode_all, mask_tools
 from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
-from fbr_plugin.data.readers.files import find_file, read_once
+from fbr_plugin.data.readers.files import find_file, read_json, read_once
 from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.data.readers.labels import ImageLabels
-from fbr_plugin.errors import InputError, MissingFileError, MissingPackageError
-
-_CLASSES = {category: number for number, category in enumerate(COCO_CATEGORIES, start=1)}
+from fbr_plugin.errors import InputError
 
 Record = dict[str, Any]
 
 
-class Instances(NamedTuple):
+class AnnotationFile(NamedTuple):
     """An annotation file.
 
     Attributes:
+        path: where it was read.
         sizes: height and width of each image, by its name without suffix.
-        objects: its annotations in the file's order, without crowds; each has a known `category_id`.
+        objects: its annotations, with crowds, in the file's order; each has a known `category_id`.
+        classes: the number 1..C of each category's id.
+        class_names: names of the C classes.
     """
 
+    path: Path
     sizes: Mapping[str, tuple[int, int]]
     objects: Mapping[str, list[Record]]
+    classes: Mapping[int, int]
+    class_names: tuple[str, ...]
 
 
-def mask_tools() -> ModuleType:
-    """pycocotools' mask module, which defines what a polygon or a run-length code covers."""
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise MissingPackageError(
-            "COCO's polygons and run-length codes need pycocotools: pip install 'fbr_plugin[coco]'"
-        ) from error
-    tools: ModuleType = mask
-    return tools
-
-
-def read_instances(path: str | Path, outlines: bool = True) -> Instances:
-    """Read and check an annotation file of COCO 2014.
+def read_annotations(
+    path: str | Path, outlines: bool = True, categories: Mapping[int, str] | None = COCO_CATEGORIES
+) -> AnnotationFile:
+    """Read and check an annotation file of COCO 2014, or in its format.
 
     Args:
-        path: `instances_train2014.json` or `instances_val2014.json`.
+        path: `instances_train2014.json`, `instances_val2014.json`, or a file of yours.
         outlines: whether to keep the segmentations; without them, less than half the memory is needed.
+        categories: names of the categories by their ids, which in ascending order are the classes 1..C; None
+            takes those that the file lists.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist: unpack COCO's annotations_trainval2014.zip there")
+    hook = None if outlines else _without_outline
+    remedy = "unpack COCO's annotations_trainval2014.zip" if categories else "write COCO's annotations"
+    content = read_json(path, remedy, hook)
     try:
-        content = json.loads(path.read_bytes(), object_hook=None if outlines else _without_outline)
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): unpack it again") from error
-    try:
-        names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
-        sizes = {names[image["id"]]: (image["height"], image["width"]) for image in content["images"]}
+        known = categories or {each["id"]: str(each["name"]) for each in content["categories"]}
+        classes = {category: number for number, category in enumerate(sorted(known), start=1)}
+        names: dict[int | str, str] = {}
+        sizes: dict[str, tuple[int, int]] = {}
+        for image in content["images"]:
+            name = Path(image["file_name"]).stem
+            if image["id"] in names or name in sizes:
+                raise InputError(f"{path} lists the image {name} with id {image['id']} twice: leave one")
+            names[image["id"]], sizes[name] = name, (image["height"], image["width"])
         objects: dict[str, list[Record]] = {name: [] for name in sizes}
         for number, annotation in enumerate(content["annotations"]):
             image, category = annotation["image_id"], annotation["category_id"]
@@ -69,28 +68,48 @@ def read_instances(path: str | Path, outlines: bool = True) -> Instances:
                 raise InputError(
                     f"{path}: annotation {number} belongs to the image {image}, which the file does not list"
                 )
-            if category not in _CLASSES:
+            if category not in classes:
+                whose = "COCO's 80" if categories is COCO_CATEGORIES else f"the {len(known)} categories"
                 raise InputError(
-                    f"{path}: annotation {number} is of category {category}, which is not one of COCO's 80: "
-                    f"{[*COCO_CATEGORIES]}"
+                    f"{path}: annotation {number} is of category {category}, which is not one of {whose}: "
+                    f"{[*classes]}"
                 )
-            if not annotation.get("iscrowd"):
-                objects[names[image]].append(annotation)
+            objects[names[image]].append(annotation)
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} does not hold COCO's instances ({type(error).__name__}: {error}): name "
-            "instances_train2014.json or instances_val2014.json"
+            "instances_train2014.json or instances_val2014.json, or a file with images, annotations and "
+            "categories"
         ) from error
-    return Instances(sizes, objects)
+    return AnnotationFile(path, sizes, objects, classes, tuple(known[category] for category in classes))
+
+
+def instances_of(file: AnnotationFile, name: str, crowds: bool = True) -> InstanceArrays:
+    """The instances of an image: `masks`, `labels` and `iscrowd`.
+
+    Args:
+        file: read with outlines.
+        name: of the image, without suffix.
+        crowds: whether to keep groups of objects.
+    """
+    objects = [each for each in file.objects[name] if crowds or not each.get("iscrowd")]
+    codes = [each.get("segmentation") for each in objects]
+    return {
+        "masks": decode_all(codes, file.sizes[name], str(file.path), name),
+        "labels": np.array([file.classes[each["category_id"]] for each in objects], np.int64),
+        "iscrowd": np.array([bool(each.get("iscrowd")) for each in objects], np.bool_),
+    }
 
 
 @read_once
 def labels_from_instances(path: str | Path) -> ImageLabels:
     """Image labels [80] of all images in an annotation file, by name; all 0 for an image without objects."""
+    file = read_annotations(path, outlines=False)
     labels = {}
-    for name, objects in read_instances(path, outlines=False).objects.items():
-        labels[name] = np.zeros(len(COCO_CATEGORIES), np.float32)
-        labels[name][[_CLASSES[each["category_id"]] - 1 for each in objects]] = 1
+    for name, objects in file.objects.items():
+        labels[name] = np.zeros(len(file.classes), np.float32)
+        present = [file.classes[each["category_id"]] - 1 for each in objects if not each.get("iscrowd")]
+        labels[name][present] = 1
     return labels
 
 
@@ -108,23 +127,18 @@ def rasterise_instances(path: str | Path, mask_dir: str | Path, names: Collectio
     Returns:
         The number of masks that were made.
     """
-    tools = mask_tools()
-    sizes, objects = read_instances(path)
+    mask_tools()
+    file = read_annotations(path)
+    sizes = file.sizes
     wanted = sizes.keys() if names is None else names
     if unknown := sorted({*wanted} - {*sizes}):
         raise InputError(f"{path} lacks {len(unknown)} of {len(wanted)} images, the first is {unknown[0]}")
     missing = [name for name in wanted if not find_file(mask_dir, name).is_file()]
     for name in tqdm(missing, f"masks of {Path(path).name}", disable=None):
-        mask = np.zeros(sizes[name], np.uint8, order="F")
-        for each in objects[name]:
-            try:
-                covered = _decode(tools, each["segmentation"], sizes[name])
-            except Exception as error:
-                raise InputError(
-                    f"{path}: the segmentation of an object of {name} cannot be rasterised "
-                    f"({type(error).__name__}: {error})"
-                ) from error
-            np.copyto(mask, np.uint8(_CLASSES[each["category_id"]]), where=covered)
+        instances = instances_of(file, name, crowds=False)
+        mask = np.zeros(sizes[name], np.uint8)
+        for covered, label in zip(instances["masks"], instances["labels"], strict=True):
+            mask[covered] = label
         write_mask(Path(mask_dir, f"{name}.png"), mask)
     return len(missing)
 
@@ -132,19 +146,3 @@ def rasterise_instances(path: str | Path, mask_dir: str | Path, names: Collectio
 def _without_outline(record: Record) -> Record:
     record.pop("segmentation", None)
     return record
-
-
-def _decode(tools: ModuleType, segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask [H, W] of polygons, or of a run-length code of numbers or of text."""
-    if isinstance(segmentation, list):
-        if short := [polygon for polygon in segmentation if len(polygon) < 6]:
-            raise InputError(f"a polygon of {len(short[0])} numbers")  # pycocotools reads 4 as a box
-        code = tools.merge(tools.frPyObjects(segmentation, *shape))
-    elif isinstance(segmentation["counts"], list):
-        code = tools.frPyObjects(segmentation, *segmentation["size"])
-    else:
-        code = segmentation
-    covered: NDArray[np.uint8] = tools.decode(code)
-    if covered.shape != shape or covered.sum(dtype=int) != tools.area(code):  # which leaves a rest undefined
-        raise InputError(f"its runs do not fill an image of {shape[1]}x{shape[0]} pixels")
-    return covered.view(np.bool_)

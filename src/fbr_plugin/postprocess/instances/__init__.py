@@ -1,0 +1,1 @@
+"""Scores and exports of folders with the instances of images, `ID.json`."""
