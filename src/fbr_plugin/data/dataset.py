@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from fbr_plugin.data.instances.arrays import to_tensors
+from fbr_plugin.data.instances.sources import PseudoInstances, fitting_instances
 from fbr_plugin.data.readers.files import find_file
 from fbr_plugin.data.readers.images import check_same_size, read_mask
 from fbr_plugin.data.readers.saliency import read_saliency, resize_saliency
@@ -26,9 +28,11 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         source: raw items.
         transform: transform of the image and its masks.
         training: whether a missing pseudo label is an error. Outside training, items may lack one, and hold
-            the photo as it was read, along whose edges masks are refined.
+            the photo as it was read, along whose edges masks are refined, and its instances as they were
+            read.
         pseudo_label_dir: folder of `ID.png` with 0..C and 255, at the images' size.
         saliency: the file of each id's saliency map; None for no saliency.
+        pseudo_instances: files that give each item its instances; None for the source's, if it has any.
     """
 
     def __init__(
@@ -38,12 +42,14 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         training: bool,
         pseudo_label_dir: str | Path | None = None,
         saliency: Mapping[str, Path] | None = None,
+        pseudo_instances: PseudoInstances | None = None,
     ) -> None:
         self.source = source
         self.transform = transform
         self.training = training
         self.pseudo_label_dir = None if pseudo_label_dir is None else Path(pseudo_label_dir)
         self.saliency = saliency
+        self.pseudo_instances = pseudo_instances
         self._warn = WarnOnce()
 
     def __len__(self) -> int:
@@ -64,12 +70,30 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
                 check_same_size(path, item["pseudo_label"], item["image"])
         if self.saliency is not None:
             item["saliency"] = self._saliency(self.saliency[item["id"]], *item["image"].shape[:2])
+        if self.pseudo_instances is not None:
+            item["instances"] = fitting_instances(self.pseudo_instances, item["id"], item["image"])
         item["size"] = torch.tensor(item["image"].shape[:2])
+        kept = {}
         if not self.training:
             item["photo"] = item["image"]
+            kept = {"instances": to_tensors(item.pop("instances"))} if "instances" in item else {}
         if "label" in item:
             item["label"] = torch.from_numpy(item["label"])
-        return apply_transform(self.transform, item, seed)
+        return apply_transform(self.transform, item, seed) | kept
+
+    def check_instances(self) -> None:
+        """Raise if not one image has an instance. This reads until the first that has one."""
+        for index, name in enumerate(self.source.ids):
+            if self.pseudo_instances is not None:
+                found = self.pseudo_instances.read(name)
+            else:
+                found = self.source[index]["instances"]
+            if len(found["labels"]):
+                return
+        raise InputError(
+            f"not one of the {len(self)} training images has an instance of a score above 0: look at how "
+            "their files were made, and at the list of training images"
+        )
 
     def _saliency(self, path: Path, height: int, width: int) -> NDArray[np.float32]:
         """A saliency map at its image's size: [height, width]."""

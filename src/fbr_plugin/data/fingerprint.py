@@ -16,8 +16,8 @@ def fingerprint(source: Source) -> dict[str, str]:
     else by its content.
 
     Returns:
-        sha256 under "list" and, of images on disk, under "images", and under "labels", "masks" and "stuff" if
-        the source has them.
+        sha256 under "list" and, of images on disk, under "images", and under "labels", "masks", "stuff" and
+        "instances" if the source has them.
     """
     parts = {"list": "\n".join(source.ids).encode()}
     if isinstance(source, LayoutSource):
@@ -39,6 +39,8 @@ def _parts_on_disk(source: LayoutSource) -> dict[str, bytes]:
         parts["masks"] = _digests(path for mask in masks for path in mask.files if path.exists())
     if source.stuff is not None:
         parts["stuff"] = _digests(source.stuff.files.values())
+    if source.instances is not None:
+        parts["instances"] = _digests(dict.fromkeys(source.instances.files.values()))
     return parts
 
 

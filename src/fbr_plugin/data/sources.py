@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fbr_plugin.data.instances.sources import InstanceFiles, fitting_instances
 from fbr_plugin.data.readers.boxes import Boxes, clip_boxes
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.readers.images import check_same_size, read_image, read_mask
@@ -31,6 +32,7 @@ class LayoutSource:
 
     Attributes:
         stuff: maps of the stuff around the objects; None for no maps.
+        instances: files of the true instances; None for none.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class LayoutSource:
         self.boxes = boxes
         self.object_masks = object_masks
         self.stuff: StuffMaps | None = None
+        self.instances: InstanceFiles | None = None
         self._warn, self._warn_of_shape = WarnOnce(), WarnOnce()
 
     def __len__(self) -> int:
@@ -70,6 +73,8 @@ class LayoutSource:
         if self.stuff is not None:
             item["stuff"] = self.stuff.read(name)
             check_same_size(self.stuff.files[name], item["stuff"], item["image"])
+        if self.instances is not None:
+            item["instances"] = fitting_instances(self.instances, name, item["image"])
         if self.boxes is not None:
             item["boxes"] = self._inside(name, self.boxes[name], item["image"])
         if self.object_masks is not None:
@@ -134,7 +139,8 @@ class ListedSource:
 
 class Source(Protocol):
     """Raw items: `id` str, `image` uint8 [H, W, 3]; optional `label` float32 [C], maps uint8 [H, W],
-    `saliency` float32 [H, W], `boxes` int64 [n, 4], `object_mask` uint8 [h, w] of its own size.
+    `saliency` float32 [H, W], `boxes` int64 [n, 4], `object_mask` uint8 [h, w] of its own size, `instances`
+    as `InstanceArrays`.
     """
 
     num_classes: int

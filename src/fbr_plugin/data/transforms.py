@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fbr_plugin.data.instances.arrays import InstanceArrays, to_tensors
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.data.settings import Augmentation
 
@@ -23,7 +24,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 #: Keys of an item that are maps of integers on the image's grid, resampled to the nearest pixel.
-MASK_KEYS = ("mask", "pseudo_label", "instances", "stuff")
+MASK_KEYS = ("mask", "pseudo_label", "stuff")
 
 
 class ShrinkLongSide(A.LongestMaxSize):
@@ -97,12 +98,18 @@ def apply_transform(transform: Transform, item: dict[str, Any], seed: int) -> di
 
     Saliency is resampled bilinearly, and is 0 where the image is padded. Boxes are scaled with a resized
     image and rounded down, as in localization benchmarks; crops and flips do not support them. The mask of
-    the objects may have another size than the image, and is resized from there.
+    the objects may have another size than the image, and is resized from there. Instances of which no pixel
+    is left are dropped.
     """
     maps = {key: item[key] for key in ("image", *MASK_KEYS) if key in item}
+    if "instances" in item:
+        maps["masks"] = _stack(item["instances"])
     maps = _draw(transform, maps, seed, cv2.INTER_NEAREST)
+    masks = maps.pop("masks", None)
     image = torch.from_numpy(np.ascontiguousarray(maps.pop("image").transpose(2, 0, 1)))
-    result = {key: torch.from_numpy(value.astype(np.int64)) for key, value in maps.items()}
+    result: dict[str, Any] = {key: torch.from_numpy(value.astype(np.int64)) for key, value in maps.items()}
+    if masks is not None:
+        result["instances"] = to_tensors(_unstack(masks, item["instances"]))
     if "saliency" in item:
         # A separate pass, because the library has one interpolation for all masks of a pass.
         twin = {"image": item["image"], "mask": item["saliency"]}
@@ -117,6 +124,27 @@ def apply_transform(transform: Transform, item: dict[str, Any], seed: int) -> di
         old, new = np.array([width, height] * 2), np.array([new_width, new_height] * 2)
         result["boxes"] = torch.from_numpy(item["boxes"] * new // old)
     return {**item, "image": image, **result}
+
+
+def _stack(instances: InstanceArrays) -> NDArray[np.uint8]:
+    """The masks of N instances and the ignored pixels: [N + 1, H, W], never empty."""
+    masks = instances["masks"]
+    ignore = instances.get("ignore", np.zeros(masks.shape[1:], bool))
+    return np.concatenate([masks, ignore[None]]).astype(np.uint8)
+
+
+def _unstack(stacked: NDArray[np.uint8], instances: InstanceArrays) -> InstanceArrays:
+    """The instances of transformed masks [N + 1, H, W]; what was padded is ignored."""
+    masks = stacked[:-1] == 1
+    seen = masks.any((1, 2))
+    kept: InstanceArrays = {
+        "masks": masks[seen],
+        "labels": instances["labels"][seen],
+        "ignore": stacked[-1] > 0,
+    }
+    if "iscrowd" in instances:
+        kept["iscrowd"] = instances["iscrowd"][seen]
+    return kept
 
 
 def _draw(transform: Transform, maps: dict[str, Any], seed: int, interpolation: int) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def test_data_module_evaluates_on_its_training_scenes() -> None:
     (batch,) = module.train_dataloader()
     assert batch["image"].shape == (4, 3, 32, 32)
     assert batch["label"].dtype == torch.float32
-    assert all(batch[key].dtype == torch.int64 for key in ("mask", "instances", "stuff"))
+    assert all(batch[key].dtype == torch.int64 for key in ("mask", "stuff"))
     fresh = SyntheticDataModule(num_images=6, val_images=2, size=32)
     assert next(iter(fresh.val_dataloader()))["id"] == ["scene_000006", "scene_000007"]
     assert len(fresh.predict_dataloader().dataset) == 6

@@ -12,6 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
+from fbr_plugin.data.instances.sources import PseudoInstances, TruthStages
 from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.data.sampling import EpochSampler, run_position
 from fbr_plugin.data.settings import Loading
@@ -19,7 +20,7 @@ from fbr_plugin.data.sources import ListedSource
 from fbr_plugin.errors import InputError, MissingFileError
 
 # Values whose shape differs from image to image, so that a batch keeps them in lists.
-LISTED = ("boxes", "object_mask", "photo")
+LISTED = ("boxes", "instances", "object_mask", "photo")
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -46,10 +47,15 @@ class WSSSDataModule(LightningDataModule):
     Attributes:
         calibrate: list of images whose masks choose the background threshold, for `calibration`; set by
             `--calibrate`. Only these images need masks then.
+        instances: stages that read true instances; a subclass with instances sets it.
+        pseudo_instance_dir: folder of pseudo instances `ID.json`, which take the place of true ones in
+            training; a subclass with instances sets it.
     """
 
     class_names: tuple[str, ...]
     calibrate: str = ""
+    instances: TruthStages = "none"
+    pseudo_instance_dir: str | Path | None = None
 
     def __init__(self, loading: Loading = Loading()) -> None:
         super().__init__()
@@ -97,6 +103,18 @@ class WSSSDataModule(LightningDataModule):
         """The ids of a list, here of a text file."""
         return read_ids(Path(name))
 
+    def reads_truth(self, stage: Stage) -> bool:
+        """Whether a stage reads true instances."""
+        if stage == "fit":
+            return self.instances == "all" and self.pseudo_instance_dir is None
+        return self.instances != "none" and stage != "predict"
+
+    def pseudo_instances(self, stage: Stage, ids: list[str]) -> PseudoInstances | None:
+        """The pseudo instances of a stage's images; None without any, as outside training."""
+        if stage != "fit" or self.pseudo_instance_dir is None:
+            return None
+        return PseudoInstances(self.pseudo_instance_dir, ids, self.num_classes)
+
     def prepared(self, stage: Stage) -> bool:
         """Whether `prepare_data` has nothing left to do for a stage."""
         return True
@@ -109,6 +127,8 @@ class WSSSDataModule(LightningDataModule):
                 f"{len(dataset)} training images do not fill a batch of {batch_size} on {world_size} "
                 "process(es): lower batch_size"
             )
+        if self.pseudo_instance_dir is not None or self.reads_truth("fit"):
+            dataset.check_instances()
         rank = self.trainer.global_rank if self.trainer else 0
         sampler = EpochSampler(dataset, self.loading.seed, world_size, rank)
         loader = self.loader(dataset, batch_size, sampler=sampler, drop_last=True)

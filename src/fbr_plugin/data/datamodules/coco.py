@@ -9,9 +9,15 @@ from typing import Any, Literal
 
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.dataset import Stage
+from fbr_plugin.data.instances.sources import AnnotatedInstances
 from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
 from fbr_plugin.data.readers.files import coco_number, find_file
-from fbr_plugin.data.readers.instances import labels_from_instances, rasterise_instances
+from fbr_plugin.data.readers.instances import (
+    AnnotationFile,
+    labels_from_instances,
+    rasterise_instances,
+    read_annotations,
+)
 from fbr_plugin.data.readers.labels import ImageLabels, labels_from_pickle, read_ids
 from fbr_plugin.data.settings import Lists
 from fbr_plugin.data.sources import LayoutSource
@@ -62,11 +68,13 @@ class COCODataModule(LayoutDataModule):
         label_file: str | Path = "cls_labels_coco.npy",
         **kwargs: Any,
     ) -> None:
-        super().__init__(root, lists, mask_dir, **kwargs)
+        super().__init__(root, lists, mask_dir, object_dir="annotations", **kwargs)
         self.label_source = label_source
         self.list_dir = self.image_dir = self.root
         self.label_file = self.root / label_file
-        self._labels: dict[str, ImageLabels] = {}  # by folder: the annotation files have hundreds of MB
+        # The annotation files have hundreds of MB: each is read once for labels and once for instances.
+        self._labels: dict[str, ImageLabels] = {}
+        self._objects: dict[Path, AnnotationFile] = {}
 
     def prepare_data(self) -> None:
         """Make the masks that are needed and missing."""
@@ -134,8 +142,15 @@ class COCODataModule(LayoutDataModule):
             self._labels[folder] = labels_from_instances(self._instances(folder))
         return ChainMap(*self._labels.values())  # type: ignore[arg-type]
 
+    def true_instances(self, ids: list[str]) -> AnnotatedInstances:
+        """The annotations of some images, with crowds."""
+        files = {name: self._instances(_folder(name)) for name in ids}
+        for path in {*files.values()} - {*self._objects}:
+            self._objects[path] = read_annotations(path)
+        return AnnotatedInstances(files, self._objects)
+
     def _instances(self, folder: str) -> Path:
-        return self.root / "annotations" / f"instances_{folder}.json"
+        return self.object_dir / f"instances_{folder}.json"
 
     @cached_property
     def _names(self) -> dict[int, str]:

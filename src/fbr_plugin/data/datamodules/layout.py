@@ -4,13 +4,14 @@ from pathlib import Path
 
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
+from fbr_plugin.data.instances.sources import InstanceFiles, ObjectMaps, TruthStages
 from fbr_plugin.data.readers.files import find_file
 from fbr_plugin.data.readers.labels import ImageLabels, read_ids
 from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.data.settings import Augmentation, Lists, Loading
 from fbr_plugin.data.sources import LayoutSource
 from fbr_plugin.data.transforms import eval_transform, train_transform
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.errors import InputError, MissingFileError, check_choice
 
 
 class LayoutDataModule(WSSSDataModule):
@@ -25,6 +26,11 @@ class LayoutDataModule(WSSSDataModule):
         mask_dir: folder of masks in `root`.
         pseudo_label_dir: folder of pseudo labels `ID.png`, for a baseline that trains on them.
         saliency_dir: folder of grey saliency maps `ID.png` or `ID.jpg`, for a baseline that trains on them.
+        instances: stages that read true instances, for a network that predicts instances: `none`, `eval`
+            (validation and test), or `all`, which includes training.
+        object_dir: folder of maps of objects `ID.png` in `root`, of which true instances are made.
+        pseudo_instance_dir: folder of pseudo instances `ID.json`, which take the place of true ones in
+            training.
         augmentation: size, colour and crop in training.
         max_size: longest side outside training; larger images and masks are shrunk to it. None: any size.
         loading: batch sizes, worker processes and seed.
@@ -46,11 +52,15 @@ class LayoutDataModule(WSSSDataModule):
         mask_dir: str = "SegmentationClass",
         pseudo_label_dir: str | Path | None = None,
         saliency_dir: str | Path | None = None,
+        instances: TruthStages = "none",
+        object_dir: str = "SegmentationObject",
+        pseudo_instance_dir: str | Path | None = None,
         augmentation: Augmentation = Augmentation(),
         max_size: int | None = None,
         loading: Loading = Loading(),
     ) -> None:
         super().__init__(loading)
+        check_choice("instances", instances, TruthStages)
         self.root = Path(root)
         self.lists: dict[Stage, str] = {
             "fit": lists.train,
@@ -63,6 +73,9 @@ class LayoutDataModule(WSSSDataModule):
         self.mask_dir = self.root / mask_dir
         self.pseudo_label_dir = pseudo_label_dir
         self.saliency_dir = saliency_dir
+        self.instances = instances
+        self.object_dir = self.root / object_dir
+        self.pseudo_instance_dir = pseudo_instance_dir
         self.train_transform = train_transform(augmentation)
         self.eval_transform = eval_transform(max_size)
 
@@ -91,7 +104,13 @@ class LayoutDataModule(WSSSDataModule):
             evaluating = evaluating and not self.without_mask(ids)
         mask_dir = self.mask_dir if evaluating or self.label_source == "masks" else None
         labels = self._labels_of(ids, self.lists[stage])
-        return self.source_class(ids, self.image_dir, mask_dir, self.num_classes, labels)
+        source = self.source_class(ids, self.image_dir, mask_dir, self.num_classes, labels)
+        source.instances = self.true_instances(ids) if self.reads_truth(stage) else None
+        return source
+
+    def true_instances(self, ids: list[str]) -> InstanceFiles:
+        """The files with the true instances of some images."""
+        return ObjectMaps(self.object_dir, self.mask_dir, ids, self.num_classes)
 
     def without_mask(self, ids: list[str]) -> list[str]:
         """Those of some images of which there is no mask."""
@@ -127,4 +146,5 @@ class LayoutDataModule(WSSSDataModule):
         transform = self.train_transform if training else self.eval_transform
         source = self.source(stage)
         maps = find_saliency(self.saliency_dir, source.ids) if training and self.saliency_dir else None
-        return SegmentationDataset(source, transform, training, self.pseudo_label_dir, maps)
+        pseudo = self.pseudo_instances(stage, source.ids)
+        return SegmentationDataset(source, transform, training, self.pseudo_label_dir, maps, pseudo)

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
+from fbr_plugin.data.instances.sources import ObjectMaps
+from fbr_plugin.data.instances.voc import CLASSES
 from fbr_plugin.data.readers.labels import ImageLabels, labels_from_pickle, labels_from_xml
 from fbr_plugin.data.settings import Lists
 
@@ -63,3 +65,7 @@ class VOCDataModule(LayoutDataModule):
         if self.label_source == "xml":
             return labels_from_xml(self.root / "Annotations", ids, self.class_names)
         return labels_from_pickle(self.label_file, self.num_classes)
+
+    def true_instances(self, ids: list[str]) -> ObjectMaps:
+        """The maps of objects, which belong to `SegmentationClass`, not to the augmented masks."""
+        return ObjectMaps(self.object_dir, self.root / CLASSES, ids, self.num_classes)

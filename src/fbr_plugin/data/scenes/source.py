@@ -19,6 +19,9 @@ class SyntheticScenes:
         seed: seed of the stream of scenes.
         first: index of the first scene, so that sets from one stream need not overlap.
         saliency: whether items hold the true foreground as a saliency map.
+
+    Attributes:
+        instances: whether items hold their true instances, those of classes that count as present.
     """
 
     num_classes = len(CLASS_NAMES)
@@ -37,6 +40,7 @@ class SyntheticScenes:
             preset = PRESETS[preset]
         self.first = first
         self.saliency = saliency
+        self.instances = False
         self.scenes: list[Scene] = [draw_scene(preset, seed, first + i, size) for i in range(num_images)]
 
     @property
@@ -49,6 +53,11 @@ class SyntheticScenes:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = {"id": f"scene_{self.first + index:06d}", **self.scenes[index]._asdict()}
+        objects = item.pop("instances")
+        if self.instances:
+            numbers, first = np.unique(objects, return_index=True)
+            labels = item["mask"].flat[first[numbers > 0]].astype(np.int64)
+            item["instances"] = {"masks": objects == numbers[numbers > 0, None, None], "labels": labels}
         if self.saliency:
             item["saliency"] = (item["mask"] > 0).astype(np.float32)
         return item
