@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
+from fbr_plugin.baselines.irn.instances import Relations, check_classes, find_instances
 from fbr_plugin.baselines.irn.losses import irn_losses
 from fbr_plugin.baselines.irn.network import BoundaryBranch, DisplacementBranch, Grid
 from fbr_plugin.baselines.tasks.encoder_task import Batch, EncoderTask
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, UsageError
 from fbr_plugin.functional import random_walk, resize
+from fbr_plugin.instances import Instances
 
 
 class IRN(EncoderTask):
@@ -123,19 +125,24 @@ class IRN(EncoderTask):
         Returns:
             [B, h, w] in [0, 1], of h = ceil(H / grid_stride) rows.
         """
-        height, width = image.shape[-2:]
+        return self._strength(
+            image, *(self.boundary_branch(*self._encode(view)) for view in self._views(image))
+        )
+
+    @torch.no_grad()
+    def relations(self, image: Tensor) -> Relations:
+        """The boundaries and displacements of image: [B, 3, H, W], by one pass of the encoder.
+
+        Returns:
+            `boundary` [B, h, w], see that method, and `displacement` [B, 2, h, w] in pixels of the grid, that
+            of the image alone as in the released code.
+        """
+        if self.training:
+            raise UsageError("call eval() first: in training, the mean displacement is not subtracted")
         rows, columns = self._grid(image)
-        if self.hparams["released"]:
-            canvas = self.hparams["walk_canvas"]
-            padding = (0, max(canvas - width, 0), 0, max(canvas - height, 0))
-            views = [pad(view, padding) for view in (image, image.flip(-1))]
-        else:
-            # The mirror image has the same grid only if the grid ends with the image.
-            padding = (0, columns * self.grid_stride - width, 0, rows * self.grid_stride - height)
-            image = pad(image, padding, mode="replicate")
-            views = [image, image.flip(-1)]
-        plain, mirrored = (self.boundary_branch(*self._encode(view))[:, :rows, :columns] for view in views)
-        return torch.sigmoid(((plain + mirrored.flip(-1)) / 2).float())
+        plain, mirrored = (self._encode(view) for view in self._views(image))
+        boundary = self._strength(image, self.boundary_branch(*plain), self.boundary_branch(*mirrored))
+        return Relations(boundary, self.displacement_branch(*plain)[..., :rows, :columns].float())
 
     @torch.no_grad()
     def propagate(self, image: Tensor, scores: Tensor) -> Tensor:
@@ -151,17 +158,77 @@ class IRN(EncoderTask):
         random_walk.check_image(image, scores)
         if not len(scores):
             return scores
-        size, own_size = image.shape[-2:], scores.shape[-2:]
-        full = resize(scores[None].float(), size)
-        if self.hparams["released"]:
-            coarse = resize(full, self._grid(image))
-        else:
-            coarse = avg_pool2d(full, self.grid_stride, ceil_mode=True)
-        settings = [self.hparams[name] for name in ("walk_radius", "walk_beta", "walk_steps", "max_memory")]
-        walked = random_walk.propagate(coarse[0], self.boundary(image)[0], *settings)
-        fine = Grid(1, *size).fit(walked[None], self.grid_stride)
-        walked = resize(fine, own_size)[0]
+        walked = self._walk(image, scores, self._coarse(image, scores), self.boundary(image)[0])
         return walked / walked.max().clamp(min=torch.finfo(walked.dtype).tiny)
+
+    @torch.no_grad()
+    def instances(
+        self,
+        image: Tensor,
+        scores: Tensor,
+        classes: Tensor,
+        background: float = 0.25,
+        centroid_steps: int = 300,
+        cluster_threshold: float = 2.5,
+        min_share: float = 0.01,
+        join: bool = False,
+    ) -> Instances:
+        """The instances of an image, by the clusters of its displacement field and a walk from each.
+
+        Args:
+            image: [1, 3, H, W].
+            scores: [K, H', W'] of the image's classes, at the image's size or another.
+            classes: [K] int64, their numbers 1..C.
+            background: score of the background; the highest score of all is 1.
+            centroid_steps: see `find_instances`, as the rest. All defaults are the published values.
+
+        Returns:
+            N instances with `masks` [N, H', W'], `labels` and `scores`; N may be 0.
+        """
+        random_walk.check_image(image, scores)
+        check_classes(classes, len(scores), self.num_classes)
+        boundary, displacement = (maps[0] for maps in self.relations(image))
+        return find_instances(
+            displacement,
+            self._coarse(image, scores),
+            classes.to(image.device, torch.int64),
+            lambda maps: self._walk(image, scores, maps, boundary),
+            *(scores.shape[-2:], background, centroid_steps, cluster_threshold, min_share, join),
+            max_memory=self.hparams["max_memory"],
+        ).instances
+
+    def _views(self, image: Tensor) -> list[Tensor]:
+        """image: [B, 3, H, W] and its mirror image, both padded at the right and below."""
+        height, width = image.shape[-2:]
+        if self.hparams["released"]:
+            canvas = self.hparams["walk_canvas"]
+            padding = (0, max(canvas - width, 0), 0, max(canvas - height, 0))
+            return [pad(view, padding) for view in (image, image.flip(-1))]
+        # The mirror image has the same grid only if the grid ends with the image.
+        image = pad(image, (0, -width % self.grid_stride, 0, -height % self.grid_stride), mode="replicate")
+        return [image, image.flip(-1)]
+
+    def _strength(self, image: Tensor, plain: Tensor, mirrored: Tensor) -> Tensor:
+        """The boundary [B, h, w] of image: [B, 3, H, W], from the logits of its two padded views."""
+        rows, columns = self._grid(image)
+        plain, mirrored = (logits[:, :rows, :columns] for logits in (plain, mirrored))
+        return torch.sigmoid(((plain + mirrored.flip(-1)) / 2).float())
+
+    def _coarse(self, image: Tensor, scores: Tensor) -> Tensor:
+        """Bring the scores [K, H', W'] of an image to the grid of the walk: [K, h, w]."""
+        if not len(scores):
+            return scores.new_zeros(0, *self._grid(image))
+        full = resize(scores[None].float(), image.shape[-2:])
+        if self.hparams["released"]:
+            return resize(full, self._grid(image))[0]
+        return avg_pool2d(full, self.grid_stride, ceil_mode=True)[0]
+
+    def _walk(self, image: Tensor, scores: Tensor, maps: Tensor, boundary: Tensor) -> Tensor:
+        """Propagate maps: [n, h, w] of the grid, and bring them to the size of the scores: [n, H', W']."""
+        settings = [self.hparams[name] for name in ("walk_radius", "walk_beta", "walk_steps", "max_memory")]
+        walked = random_walk.propagate(maps, boundary, *settings)
+        fine = Grid(1, *image.shape[-2:]).fit(walked[None], self.grid_stride)
+        return resize(fine, scores.shape[-2:])[0]
 
     @torch.no_grad()
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Grid]:

@@ -11,6 +11,7 @@ from fbr_plugin.functional.class_similarity import (
     lower_scores,
 )
 from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, separation
+from fbr_plugin.functional.instance_clusters import cluster_pixels, connected_components, refine_centroids
 from fbr_plugin.functional.kmeans import KMeans, kmeans
 from fbr_plugin.functional.pamr import pamr
 from fbr_plugin.functional.prototypes import Prototypes, class_prototypes
@@ -43,6 +44,8 @@ __all__ = [
     "cams_to_seeds",
     "class_prototypes",
     "class_similarity",
+    "cluster_pixels",
+    "connected_components",
     "gate",
     "group_by_class",
     "hard_pixels",
@@ -56,6 +59,7 @@ __all__ = [
     "normalise_scores",
     "pamr",
     "propagate",
+    "refine_centroids",
     "resize",
     "sample_bank",
     "sample_pixels",
