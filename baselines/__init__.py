@@ -11,6 +11,7 @@ from fbr_plugin.baselines.cam import CAM, CAMFBR
 from fbr_plugin.baselines.deeplab import DeepLabV2
 from fbr_plugin.baselines.encoders import Encoder, ResNet38d, ResNet50, ResNet101, SmallEncoder, build_encoder
 from fbr_plugin.baselines.irn import IRN
+from fbr_plugin.baselines.mask_rcnn import MaskRCNN
 from fbr_plugin.baselines.ppc import PPC, PPCFBR
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
@@ -28,6 +29,7 @@ __all__ = [
     "AffinityNet",
     "DeepLabV2",
     "Encoder",
+    "MaskRCNN",
     "OptimizerConfig",
     "ResNet38d",
     "ResNet50",

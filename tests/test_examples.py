@@ -48,7 +48,11 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def smaller(settings: dict, folder: Path) -> list[object]:
     """Words that let an example's settings run in a second, on data in a folder."""
     data, model = settings["data"], settings["model"]
-    words = [*quick(2), "--model.scales", "[1.0]"]
+    words: list[object] = [*quick(2)]
+    if model["class_path"].endswith("MaskRCNN"):
+        words += ["--data.instances", "all", "--data.val_images", 8]
+    else:
+        words += ["--model.scales", "[1.0]"]
     if data["class_path"].endswith("SyntheticDataModule"):
         words += [*SCENES, "--data.pseudo_label_dir", write_scene_labels(folder / "labels", 8, 32)]
     elif data["class_path"].endswith("WSOLDataModule"):

@@ -91,20 +91,11 @@ class DeepLabV2(EncoderTask):
         self.head = HEADS[head](self.feature_channels, num_classes, rates)
         self.scores = SegmentationScore(num_classes)
         self.fused, self.aligned = released and head == "sum", released and head == "concat"
-        norms = [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
-        self.frozen = norms if frozen_norm else []
-        untrained = self.modules() if self.aligned else self.frozen
-        for module in untrained:
+        if frozen_norm:
+            self.freeze_norm()
+        for module in self.modules() if self.aligned else ():
             if isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
-        self.train()
-
-    def train(self, mode: bool = True) -> "DeepLabV2":
-        """Set the mode, but leave frozen batch normalisation in evaluation mode."""
-        super().train(mode)
-        for norm in self.frozen:
-            norm.eval()
-        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """Map image: [B, 3, H, W] to logits [B, 1+C, h, w] at stride `stride`.

@@ -1,12 +1,14 @@
 """The base of all networks: an encoder with new layers, their optimizer, and the scores of a whole set."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
@@ -39,9 +41,11 @@ class EncoderTask(PipelineNetwork, LightningModule):
     Attributes:
         default_stride: the output stride of models of timm and torchvision if none is given.
         stride: image pixels per pixel of the encoder's last level.
+        frozen: modules that stay in evaluation mode.
     """
 
     default_stride = 16
+    frozen: Sequence[nn.Module] = ()
     head: nn.Module
     scores: Any
 
@@ -69,6 +73,20 @@ class EncoderTask(PipelineNetwork, LightningModule):
         self.encoder = build_encoder(encoder, output_stride, pretrained, weights, self.default_stride)
         self.feature_channels = self.encoder.channels[-1]
         self.stride = self.encoder.stride
+
+    def freeze_norm(self) -> None:
+        """Freeze the encoder's batch normalisation, which then keeps its statistics and is not trained."""
+        self.frozen = [each for each in self.encoder.modules() if isinstance(each, nn.BatchNorm2d)]
+        for norm in self.frozen:
+            norm.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, but leave frozen modules in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def setup(self, stage: str) -> None:
         """Compare the number of classes with the data's."""

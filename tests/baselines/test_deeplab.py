@@ -298,7 +298,7 @@ def test_command_line_from_labels_to_scored_masks(tmp_path: Path, monkeypatch: p
     scores = evaluate(tmp_path / "masks", truth, tmp_path / "list.txt", num_classes=5)
     assert scores.result.miou == pytest.approx(float(tested["test/miou"]), abs=1e-9)
     assert {Image.open(path).mode for path in Path("masks").iterdir()} == {"P"}
-    with pytest.raises(ValueError, match="DeepLabV2 predicts masks, not seeds: leave out format and thresh"):
+    with pytest.raises(ValueError, match="DeepLabV2 predicts no seeds: leave out format and thresh"):
         command("predict", *words, "--output_dir", "other", "--thresholds", 0.3, 0.1)
 
 
