@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader
 
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.contract import MaskPrediction, SeedPrediction
+from fbr_plugin.data.instances.files import read_instances
 from fbr_plugin.data.readers.images import read_mask
+from fbr_plugin.instances import InstancePrediction, Instances
 from fbr_plugin.postprocess.seed_files import read_seed
 
 SIZES = {"2007_000032": (5, 8), "a.b": (4, 4), "plain": (9, 3)}
@@ -96,8 +98,30 @@ def test_masks_are_written_as_palette_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"format": "irn"}, {"thresholds": (0.3, 0.1)}], ids=str)
 def test_masks_have_no_settings_of_seeds(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="Masks predicts masks, not seeds: leave out format and thresholds"):
+    with pytest.raises(ValueError, match="Masks predicts no seeds: leave out format and thresholds"):
         predict(Masks(), SeedWriter(tmp_path, **options))
+
+
+class Boxes(Seeds):
+    """Predicts one instance of class 2 in the upper row of each image."""
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> InstancePrediction:
+        return InstancePrediction(batch["id"], [upper_row(image.shape[1:]) for image in batch["image"]])
+
+
+def upper_row(size: tuple[int, ...]) -> Instances:
+    masks = torch.zeros(1, *size, dtype=torch.bool)
+    masks[:, 0] = True
+    return {"masks": masks, "labels": torch.tensor([2]), "scores": torch.tensor([0.5])}
+
+
+def test_instances_are_written_as_json(tmp_path: Path) -> None:
+    assert predict(Boxes(), SeedWriter(tmp_path)) == [f"{name}.json" for name in sorted(SIZES)]
+    for name, size in SIZES.items():
+        found = read_instances(tmp_path / f"{name}.json", CLASSES)
+        assert all(np.array_equal(found[key], value) for key, value in upper_row(size).items())
+    with pytest.raises(ValueError, match="Boxes predicts no seeds: leave out format and thresholds"):
+        predict(Boxes(), SeedWriter(tmp_path, "irn"))
 
 
 def test_a_repeated_image_is_written_once(tmp_path: Path) -> None:
@@ -105,7 +129,7 @@ def test_a_repeated_image_is_written_once(tmp_path: Path) -> None:
     assert np.array_equal(read_seed(tmp_path / "plain.npy").scores, scores_of((9, 3), CLASSES)[[0, 2]])
 
 
-@pytest.mark.parametrize("kind", [Seeds, Masks])
+@pytest.mark.parametrize("kind", [Seeds, Masks, Boxes])
 @pytest.mark.parametrize("name", ["a/b", "../b", "a\\b"])
 def test_ids_with_a_path_are_refused(tmp_path: Path, name: str, kind: type[Seeds]) -> None:
     with pytest.raises(ValueError, match=r"the id '.*' contains a path, but must be a file name: rename"):
@@ -119,7 +143,7 @@ def test_other_predictions_are_refused(tmp_path: Path) -> None:
             return {"id": batch["id"]} if batch["id"] == ["plain"] else torch.zeros(1)
 
     with pytest.raises(
-        TypeError, match=r"Other.predict_step returned dict: .*SeedPrediction or a .*MaskPrediction"
+        TypeError, match=r"Other.predict_step returned dict: .*SeedPrediction, a MaskPrediction or an Inst"
     ):
         predict(Other(), SeedWriter(tmp_path), ["plain"])
     with pytest.raises(TypeError, match="returned Tensor"):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fbr_plugin import figures
 from fbr_plugin.data.readers.images import voc_palette
+from fbr_plugin.instances import Instances
 
 NAMES = ("boat", "train", "sheep")
 IMAGES = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
@@ -18,6 +19,10 @@ LABELS = torch.zeros(2, 4, 6, dtype=torch.long)
 LABELS[0, :2] = 2
 LABELS[1, 0, 0] = 255
 BOXES = torch.tensor([[1, 2, 9, 8], [0, 0, 23, 15]])
+INSTANCES: list[Instances] = [
+    {"masks": torch.ones(2, 16, 24) > 0, "labels": torch.tensor([1, 3]), "scores": torch.tensor([0.5, 0.0])},
+    {"masks": torch.zeros(0, 16, 24) > 0, "labels": torch.zeros(0, dtype=torch.long)},
+]
 SWEEP = figures.threshold_sweep(
     [0.1, 0.2], {"CAM": [40.0, 50.0]}, {"CAM": {"oracle": 0.2, "label_free": 0.1}}
 )
@@ -44,6 +49,7 @@ def curves() -> Figure:
         lambda: figures.seeds_over_images(IMAGES, LABELS, NAMES),
         lambda: figures.examples(IMAGES, LABELS, {"AMN": LABELS, "AMN + FBR": LABELS}, NAMES),
         lambda: figures.boxes_over_images(IMAGES, IMAGES[:, 0], [BOXES, BOXES[:1]], BOXES),
+        lambda: figures.instances_over_images(IMAGES, {"truth": INSTANCES}, NAMES),
         lambda: figures.object_masks_over_images(IMAGES, IMAGES[:, 0], LABELS),
         lambda: PRECISION,
         lambda: figures.class_maps(IMAGES, {"seed": IMAGES[:, 0], "gate": IMAGES[:, 1, :4, :6]}),
@@ -57,6 +63,7 @@ def curves() -> Figure:
         "seeds",
         "examples",
         "boxes",
+        "instances",
         "masks",
         "precision",
         "class maps",
@@ -248,3 +255,13 @@ def test_precision_over_recall_has_a_mark_at_the_chosen_threshold() -> None:
     assert np.asarray(curve.get_xdata()).tolist() == [100, 30, 0]
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (30, 60)
     assert (mark.get_label(), PRECISION.axes[0].get_title(loc="left")) == ("threshold 0.500", "PxAP 46.0")
+
+
+def test_instances_are_outlined_and_named_unless_their_score_is_low() -> None:
+    figure = figures.instances_over_images(IMAGES, {"found": INSTANCES}, NAMES, {"found": ["AP 1", "none"]})
+    title, over, _, empty = figure.axes
+    assert [text.get_text() for text in over.texts] == ["boat 0.50"]
+    assert len(over.images) == 2
+    assert len(empty.images) == 1
+    assert (over.get_xlim(), over.get_ylim()) == (title.get_xlim(), title.get_ylim())
+    assert [axes.get_xlabel() for axes in (over, empty)] == ["AP 1", "none"]

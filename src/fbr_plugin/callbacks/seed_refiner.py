@@ -1,7 +1,7 @@
 """Predicted seeds, raised and spread over their image, and masks made from them during prediction."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
-from torch import nn
+from torch import Tensor, nn
 
 from fbr_plugin.contract import ScorePropagator, SeedPrediction
 from fbr_plugin.data.dataset import photos
@@ -20,6 +20,35 @@ from fbr_plugin.postprocess.pseudo_masks import ToMask, write_masks
 from fbr_plugin.postprocess.seed_files import check_names
 from fbr_plugin.postprocess.seeds import Seed, background_scores
 from fbr_plugin.postprocess.workers import start_workers
+
+
+def raised_seeds(
+    model: LightningModule, prediction: Any, batch: Any, power: float
+) -> Iterator[tuple[str, Seed, Tensor, NDArray[np.uint8]]]:
+    """The predicted seeds of a batch, raised to a power.
+
+    Args:
+        model: whose `predict_step` made the prediction.
+        prediction: a `SeedPrediction`; anything else is an error.
+        batch: its images.
+        power: exponent of the scores.
+
+    Yields:
+        For each image its id, its seed, the image [3, H, W], and the photo [H, W, 3] as it was read.
+    """
+    if not isinstance(prediction, SeedPrediction):
+        raise InputTypeError(
+            f"{type(model).__name__}.predict_step returned {type(prediction).__name__}: labels, masks and "
+            "instances are made from seeds, a fbr_plugin.SeedPrediction"
+        )
+    check_names(prediction.ids)
+    seeds = prediction.ids, prediction.seeds, prediction.labels
+    for name, scores, label, image, photo in zip(*seeds, batch["image"], photos(batch), strict=True):
+        seed = Seed.from_dense(scores, label)
+        if power != 1:
+            raised: NDArray[Any] = seed.scores.clip(0) ** power
+            seed = seed._replace(scores=raised)
+        yield name, seed, image, photo
 
 
 class SeedSpreader(BasePredictionWriter):
@@ -71,18 +100,7 @@ class SeedSpreader(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Use the seed of each image of the batch."""
-        if not isinstance(prediction, SeedPrediction):
-            raise InputTypeError(
-                f"{type(pl_module).__name__}.predict_step returned {type(prediction).__name__}: labels and "
-                "masks are made from seeds, a fbr_plugin.SeedPrediction"
-            )
-        check_names(prediction.ids)
-        seeds = prediction.ids, prediction.seeds, prediction.labels
-        for name, scores, label, image, photo in zip(*seeds, batch["image"], photos(batch), strict=True):
-            seed = Seed.from_dense(scores, label)
-            if self.power != 1:
-                raised: NDArray[Any] = seed.scores.clip(0) ** self.power
-                seed = seed._replace(scores=raised)
+        for name, seed, image, photo in raised_seeds(pl_module, prediction, batch, self.power):
             maps, power = seed.scores, self.background_power
             if power is not None:
                 maps = np.concatenate([background_scores(maps, power)[None], maps])

@@ -1,4 +1,4 @@
-"""Files of predicted seeds or masks, one per image."""
+"""Files of predicted seeds, masks or instances, one per image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,18 +8,20 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 
 from fbr_plugin.contract import MaskPrediction, SeedPrediction, SeedStyle
+from fbr_plugin.data.instances.files import instances_path, write_instances
 from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.errors import InputError, InputTypeError
+from fbr_plugin.instances import InstancePrediction
 from fbr_plugin.postprocess.seed_files import check_names, seed_path, write_seed
 from fbr_plugin.postprocess.seeds import Seed, threshold_labels
 
 
 class SeedWriter(BasePredictionWriter):
-    """Writes the seeds or masks of each batch as it is predicted, so that a set need not fit into memory.
+    """Writes what is predicted of each batch at once, so that a set need not fit into memory.
 
-    `predict_step` returns a `SeedPrediction`, or a `MaskPrediction`, whose masks become palette PNGs
-    `ID.png`. Every process writes its own images; an image that a distributed sampler repeats is overwritten
-    with the same content.
+    `predict_step` returns a `SeedPrediction`; a `MaskPrediction`, whose masks become palette PNGs `ID.png`;
+    or an `InstancePrediction`, whose instances become `ID.json`. Every process writes its own images; an
+    image that a distributed sampler repeats is overwritten with the same content.
 
     Args:
         output_dir: folder of the files, created if missing.
@@ -56,18 +58,23 @@ class SeedWriter(BasePredictionWriter):
             case SeedPrediction():
                 check_names(prediction.ids)
                 self._write_seeds(prediction)
-            case MaskPrediction():
+            case MaskPrediction() | InstancePrediction():
                 check_names(prediction.ids)
-                self._write_masks(prediction, type(pl_module).__name__)
+                self._write_results(prediction, type(pl_module).__name__)
             case _:
                 raise InputTypeError(
                     f"{type(pl_module).__name__}.predict_step returned {type(prediction).__name__}: to "
-                    "write files, it must return a fbr_plugin.SeedPrediction or a fbr_plugin.MaskPrediction"
+                    "write files, it must return a SeedPrediction, a MaskPrediction or an InstancePrediction "
+                    "of fbr_plugin"
                 )
 
-    def _write_masks(self, prediction: MaskPrediction, model: str) -> None:
+    def _write_results(self, prediction: MaskPrediction | InstancePrediction, model: str) -> None:
         if self.format is not None or self.thresholds is not None:
-            raise InputError(f"{model} predicts masks, not seeds: leave out format and thresholds")
+            raise InputError(f"{model} predicts no seeds: leave out format and thresholds")
+        if isinstance(prediction, InstancePrediction):
+            for name, instances in zip(prediction.ids, prediction.instances, strict=True):
+                write_instances(instances_path(self.output_dir, name), instances)
+            return
         for name, mask in zip(prediction.ids, prediction.masks, strict=True):
             write_mask(self.output_dir / f"{name}.png", mask.cpu().numpy())
 

@@ -37,7 +37,7 @@ def run(words: list[str]) -> None:
     stages = _chosen(build_stages(config), config)
     if config.dry_run:
         for stage, found in cache.plan(stages, config.output, config["from"]):
-            print(f"{stage.name:14}{found.reason}")
+            print(f"{stage.name:21}{found.reason}")
         return
     say = print if is_rank_zero() else _nothing
     records = {}

@@ -2,6 +2,7 @@
 
 from fbr_plugin.figures.canvas import save, save_pages, to_array
 from fbr_plugin.figures.charts import loss_curves, precision_recall, semantic_graph, threshold_sweep
+from fbr_plugin.figures.instances import instances_over_images
 from fbr_plugin.figures.overlays import (
     boxes_over_images,
     class_maps,
@@ -15,6 +16,7 @@ __all__ = [
     "boxes_over_images",
     "class_maps",
     "examples",
+    "instances_over_images",
     "loss_curves",
     "nroi_clusters",
     "object_masks_over_images",

@@ -24,7 +24,7 @@ _OPACITY = 0.65  # of colours over an image
 _CELL = 1.9  # inches of an image's side
 _LINE = 0.2  # inches of a line of text
 _TITLE, _TEXT = 10.8, 7.0  # points of a column's title, and of the text below a picture
-_CLUSTERS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6")
+CATEGORICAL = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6")
 
 
 @style
@@ -37,7 +37,7 @@ def seeds_over_images(images: Maps, labels: Maps, class_names: Sequence[str]) ->
         class_names: names of the foreground classes.
     """
     over = [_blend(photo, _colours(own, class_names), own != 0) for photo, own in _pairs(images, labels)]
-    return _class_legend(_grid({"image": _photos(images), "labels": over}), labels, class_names)
+    return _class_legend(grid({"image": photo_arrays(images), "labels": over}), labels, class_names)
 
 
 @style
@@ -58,11 +58,11 @@ def examples(
         captions: title of a column, "image" and "truth" among them -> N texts below its pictures.
     """
     maps = methods if truths is None else {"truth": truths, **methods}
-    columns = {"image": _photos(images)}
+    columns = {"image": photo_arrays(images)}
     for name, labels in maps.items():
         columns[name] = [_colours(label, class_names) for _, label in _pairs(images, labels)]
     shown = [label for labels in maps.values() for label in labels]
-    return _class_legend(_grid(columns, vertical=True, captions=captions), shown, class_names)
+    return _class_legend(grid(columns, vertical=True, captions=captions), shown, class_names)
 
 
 @style
@@ -76,7 +76,7 @@ def boxes_over_images(images: Maps, maps: Maps, boxes: Sequence[Tensor], found: 
         found: N boxes [4].
     """
     over = _score_maps(images, maps)
-    figure = _grid({"image": _photos(images), "score map": over})
+    figure = grid({"image": photo_arrays(images), "score map": over})
     for number, (true, drawn) in enumerate(zip(boxes, found, strict=True)):
         for axes in (figure.axes[number], figure.axes[len(over) + number]):
             for colour, own in (("white", true), ("#e6194b", drawn[None])):
@@ -100,7 +100,7 @@ def object_masks_over_images(images: Maps, maps: Maps, masks: Maps) -> Figure:
             darkened.
     """
     over = _score_maps(images, maps)
-    figure = _grid({"image": _photos(images), "score map": over})
+    figure = grid({"image": photo_arrays(images), "score map": over})
     for number, (_, mask) in enumerate(_pairs(images, masks)):
         dark = np.zeros((*mask.shape, 4))
         dark[mask == IGNORE, 3] = _OPACITY
@@ -122,8 +122,8 @@ def class_maps(images: Maps, maps: Mapping[str, Maps]) -> Figure:
         images: N images [3, H, W] in [0, 1].
         maps: title -> N maps [h, w] in [0, 1].
     """
-    columns = {"image": _photos(images), **{title: _heat(images, own) for title, own in maps.items()}}
-    return _grid(columns, vertical=True)
+    columns = {"image": photo_arrays(images), **{title: _heat(images, own) for title, own in maps.items()}}
+    return grid(columns, vertical=True)
 
 
 @style
@@ -134,22 +134,22 @@ def nroi_clusters(images: Maps, assignments: Maps) -> Figure:
         images: N images [3, H, W] in [0, 1].
         assignments: N maps [h, w] of the image's own cluster numbers; -1 = not background (left clear).
     """
-    palette = to_rgba_array(_CLUSTERS)[:, :3]
+    palette = to_rgba_array(CATEGORICAL)[:, :3]
     pairs = _pairs(images, assignments)
     over = [_blend(photo, palette[own % len(palette)], own >= 0) for photo, own in pairs]
-    return _grid({"image": _photos(images), "NROIs": over})
+    return grid({"image": photo_arrays(images), "NROIs": over})
 
 
 def _pairs(images: Maps, maps: Maps) -> Iterator[tuple[NDArray[np.floating], NDArray[np.int64]]]:
     """Each image [H, W, 3] with its map of integers, resized to [H, W]."""
     if len(images) != len(maps):
         raise InputError(f"there are {len(images)} images but {len(maps)} maps; give one map per image")
-    for photo, integers in zip(_photos(images), maps, strict=True):
+    for photo, integers in zip(photo_arrays(images), maps, strict=True):
         resized = F.interpolate(integers[None, None].double(), photo.shape[:2], mode="nearest-exact")
         yield photo, resized[0, 0].long().cpu().numpy()
 
 
-def _photos(images: Maps) -> list[NDArray[np.floating]]:
+def photo_arrays(images: Maps) -> list[NDArray[np.floating]]:
     """N images [3, H, W] in [0, 1] as [H, W, 3] for matplotlib."""
     return [image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy() for image in images]
 
@@ -161,7 +161,7 @@ def _score_maps(images: Maps, maps: Maps) -> list[NDArray[np.floating]]:
 
 def _heat(images: Maps, maps: Maps) -> list[NDArray[np.floating]]:
     """Each image [H, W, 3] overlaid with its map [h, w] in [0, 1] as colours."""
-    photos = _photos(images)
+    photos = photo_arrays(images)
     grown = (
         resize(own[None, None].double().cpu(), photo.shape[:2])[0, 0].numpy()
         for photo, own in zip(photos, maps, strict=True)
@@ -188,7 +188,7 @@ def _blend(
     return np.where(where[..., None], (1 - _OPACITY) * grey + _OPACITY * colours, photo)
 
 
-def _grid(
+def grid(
     strips: Mapping[str, Sequence[NDArray[np.floating]]],
     vertical: bool = False,
     captions: Mapping[str, Sequence[str]] = {},

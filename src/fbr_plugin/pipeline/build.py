@@ -5,23 +5,23 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
 from jsonargparse import Namespace
 
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
-from fbr_plugin.contract import ScorePropagator, SeedStyle
-from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.datamodules.voc import VOCDataModule
 from fbr_plugin.data.fingerprint import fingerprint
 from fbr_plugin.data.readers.files import reading_once
 from fbr_plugin.distributed import is_rank_zero
-from fbr_plugin.errors import InputError, InputTypeError
+from fbr_plugin.errors import InputError
 from fbr_plugin.files import write_text
 from fbr_plugin.pipeline import stages
+from fbr_plugin.pipeline.instances import instance_network, pseudo_instances
 from fbr_plugin.pipeline.record import RECORD, PipelineStage, Scores
 from fbr_plugin.pipeline.settings import method
 from fbr_plugin.pipeline.stages import CHECKPOINT
+from fbr_plugin.pipeline.trained import predict_seeds, propagator, seed_checkpoint, seed_images
 from fbr_plugin.pipeline.training import Training, trainings
 from fbr_plugin.postprocess.affinity_labels import affinity_labels, power_labels
 from fbr_plugin.postprocess.exports import submission
@@ -55,6 +55,8 @@ def build_stages(config: Namespace) -> list[PipelineStage]:
         result.append(_labels("affinity", config.affinity, seeds, needs))
         result.append(_training("irn", walk, "fit", labels=("affinity",)))
         needs = (*needs, "irn")
+    if config.instances:
+        result.append(pseudo_instances(config.instances, seeds, walk, needs))
     if config.calibrate:
         result.append(_calibration(config.calibrate, config.masks, seeds, walk, needs))
         needs = (*needs, "calibration")
@@ -62,6 +64,8 @@ def build_stages(config: Namespace) -> list[PipelineStage]:
     if network := networks.get("segmentation"):
         result.append(_training("segmentation", network, "fit", labels=("masks",)))
         result.append(_predictions(network))
+    if network := networks.get("instance_network"):
+        result += instance_network(network, bool(config.instances))
     return result
 
 
@@ -95,7 +99,7 @@ def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         writer = SeedRefiner(folder, to_mask, workers=refining_workers(own["refine"]))
-        _predict(seeds, inputs, writer, folder / name)
+        predict_seeds(seeds, inputs, writer, folder / name)
         return {}
 
     return PipelineStage(name, {**seeds.settings("predict"), "labels": own}, make, needs)
@@ -105,7 +109,7 @@ def _arrays(style: SeedStyle, seeds: Training, needs: tuple[str, ...]) -> Pipeli
     """A stage that writes the seeds themselves."""
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
-        _predict(seeds, inputs, SeedWriter(folder, style), folder)
+        predict_seeds(seeds, inputs, SeedWriter(folder, style), folder)
         return {}
 
     return PipelineStage("seeds", {**seeds.settings("predict"), "style": style}, make, needs)
@@ -130,8 +134,8 @@ def _calibration(
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         model = seeds.network(inputs.get("classifier"))
-        trained = _checkpoint(inputs), model, _images(seeds, inputs), seeds.trainer_flags()
-        found = stages.calibrate(folder, *trained, _propagator(walk, inputs), masks.power)
+        trained = seed_checkpoint(inputs), model, seed_images(seeds, inputs), seeds.trainer_flags()
+        found = stages.calibrate(folder, *trained, propagator(walk, inputs), masks.power)
         if is_rank_zero():
             write_text(folder / THRESHOLD, json.dumps(found.threshold))  # all that later stages depend on
         return found.scores()
@@ -172,9 +176,9 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
         if own["refine"]:
             refined = partial(plain, method=own["refine"], scale=own["scale"], steps=own["steps"])
             to_mask = {"unrefined": plain, "masks": refined}
-        spread = _propagator(walk, inputs), own["power"], refining_workers(own["refine"]), power
+        spread = propagator(walk, inputs), own["power"], refining_workers(own["refine"]), power
         writer = SeedRefiner(folder, to_mask, *spread)
-        _predict(seeds, inputs, writer, folder / "masks")
+        predict_seeds(seeds, inputs, writer, folder / "masks")
         kinds, data = {kind: folder / kind for kind in to_mask}, seeds.images()
         earlier = {name: inputs[name] / name for name in needs if name == "labels"}
         stages.draw_masks({**earlier, **kinds}, data, folder / "examples.png")
@@ -200,34 +204,6 @@ def _predictions(network: Training) -> PipelineStage:
         return stages.score_masks({"miou_predictions": masks}, data)
 
     return PipelineStage("predictions", network.settings("test"), make, ("segmentation",))
-
-
-def _predict(seeds: Training, inputs: dict[str, Path], writer: SeedRefiner | SeedWriter, done: Path) -> None:
-    """Predict the seeds of the training images, which a callback writes or turns into masks."""
-    data, model = _images(seeds, inputs), seeds.network(inputs.get("classifier"))
-    stages.predict(_checkpoint(inputs), model, data, seeds.trainer_flags(), writer, done)
-
-
-def _checkpoint(inputs: dict[str, Path]) -> Path:
-    """The weights of the network that predicts seeds."""
-    return next(inputs[name] for name in ("baseline", "classifier") if name in inputs) / CHECKPOINT
-
-
-def _images(seeds: Training, inputs: dict[str, Path]) -> WSSSDataModule:
-    """The images of the network that predicts seeds, with the labels that it may read."""
-    return seeds.images(inputs["labels"] / "labels" if "labels" in inputs else None)
-
-
-def _propagator(walk: Training | None, inputs: dict[str, Path]) -> ScorePropagator | None:
-    """The trained network that spreads seeds over their image; None where there is none."""
-    if walk is None:
-        return None
-    network = walk.network()
-    state = torch.load(inputs["irn"] / CHECKPOINT, map_location="cpu", weights_only=True)
-    network.load_state_dict(state["state_dict"])
-    if not isinstance(network, ScorePropagator):
-        raise InputTypeError(f"irn.model is a {type(network).__name__}, which has no method propagate")
-    return network
 
 
 def _label_free_threshold(folder: Path) -> float:

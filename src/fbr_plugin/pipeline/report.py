@@ -21,12 +21,17 @@ SCORES = {
     "miou_unrefined": "masks before refinement",
     "miou_masks": "masks{refined}",
     "miou_predictions": "masks that the network predicts",
+    "ap_25": "instances, AP at IoU .25",
+    "ap_50": "instances, AP at IoU .50",
+    "ap_70": "instances, AP at IoU .70",
+    "ap_75": "instances, AP at IoU .75",
+    "ap_mean": "instances, mean of these",
 }
 
 
 def stage_table(records: dict[str, StageRecord]) -> str:
-    """A table of every stage's mIoU for the terminal, and of what it is expected to lose by the threshold."""
-    lines = [f"{'stage':14}{'what is scored':50}{'mIoU':>7}{'seconds':>9}"]
+    """A table of every stage's scores for the terminal, and what its threshold is expected to lose."""
+    lines = [f"{'stage':21}{'what is scored':50}{'score':>7}{'seconds':>9}"]
     lines.append("-" * len(lines[0]))
     for name, record in records.items():
         scores = {key: value for key, value in record["scores"].items() if key in SCORES}
@@ -36,7 +41,7 @@ def stage_table(records: dict[str, StageRecord]) -> str:
         for index, (what, value) in enumerate(rows or [("", "")]):
             first = index == 0
             seconds = f"{record['seconds']:9.0f}" if first else ""
-            lines.append(f"{name if first else '':14}{what:50}{value:>7}{seconds}")
+            lines.append(f"{name if first else '':21}{what:50}{value:>7}{seconds}")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.postprocess.dense_crf import STEPS, import_pydensecrf
 from fbr_plugin.postprocess.refine import Method, default_method
 
-TRAININGS = ("classifier", "baseline", "irn", "segmentation")
+TRAININGS = ("classifier", "baseline", "irn", "segmentation", "instance_network")
 Refiner = Literal["auto", "crf", "pamr", "none"]
 
 
@@ -62,12 +62,29 @@ class MaskSettings:
     steps: int = STEPS
 
 
+@dataclass
+class InstanceSettings:
+    """Instances of every training image, made from seeds and the displacements of IRN.
+
+    Args:
+        background: score of the background, compared with those of the instances after the random walk.
+        power: exponent of the seeds, applied before the random walk.
+        join: whether fragments with the same centroid are one instance, such as the two ends of a partly
+            hidden object; the released code takes each as an instance.
+    """
+
+    background: float = 0.25
+    power: float = 1.0
+    join: bool = False
+
+
 def parser() -> ArgumentParser:
     """The parser of the whole pipeline's settings."""
     result = ArgumentParser(
         prog="fbr-plugin pipeline",
         description="Train a classifier on image labels, a baseline on labels from its seeds, IRN on labels "
-        "from the baseline's seeds, and a segmentation network on the resulting masks; score every stage. "
+        "from the baseline's seeds, and a segmentation network on the resulting masks, or a network of "
+        "instances on instance masks; score every stage. "
         "Each stage has a folder, is skipped while its settings and inputs are unchanged, and continues "
         "after an interruption.",
     )
@@ -102,6 +119,8 @@ def parser() -> ArgumentParser:
     result.add_argument(
         "--masks", type=MaskSettings, default=MaskSettings(), help="masks of the training images"
     )
+    what = "instances of the training images; null makes none"
+    result.add_argument("--instances", type=InstanceSettings | None, default=None, help=what)
     return result
 
 

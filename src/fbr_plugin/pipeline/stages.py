@@ -96,7 +96,7 @@ def predict(
         stage: the stage whose images to predict.
     """
     dataset = data.dataset(stage)
-    done = {path.stem for path in written.glob("[!.]*.[np]*")} if written.is_dir() else set()
+    done = {path.stem for path in written.glob("[!.]*.[jnp]*")} if written.is_dir() else set()
     pending = [index for index, name in enumerate(dataset.source.ids) if name not in done]
     barrier()  # before any process writes
     if pending:

@@ -20,7 +20,8 @@ from fbr_plugin.pipeline.settings import TRAININGS, parser
 from fbr_plugin.pipeline.stages import CHECKPOINT
 
 # No result depends on where files are (only on their content), how they are loaded, and what is displayed.
-ELSEWHERE = {"root", "num_workers", "eval_batch_size", "pseudo_label_dir", "saliency_dir", "stuff_dir"}
+ELSEWHERE = {"root", "num_workers", "eval_batch_size", "saliency_dir", "stuff_dir"}
+ELSEWHERE |= {"pseudo_label_dir", "pseudo_instance_dir"}
 FILES = ("weights", "combine_with")  # arguments of a model that name a file
 SHOWN = {"enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler"}
 
@@ -70,9 +71,10 @@ class Training:
         self.num_classes = self.module.num_classes
         _trainer_parser().parse_object({"trainer": self.flags})  # a mistake shows before anything is made
 
-    def images(self, labels: Path | None = None) -> WSSSDataModule:
-        """The data module, optionally with a folder of pseudo labels to train on."""
-        given = {"pseudo_label_dir": str(labels)} if labels else {}
+    def images(self, labels: Path | None = None, instances: Path | None = None) -> WSSSDataModule:
+        """The data module, optionally with a folder of pseudo labels or pseudo instances to train on."""
+        folders = {"pseudo_label_dir": labels, "pseudo_instance_dir": instances}
+        given = {name: str(folder) for name, folder in folders.items() if folder}
         module = _instance(WSSSDataModule, self.data, given)
         module.calibrate = self.calibrate
         return module
