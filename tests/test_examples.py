@@ -1,6 +1,7 @@
 """Every example runs: the settings through the command line, the scripts as they are."""
 
 import runpy
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,8 @@ def smaller(settings: dict, folder: Path) -> list[object]:
 
 
 PIPELINES = sorted(EXAMPLES.glob("*_pipeline.yaml"))
-TRAININGS = sorted({*EXAMPLES.glob("*.yaml")} - {*PIPELINES})
+INSTANCES = sorted(EXAMPLES.glob("*_instances.yaml"))  # what differs from a pipeline
+TRAININGS = sorted({*EXAMPLES.glob("*.yaml")} - {*PIPELINES, *INSTANCES})
 
 
 @pytest.mark.slow
@@ -124,6 +126,22 @@ def test_pipelines_are_planned(path: Path, tmp_path: Path, capsys: pytest.Captur
     planned = capsys.readouterr().out.splitlines()
     names = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]
     assert [line.split()[0] for line in planned] == names
+
+
+@pytest.mark.parametrize("path", INSTANCES, ids=lambda path: path.stem)
+def test_pipelines_of_instances_are_planned(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words: list[object] = ["--config", path.with_name(path.name.replace("_instances", "_pipeline"))]
+    words += ["--config", path, "--dry-run"]
+    if path.stem != "scenes_instances":
+        photos = write_photos(tmp_path / "photos")
+        shutil.copytree(photos / "SegmentationClass", photos / "SegmentationObject")  # one object each
+        words += ["--data.root", photos]
+    command("pipeline", *words)
+    planned = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    names = ["classifier", "labels", "baseline", "affinity", "irn", "instances", "masks"]
+    assert planned == [*names, "instance_network", "instance_predictions"]
 
 
 SCRIPTS: dict[str, tuple[list[str], str, list[str]]] = {

@@ -22,7 +22,7 @@ APS = {"ap_25", "ap_50", "ap_70", "ap_75", "ap_mean", "ap_volume", "abo", "coco_
 def whole(output: Path, truth: str = "eval") -> dict[str, Any]:
     """The settings of all stages up to a network of instances."""
     data = scenes()
-    data["init_args"]["instances"] = truth
+    data["init_args"] |= {"instances": truth, "num_images": 8}
     made = settings(output, data, instances={}, instance_network=NETWORK)
     made.pop("segmentation")
     return made
@@ -37,7 +37,7 @@ def test_from_labels_to_scored_instances(tmp_path: Path, capsys: pytest.CaptureF
         assert scores.keys() >= APS
         assert all(0 <= scores[name] <= 100 for name in APS)
         files = sorted((tmp_path / "run" / stage / "instances").iterdir())
-        assert [path.name for path in files] == [f"scene_{index:06d}.json" for index in range(16)]
+        assert [path.name for path in files] == [f"scene_{index:06d}.json" for index in range(8)]
         assert (tmp_path / "run" / stage / "examples.png").stat().st_size > 10_000
     found = [read_instances(path, 5) for path in (tmp_path / "run/instances/instances").iterdir()]
     assert any(len(each["labels"]) for each in found)
@@ -57,11 +57,12 @@ def test_from_labels_to_scored_instances(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.slow
 def test_without_true_instances_nothing_is_scored(tmp_path: Path) -> None:
     config = whole(tmp_path / "run", "none")
-    config.pop("instance_network")
+    for name in ("baseline", "instance_network"):
+        config.pop(name)
     report = run(config)
     assert report["stages"]["instances"]["scores"] == {}
     assert not (tmp_path / "run/instances/examples.png").exists()
-    assert len([*(tmp_path / "run/instances/instances").iterdir()]) == 16
+    assert len([*(tmp_path / "run/instances/instances").iterdir()]) == 8
 
 
 def test_mistakes_show_before_anything_is_made(tmp_path: Path) -> None:
