@@ -243,17 +243,15 @@ def test_true_relations_of_two_instances() -> None:
 @pytest.mark.slow
 def test_true_relations_recover_the_instances_of_scenes() -> None:
     """Those in several pieces too, if pieces with one centroid are joined."""
-    found: dict[bool, list[bool]] = {False: [], True: []}
-    for scene in SyntheticScenes(num_images=24, seed=11).scenes:
+    recovered = []
+    for scene in SyntheticScenes(num_images=16, seed=11).scenes:
         instances, mask = torch.from_numpy(scene.instances), torch.from_numpy(scene.mask)
-        for join, recovered in found.items():
-            result = separate_truth(instances, mask, walk_steps=32, join=join).steps.instances
-            for number in range(1, int(instances.max()) + 1):
-                true = instances == number
-                if true.any():
-                    masks = result["masks"][result["labels"] == mask[true][0]]
-                    overlaps = (masks & true).sum((1, 2)) / (masks | true).sum((1, 2))
-                    recovered.append(bool((overlaps >= 0.75).any()))
-    assert len(found[True]) > 30
-    assert sum(found[True]) >= 0.98 * len(found[True])
-    assert sum(found[False]) >= 0.9 * len(found[False])
+        result = separate_truth(instances, mask, walk_steps=32, join=True).steps.instances
+        for number in range(1, int(instances.max()) + 1):
+            true = instances == number
+            if true.any():
+                masks = result["masks"][result["labels"] == mask[true][0]]
+                overlaps = (masks & true).sum((1, 2)) / (masks | true).sum((1, 2))
+                recovered.append(bool((overlaps >= 0.75).any()))
+    assert len(recovered) > 20
+    assert sum(recovered) >= 0.98 * len(recovered)

@@ -41,7 +41,7 @@ def predict(module: LightningModule, writer: InstanceWriter) -> dict[str, Tensor
     images = {name: torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(7)) for name in ("a", "b.c")}
     photo = np.zeros((4, 5, 3), np.uint8)
     items = [{"id": name, "image": image, "label": LABEL, "photo": photo} for name, image in images.items()]
-    loader = DataLoader(items, 2, collate_fn=collate)
+    loader = DataLoader(items, batch_size=2, collate_fn=collate)
     Trainer(accelerator="cpu", callbacks=[writer], logger=False, enable_progress_bar=False).predict(
         module, loader, return_predictions=False
     )
