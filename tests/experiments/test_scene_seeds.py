@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def scores(preset: str, folder: Path) -> dict[str, float]:
-    """Train a CAM for 400 steps on 400 scenes of 48 pixels and score its seeds."""
+    """Train a CAM for 400 steps on 400 scenes and score its seeds."""
     pl.seed_everything(1, verbose=False)
     model = CAM(
         5,
@@ -24,7 +24,7 @@ def scores(preset: str, folder: Path) -> dict[str, float]:
         optimizer=OptimizerConfig("AdamW", lr=3e-3, head_lr=3e-3, weight_decay=1e-3, warmup_steps=20),
         scales=(1.0,),
     )
-    data = SyntheticDataModule(preset, num_images=400, size=48, loading=Loading(eval_batch_size=50, seed=1))
+    data = SyntheticDataModule(preset, num_images=400, loading=Loading(eval_batch_size=50, seed=1))
     trainer = fit(model, data, folder, max_epochs=None, max_steps=400)
     return trainer.test(model, data, verbose=False)[0]
 

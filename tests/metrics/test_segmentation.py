@@ -57,10 +57,10 @@ def test_counts_of_single_images_add_up_to_the_score(generator: torch.Generator)
 
 
 @pytest.mark.slow
-def test_damaged_copies_of_real_masks(real_data: Path) -> None:
+def test_damaged_copies_of_all_real_masks(real_data: Path) -> None:
     scores = [SegmentationScore(20) for _ in DAMAGES]
     common, either = np.zeros((2, len(DAMAGES), 21), np.int64)
-    paths = sorted((real_data / "voc12" / "SegmentationClassAug").glob("*.png"))[::4]
+    paths = sorted((real_data / "voc12" / "SegmentationClassAug").glob("*.png"))
     for path in paths:
         target = np.array(Image.open(path))
         for row, (damage, score) in enumerate(zip(DAMAGES, scores, strict=True)):
@@ -71,7 +71,7 @@ def test_damaged_copies_of_real_masks(real_data: Path) -> None:
                 a, b = prediction == index, target == index
                 common[row, index] += np.count_nonzero(a & b)
                 either[row, index] += np.count_nonzero(a | b)
-    assert len(paths) == 366
+    assert len(paths) == 1464
     for score, ious in zip(scores, 100 * common / either, strict=True):
         assert score.compute().iou == pytest.approx(ious.tolist(), abs=1e-9)
         assert score.compute().miou == pytest.approx(ious.mean(), abs=1e-9)
