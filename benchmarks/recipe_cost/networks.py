@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import cache
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import interpolate
 from torch.utils.flop_counter import FlopCounterMode
 
-from fbr_plugin.baselines import IRN
+from fbr_plugin.baselines import IRN, MaskRCNN
 from fbr_plugin.training.mixin import FBRMixin
 from fbr_plugin.training.optimizers import add_parameters
 
@@ -65,7 +66,8 @@ def images(number: int, size: Size, num_classes: int, present: int, device: str)
     label[:, :present] = 1
     maps = example(size)[1].to(device).expand(number, -1, -1)
     image = torch.randn(number, 3, *size, device=device)
-    others = {"pseudo_label": maps, "saliency": (maps > 0).float()}
+    objects = {"masks": torch.stack([maps[0] == 1, maps[0] == 2]), "labels": torch.tensor([1, 2])}
+    others = {"pseudo_label": maps, "saliency": (maps > 0).float(), "instances": [objects] * number}
     return {"image": image, "label": label, "id": ["example"] * number, **others}
 
 
@@ -138,7 +140,7 @@ def training_cost(spec: str, side: int, number: int, device: str, repeats: int) 
 
 @cache
 def prediction_cost(spec: str, cam: str, size: Size, crops: int, device: str) -> Cost:
-    """The cost of predicting an image at all scales; on the CPU its operations alone, without computing them.
+    """The cost of predicting an image at all scales; on the CPU, only the number of its operations.
 
     Args:
         spec: the network. Of IRN, the boundaries are predicted.
@@ -160,5 +162,7 @@ def prediction_cost(spec: str, cam: str, size: Size, crops: int, device: str) ->
     with torch.no_grad():
         if device != "cpu":
             return Cost(counted(predict)[0], timed(predict, device, 5))
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        # How many regions Mask R-CNN looks at depends on what it has computed.
+        real = isinstance(model, MaskRCNN)
+        with nullcontext() if real else FakeTensorMode(allow_non_fake_inputs=True):
             return Cost(counted(predict)[0])

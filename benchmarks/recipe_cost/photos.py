@@ -2,14 +2,17 @@
 
 import json
 import tempfile
-from functools import cache
+from functools import cache, partial
 from math import ceil
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from benchmarks.recipe_cost.networks import PRESENT, Size, example, timed
+from fbr_plugin.baselines.irn.instances import find_instances
 from fbr_plugin.baselines.tasks.localization_scores import LocalizationScores
 from fbr_plugin.data.readers.images import read_image, write_mask
 from fbr_plugin.data.settings import Augmentation
@@ -42,6 +45,23 @@ def walk_seconds(size: Size) -> float:
     grid = [ceil(side / 4) for side in size]
     scores, boundary = torch.rand(PRESENT, *grid), 0.3 * torch.rand(*grid)
     return timed(lambda: random_walk.propagate(scores, boundary))
+
+
+@cache
+def instance_seconds(size: Size) -> float:
+    """Core-seconds of separating the instances of a photo, four of each class, with a walk from each."""
+    grid = [ceil(side / 4) for side in size]
+    scores, boundary = torch.rand(PRESENT, *grid), 0.3 * torch.rand(*grid)
+    places = torch.stack(torch.meshgrid(*map(torch.arange, grid), indexing="ij")).float()
+    halves = torch.tensor([side / 2 for side in grid])[:, None, None]
+    field = (places // halves + 0.5) * halves - places  # towards the middle of each quarter
+    classes = torch.arange(1, PRESENT + 1)
+    propagated = partial(random_walk.propagate, boundary=boundary)
+
+    def walk(maps: Tensor) -> Tensor:
+        return interpolate(propagated(maps)[None], size)[0]
+
+    return timed(lambda: find_instances(field, scores, classes, walk, size))
 
 
 @cache

@@ -122,7 +122,7 @@ class Sheet:
         yield self._prediction("classifier", "classifier: scores", scored)
         if found.get("until") == "classifier":
             return
-        seeds = "baseline" if "baseline" in found else "classifier"
+        seeds = "baseline" if self._has("baseline") else "classifier"
         if seeds == "baseline":
             if found["labels"]:
                 yield self._labels("labels", "classifier")
@@ -131,6 +131,10 @@ class Sheet:
         if "irn" in found:
             yield self._labels("affinity", seeds)
             yield self._training("irn")
+            if "instances" in found:
+                walks = self._prediction("irn", "instances: walks", self.train, files=1)
+                yield walks._replace(serial=photos.instance_seconds(size), reading=0)
+                yield self._prediction(seeds, "instances", self.train)
             walk = self._prediction("irn", "masks: walk", self.train)
             yield walk._replace(serial=photos.walk_seconds(size), reading=0)
         masks = self._prediction(seeds, "masks", self.train, files=1)
@@ -138,10 +142,15 @@ class Sheet:
             crf = photos.crf_seconds(size, 1 + PRESENT, "crf", found["masks"]["steps"])
             masks = masks._replace(pooled=crf, disk=2 * masks.disk)
         yield masks
-        yield self._training("segmentation")
-        tested = found["segmentation"]["data"]["lists"]["val"]
-        crf = photos.crf_seconds(size, 1 + self.data.classes, "deeplab_crf")
-        yield self._prediction("segmentation", "predictions", tested, files=1)._replace(serial=crf)
+        if self._has("segmentation"):
+            yield self._training("segmentation")
+            tested = found["segmentation"]["data"]["lists"]["val"]
+            crf = photos.crf_seconds(size, 1 + self.data.classes, "deeplab_crf")
+            yield self._prediction("segmentation", "predictions", tested, files=1)._replace(serial=crf)
+        if self._has("instance_network"):
+            yield self._training("instance_network")
+            tested = found["instance_network"]["data"]["lists"]["val"]
+            yield self._prediction("instance_network", "instance_predictions", tested, files=1)
 
     def _localization(self) -> Iterator[Part]:
         """The training, the validation after each of its epochs, and the test."""
@@ -154,6 +163,10 @@ class Sheet:
         for name, runs, number in (("validation", epochs, 1), ("test", 1, 1 + crops)):
             cost = prediction_cost(self.spec("model"), "", (side, side), number, self.options.device)
             yield Part(name, cost, runs * self.data.lists["test"], reading=reading, serial=metrics)
+
+    def _has(self, stage: str) -> bool:
+        """Whether the recipe has this network."""
+        return bool(self.found.get(stage, {}).get("model"))
 
     def _labels(self, name: str, seeds: str) -> Part:
         """The labels of two thresholds, each of which the CRF refines."""

@@ -12,8 +12,6 @@ from torch import Tensor
 from fbr_plugin.baselines.irn.instances import Relations, find_instances
 from fbr_plugin.baselines.irn.module import IRN
 from fbr_plugin.baselines.irn.network import Grid
-from fbr_plugin.baselines.irn.truth import separate_truth, true_relations
-from fbr_plugin.data.scenes.source import SyntheticScenes
 from fbr_plugin.functional import propagate
 from fbr_plugin.instances import Instances
 
@@ -218,40 +216,3 @@ def test_mistakes_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     grids = torch.zeros(2, 8, 9), torch.ones(1, 8, 10), torch.tensor([1])
     with pytest.raises(ValueError, match=r"got \(1, 8, 10\), \(1,\) and \(2, 8, 9\)"):
         find_instances(*grids, stand_still, (8, 10))
-
-
-def test_true_relations_of_two_instances() -> None:
-    instances = torch.zeros(8, 10, dtype=torch.uint8)
-    instances[1:6, 1:8], instances[2:5, 3:6] = 1, 2
-    boundary, displacement = true_relations(instances)
-    assert boundary[instances == 2].eq(0).all()
-    assert boundary[1:6, 1:8].sum() == 12  # around the one in front
-    assert boundary[0].tolist() == [0.0, *[1.0] * 7, 0.0, 0.0]
-    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(10), indexing="ij")
-    reached = displacement + torch.stack([rows, columns])
-    assert reached[:, instances == 2].unique(dim=1).tolist() == [[3.0], [4.0]]
-    (place,) = reached[:, instances == 1].unique(dim=1).T.long().tolist()
-    assert instances[tuple(place)] == 1  # its mean position lies in the other
-    assert displacement[:, instances == 0].eq(0).all()
-    finer = true_relations(instances, 2)
-    assert finer.boundary.shape == (16, 20)
-    front = (instances == 2).repeat_interleave(2, 0).repeat_interleave(2, 1)
-    assert finer.displacement[:, front].abs().amax(1).tolist() == [3.0, 3.0]
-    assert true_relations(torch.zeros(3, 4)).displacement.eq(0).all()
-
-
-@pytest.mark.slow
-def test_true_relations_recover_the_instances_of_scenes() -> None:
-    """Those in several pieces too, if pieces with one centroid are joined."""
-    recovered = []
-    for scene in SyntheticScenes(num_images=16, seed=11).scenes:
-        instances, mask = torch.from_numpy(scene.instances), torch.from_numpy(scene.mask)
-        result = separate_truth(instances, mask, walk_steps=32, join=True).steps.instances
-        for number in range(1, int(instances.max()) + 1):
-            true = instances == number
-            if true.any():
-                masks = result["masks"][result["labels"] == mask[true][0]]
-                overlaps = (masks & true).sum((1, 2)) / (masks | true).sum((1, 2))
-                recovered.append(bool((overlaps >= 0.75).any()))
-    assert len(recovered) > 20
-    assert sum(recovered) >= 0.98 * len(recovered)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -24,13 +25,15 @@ from safetensors.torch import save_file
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from fbr_plugin.baselines.encoders import ResNet101, build
+from fbr_plugin.data import read_mask, write_mask
 
 pytestmark = pytest.mark.slow
 
 SIDE = 96
 CRF = importlib.util.find_spec("pydensecrf") is not None
 LAYOUTS = {"cub": write_cub, "ilsvrc": write_ilsvrc, "openimages": write_openimages}
-STAGES = ["classifier", "labels", "baseline", "affinity", "irn", "masks", "segmentation", "predictions"]
+STAGES = ["classifier", "labels", "baseline", "affinity", "irn", "instances", "masks", "segmentation"]
+STAGES += ["predictions", "instance_network", "instance_predictions"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,6 +85,8 @@ def shorter(recipe: str, weights: Path) -> list[object]:
         words += [f"{network}.pretrained", "false", f"{network}.weights", weights if known else "null"]
         if model.get("walk_canvas"):
             words += [f"{network}.walk_canvas", SIDE]
+        if model.get("min_size"):
+            words += [f"{network}.min_size", SIDE]
         if model.get("refine") and not CRF:
             words += [f"{network}.refine", "pamr"]
         if "crop_size" in section["data"].get("augmentation", {}):
@@ -93,25 +98,37 @@ def shorter(recipe: str, weights: Path) -> list[object]:
     return words
 
 
+def write_voc(root: Path) -> None:
+    """Write two photos with saliency maps and maps of objects."""
+    write_saliency(write_photos(root, 20, 2))
+    for path in (root / "SegmentationClass").iterdir():
+        mask = read_mask(path, 20)
+        write_mask(root / "SegmentationObject" / path.name, np.where(mask % 255 > 0, 1, mask))
+
+
 @pytest.mark.parametrize("recipe", PIPELINES)
 def test_every_stage_of_a_pipeline(recipe: str, folder: Path, weights: Path) -> None:
     name, extended = recipe.partition("/")[0], Path(str(configs(recipe)[1])).stem
     root = folder / name
     if not root.exists():
-        write_coco(root, 2) if name == "coco" else write_saliency(write_photos(root, 20, 2))
+        write_coco(root, 2) if name == "coco" else write_voc(root)
     output = folder / f"{name}_{extended}"
     words = ["--output", output, "--data.root", root, *shorter(recipe, weights)]
     if settings(recipe)["data"]["init_args"]["saliency_dir"]:
         words += ["--data.saliency_dir", root / "saliency"]
     command("pipeline", *configs(recipe), *words)
 
-    made = trainings(recipe)
-    without = {"labels"} if not settings(recipe)["labels"] or "baseline" not in made else set()
-    without |= {stage for stage in ("baseline", "irn", "segmentation") if stage not in made}
-    without |= {"affinity"} if "irn" not in made else set()
-    without |= {"predictions"} if "segmentation" not in made else set()
-    expected = [stage for stage in STAGES if stage not in without]
-    if until := settings(recipe)["until"]:
+    made, found = trainings(recipe), settings(recipe)
+    given = {
+        "masks": True,
+        "labels": found["labels"] and "baseline" in made,
+        "affinity": "irn" in made,
+        "instances": found["instances"],
+        "predictions": "segmentation" in made,
+        "instance_predictions": "instance_network" in made,
+    }
+    expected = [stage for stage in STAGES if given.get(stage, stage in made)]
+    if until := found["until"]:
         expected = expected[: expected.index(until) + 1]
     assert [*json.loads((output / "report.json").read_text())["stages"]] == expected
     for stage in made:
