@@ -48,10 +48,11 @@ def results() -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")}
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+def started_by(pid: int) -> list[int]:
+    """The processes that a process has started, and those that these have."""
     lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for path in lists for child in path.read_text().split()]
+    own = [int(child) for path in lists for child in path.read_text().split()]
+    return own + [each for child in own for each in started_by(child)]
 
 
 def alive(pid: int) -> bool:
@@ -72,7 +73,7 @@ def test_a_sweep_killed_twice_repeats_nothing(capfd: pytest.CaptureFixture[str])
             while len(results()) < least:
                 assert process.poll() is None
                 time.sleep(0.05)
-            started = children(process.pid)
+            started = started_by(process.pid)
             process.kill()
         while any(map(alive, started)):  # they end with the sweep
             time.sleep(0.05)

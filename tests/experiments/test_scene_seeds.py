@@ -1,6 +1,5 @@
 """The scenes do what they are for: a plain CAM takes the background that comes with a class for the class."""
 
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from helpers.runs import fit
 
 from fbr_plugin.baselines import CAM, OptimizerConfig
 from fbr_plugin.data import Loading, SyntheticDataModule
+from fbr_plugin.processes import process_context
 
 PRESETS = ("default", "control")
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def scores(preset: str, folder: Path) -> dict[str, float]:
 def seeds(tmp_path_factory):
     """Scores of the seeds for both presets, trained side by side."""
     folders = [tmp_path_factory.mktemp(preset) for preset in PRESETS]
-    with ProcessPoolExecutor(len(PRESETS), multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(len(PRESETS), process_context()) as pool:
         return dict(zip(PRESETS, pool.map(scores, PRESETS, folders), strict=True))
 
 

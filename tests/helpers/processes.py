@@ -8,12 +8,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from fbr_plugin.processes import process_context
+
 WORLD = 2
 
 
 def launch(worker: Callable[[int], Any], folder: Path) -> list[Any]:
     """Run a function of the rank in two gloo processes; what each returned, in rank order."""
-    mp.spawn(_process, (worker, str(folder)), nprocs=WORLD)
+    method = process_context().get_start_method()
+    mp.start_processes(_process, (worker, str(folder)), nprocs=WORLD, start_method=method)
     return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(WORLD)]
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from fbr_plugin import processes
 from fbr_plugin.functional.pamr import pamr
-from fbr_plugin.postprocess import workers
 from fbr_plugin.postprocess.refine import default_method, refine
 
 METHODS = ("pamr", "crf", "deeplab_crf")
@@ -186,10 +186,10 @@ def test_with_pydensecrf_a_crf_is_the_default(monkeypatch):
 KILLED = """
 import multiprocessing
 import time
-from workers import start_workers  # the file by itself, which starts fast
+from processes import start_pool  # the file by itself, which starts fast
 
 if __name__ == "__main__":
-    pool = start_workers(1)
+    pool = start_pool(1, time.sleep, 0)
     pool.submit(abs, 0).result()
     print(multiprocessing.active_children()[0].pid, flush=True)
     pool.submit(time.sleep, 60).result()
@@ -200,7 +200,7 @@ if __name__ == "__main__":
 def test_workers_end_with_a_killed_process(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    environment = {**os.environ, "PYTHONPATH": str(Path(workers.__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(processes.__file__).parent)}
     with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE) as owner:
         worker = int(owner.stdout.readline())
         owner.kill()

@@ -1,14 +1,13 @@
-"""Worker processes that never outlive the process that started them."""
+"""Worker processes that refine masks."""
 
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
-from threading import Thread
 
 import torch
 
 from fbr_plugin.postprocess.refine import Method
+from fbr_plugin.processes import start_pool
 
 
 def refining_workers(method: Method | None) -> int:
@@ -19,22 +18,10 @@ def refining_workers(method: Method | None) -> int:
 
 
 def start_workers(workers: int) -> ProcessPoolExecutor:
-    """A pool of spawned processes; end it by `shutdown(cancel_futures=True)`.
-
-    Normally, the processes of a pool whose owner is killed wait for work forever. These end with their owner,
-    and leave Ctrl-C to it. A script that starts them needs `if __name__ == "__main__":`.
-    """
-    return ProcessPoolExecutor(workers, get_context("spawn"), _begin)
+    """A pool of processes that leave Ctrl-C to their owner; see `start_pool`."""
+    return start_pool(workers, _ignore_interrupts)
 
 
-def _begin() -> None:
+def _ignore_interrupts() -> None:
     """Initialise a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Wait for the end of the parent process, then end at once."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)

@@ -1,14 +1,12 @@
 """The runs of a sweep on several devices, a process each; every result is kept as its run ends."""
 
-import multiprocessing
 import os
 import shutil
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.queues import Queue
@@ -18,6 +16,7 @@ from typing import Any
 from fbr_plugin.errors import UsageError
 from fbr_plugin.experiments.results import cached
 from fbr_plugin.experiments.sweep.plan import RESULT, Run
+from fbr_plugin.processes import process_context, start_pool
 
 Result = dict[str, Any]
 Train = Callable[[Run, str], dict[str, float]]
@@ -42,11 +41,10 @@ def train_all(runs: Sequence[Run], train: Train, devices: Sequence[str]) -> Iter
         return
     waiting, unfinished = list(runs), {run.folder for run in runs}
     running: dict[Future[Result], Run] = {}
-    context = multiprocessing.get_context("spawn")  # a fork would share the state of CUDA and of threads
-    names: Queue[str] = context.Queue()
+    names: Queue[str] = process_context().Queue()
     for device in devices:
         names.put(device)
-    pool = ProcessPoolExecutor(len(devices), mp_context=context, initializer=_start, initargs=(names,))
+    pool = start_pool(len(devices), _take_device, names)
     try:
         while waiting or running:
             for run in [run for run in waiting if run.after not in unfinished]:
@@ -65,19 +63,10 @@ def train_all(runs: Sequence[Run], train: Train, devices: Sequence[str]) -> Iter
         pool.shutdown(cancel_futures=True)
 
 
-def _start(devices: "Queue[str]") -> None:
-    """Take a device, and end with the sweep, even if that is killed."""
+def _take_device(devices: "Queue[str]") -> None:
+    """Take one of the devices for the runs of this process."""
     global _device
     _device = devices.get()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Wait for the end of the sweep's own process, then end this one."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _keep(train: Train, run: Run) -> Result:
