@@ -216,12 +216,13 @@ def run(words: list[str], kind: type[CommandLine] = CommandLine, exit_on_error: 
         The command line, with its model, data module and trainer.
     """
     usage = "fbr-plugin {} [--config FILE] [--model CLASS] [--data CLASS] [--NAME VALUE ...]"
-    common = {"exit_on_error": exit_on_error}
-    subcommands = {
-        name: {"prog": name, "usage": usage.format(name), **common} for name in CommandLine.subcommands()
-    }
+    common, known = {"exit_on_error": exit_on_error}, CommandLine.subcommands()
+    # Building the parsers takes longest, so those of other subcommands are left out.
+    needed = {name: known[name] for name in words[:1] if name in known} or known
+    subcommands = {name: {"prog": name, "usage": usage.format(name), **common} for name in needed}
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # as they are the shell's
-    return kind(
+    own = type(kind.__name__, (kind,), {"subcommands": staticmethod(lambda: needed)})
+    line: CommandLine = own(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -231,3 +232,4 @@ def run(words: list[str], kind: type[CommandLine] = CommandLine, exit_on_error: 
         parser_kwargs={"prog": "fbr-plugin", "description": DESCRIPTION, **common, **subcommands},
         args=words,
     )
+    return line

@@ -40,11 +40,11 @@ def run(words: list[str]) -> None:
             print(f"{stage.name:21}{found.reason}")
         return
     say = print if is_rank_zero() else _nothing
-    records = {}
+    settings, records = json.loads(parser().dump(config, format="json")), {}
     for stage, record in cache.run(stages, config.output, config["from"], say):
         records[stage.name] = record
         if is_rank_zero():
-            write_text(config.output / "report.json", json.dumps(build_report(config, records), indent=2))
+            write_text(config.output / "report.json", json.dumps(build_report(settings, records), indent=2))
     say(f"\n{stage_table(records)}\n\nmasks, curves and report.json: {config.output}")
 
 

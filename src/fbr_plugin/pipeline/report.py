@@ -1,15 +1,11 @@
 """The scores of a pipeline's stages, as a table and as JSON."""
 
-import json
 import platform
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
-from jsonargparse import Namespace
-
 from fbr_plugin.pipeline.record import StageRecord
-from fbr_plugin.pipeline.settings import parser
 
 PACKAGES = ("fbr_plugin", "torch", "pytorch-lightning", "numpy")
 
@@ -45,12 +41,12 @@ def stage_table(records: dict[str, StageRecord]) -> str:
     return "\n".join(lines)
 
 
-def build_report(config: Namespace, records: dict[str, StageRecord]) -> dict[str, Any]:
+def build_report(settings: dict[str, Any], records: dict[str, StageRecord]) -> dict[str, Any]:
     """The content of `report.json`."""
     return {
         "written": datetime.now().isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "settings": json.loads(parser().dump(config, format="json")),
+        "settings": settings,
         "oracle": [name for name in SCORES if "oracle" in name],
         "stages": {
             name: {key: value for key, value in record.items() if key != "files"}

@@ -1,6 +1,7 @@
 """The settings of the pipeline and their parser."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,6 +79,7 @@ class InstanceSettings:
     join: bool = False
 
 
+@cache
 def parser() -> ArgumentParser:
     """The parser of the whole pipeline's settings."""
     result = ArgumentParser(

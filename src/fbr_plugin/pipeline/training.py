@@ -1,6 +1,7 @@
 """One network of the pipeline's settings, with its images and Trainer."""
 
 import json
+from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, TypeVar
@@ -152,6 +153,7 @@ def _files(module: LayoutDataModule, use: Stage) -> dict[str, str]:
     return files
 
 
+@cache
 def _trainer_parser() -> ArgumentParser:
     result = ArgumentParser(exit_on_error=False)
     result.add_class_arguments(pl.Trainer, "trainer", instantiate=False)
