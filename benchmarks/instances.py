@@ -7,6 +7,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,9 +25,10 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 WITHOUT = [f"--{stage}.model.gate.enabled=false" for stage in ("classifier", "baseline")]
 ARMS = {
     "baseline": WITHOUT,
-    "+ FBR's losses": [*WITHOUT, "--baseline.model.fbr.enabled=true"],
+    "losses": [*WITHOUT, "--baseline.model.fbr.enabled=true"],
     "recommended": [],
 }
+SHARED = ("classifier", "labels")  # of the baseline and the losses, which are AMN's
 STAGES = ("instances", "instance_predictions")
 COLUMNS = {
     "ap_25": "AP25",
@@ -55,9 +57,21 @@ def words(options: argparse.Namespace, seed: int) -> list[str]:
     return given + [f"--{name}.model.weights={options.weights}" for name in LOADED]
 
 
+def run_seed(options: argparse.Namespace, seed: int, arms: Sequence[str]) -> list[Result]:
+    """Run arms in turn, of which the later ones share stages with the first."""
+    results = [run(options, seed, arms[0])]
+    for arm in arms[1:]:
+        for stage in SHARED:
+            source, target = (options.output / f"{name}_{seed}" / stage for name in (arms[0], arm))
+            if not target.exists():
+                shutil.copytree(source, target)
+        results.append(run(options, seed, arm))
+    return results
+
+
 def run(options: argparse.Namespace, seed: int, arm: str) -> Result:
     """Run a pipeline, or read what is known of it; return its scores of instances."""
-    folder = options.output / f"{arm.replace(' ', '_')}_{seed}"
+    folder = options.output / f"{arm}_{seed}"
     command = [sys.executable, "-m", "fbr_plugin", "pipeline", *words(options, seed), *ARMS[arm]]
     start = time.monotonic()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -115,9 +129,9 @@ def main() -> None:
     options = parser.parse_args()
     if bool(options.data) != bool(options.weights):
         parser.error("give --data and --weights together")
-    pairs = [(seed, arm) for seed in options.seeds for arm in ARMS]
+    jobs = [(seed, arms) for arms in (("baseline", "losses"), ("recommended",)) for seed in options.seeds]
     with ThreadPoolExecutor(options.workers) as pool:
-        results = list(pool.map(lambda pair: run(options, *pair), pairs))
+        results = [each for found in pool.map(lambda job: run_seed(options, *job), jobs) for each in found]
     write_text(options.output / "scores.csv", rows(results))
     write_text(options.output / "scores.md", table(results) + "\n")
     print(table(results))

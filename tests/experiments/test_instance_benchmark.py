@@ -18,12 +18,12 @@ def result(arm: str, seed: int, score: float) -> Result:
 
 
 def test_table_of_paired_differences() -> None:
-    scores = {"baseline": (20.0, 30.0), "+ FBR's losses": (19.0, 29.0), "recommended": (22.0, 34.0)}
+    scores = {"baseline": (20.0, 30.0), "losses": (19.0, 29.0), "recommended": (22.0, 34.0)}
     found = [result(arm, seed, score) for arm, both in scores.items() for seed, score in enumerate(both)]
     lines = table(found).splitlines()
     assert lines[0].startswith("| stage | arm | AP25 | AP50 |")
     assert lines[2].startswith("| instances | baseline | 25.0 ± 7.1 |")
-    assert lines[3].startswith("| instances | + FBR's losses | -1.0 ± 0.0 |")
+    assert lines[3].startswith("| instances | losses | -1.0 ± 0.0 |")
     assert lines[4].startswith("| instances | recommended | +3.0 ± 12.7 |")  # 1 times 12.706 of Student's t
     assert lines[5].startswith("| instance predictions | baseline | 26.0 ± 7.1 |")
     (line,) = [row for row in rows(found).splitlines() if row.startswith("instances,recommended,1")]
