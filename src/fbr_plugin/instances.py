@@ -44,7 +44,14 @@ class InstanceDetector(Protocol):
     """A network that turns the seeds of an image into instances, such as IRN."""
 
     def instances(
-        self, image: Tensor, scores: Tensor, classes: Tensor, background: float = 0.25, *, join: bool = False
+        self,
+        image: Tensor,
+        scores: Tensor,
+        classes: Tensor,
+        background: float = 0.25,
+        *,
+        cluster_threshold: float = 2.5,
+        join: bool = False,
     ) -> Instances:
         """The instances of an image, at the size of the scores.
 
@@ -53,6 +60,7 @@ class InstanceDetector(Protocol):
             scores: [K, H', W'] of the image's classes.
             classes: [K] int64, their numbers 1..C.
             background: score of the background.
+            cluster_threshold: shorter displacements, in pixels of the grid, are near zero.
             join: whether fragments with the same centroid are one instance.
         """
 

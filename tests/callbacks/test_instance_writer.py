@@ -30,7 +30,14 @@ class Thresholds:
     """An instance of each class where its score exceeds the background."""
 
     def instances(
-        self, image: Tensor, scores: Tensor, classes: Tensor, background: float = 1, *, join: bool = False
+        self,
+        image: Tensor,
+        scores: Tensor,
+        classes: Tensor,
+        background: float = 1,
+        *,
+        cluster_threshold: float = 2.5,
+        join: bool = False,
     ) -> Instances:
         assert image.shape == (1, 3, *scores.shape[1:])
         return {"masks": scores > background, "labels": classes, "scores": scores.amax((1, 2))}

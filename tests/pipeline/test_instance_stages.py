@@ -71,9 +71,10 @@ def test_mistakes_show_before_anything_is_made(tmp_path: Path) -> None:
         ({"instances": None}, "instance_network trains on instances, and none are made: add instances"),
         (
             {"instances": {"background": 1.5}},
-            "a background from 0 to below 1, got power=1.0 and background=1.5",
+            r"a background from 0 to below 1, got power=1.0, cluster_threshold=2.5 and background=1.5",
         ),
-        ({"instances": {"power": 0.0}}, "instances need a power above 0"),
+        ({"instances": {"power": 0.0}}, "instances need a power and a cluster_threshold above 0"),
+        ({"instances": {"cluster_threshold": 0.0}}, "got power=1.0, cluster_threshold=0.0"),
     ):
         with pytest.raises((ValueError, ArgumentError, SystemExit), match=message):
             run({**whole(tmp_path / "run"), **change}, "--dry-run")

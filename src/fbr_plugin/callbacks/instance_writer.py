@@ -22,7 +22,7 @@ class InstanceWriter(BasePredictionWriter):
         detector: a network such as IRN, which makes instances of seeds.
         power: exponent applied to the seeds first.
         background: score of the background, which the detector compares with those of the instances.
-        join: whether fragments with the same centroid are one instance.
+        options: other arguments of the detector's `instances`, as of `InstanceDetector`.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class InstanceWriter(BasePredictionWriter):
         detector: InstanceDetector,
         power: float = 1.0,
         background: float = 0.25,
-        join: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__("batch")
         self.output_dir = output_dir
         self.detector = detector
         self.power = power
         self.background = background
-        self.join = join
+        self.options = options
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the detector to the device of the network that predicts seeds."""
@@ -59,5 +59,6 @@ class InstanceWriter(BasePredictionWriter):
         """Write the file of each image of the batch."""
         for name, seed, image, _ in raised_seeds(pl_module, prediction, batch, self.power):
             scores, classes = (torch.from_numpy(each).to(image.device) for each in (seed.scores, seed.keys))
-            found = self.detector.instances(image[None], scores, classes + 1, self.background, join=self.join)
+            given = image[None], scores, classes + 1, self.background
+            found = self.detector.instances(*given, **self.options)
             write_instances(instances_path(self.output_dir, name), found)

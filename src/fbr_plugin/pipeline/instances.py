@@ -33,10 +33,11 @@ def pseudo_instances(
     """A stage that writes the instances of every training image."""
     if walk is None:
         raise InputError("instances are made from the displacements of IRN: add irn.model, or leave them out")
-    if settings.power <= 0 or not 0 <= settings.background < 1:
+    if not (settings.power > 0 and settings.cluster_threshold > 0 and 0 <= settings.background < 1):
         raise InputError(
-            "instances need a power above 0 and a background from 0 to below 1, got "
-            f"power={settings.power} and background={settings.background}"
+            "instances need a power and a cluster_threshold above 0 and a background from 0 to below 1, got "
+            f"power={settings.power}, cluster_threshold={settings.cluster_threshold} and "
+            f"background={settings.background}"
         )
     own = {**settings.as_dict(), "walk": walk.model}
 
@@ -44,8 +45,7 @@ def pseudo_instances(
         detector = trained_walk(walk, inputs)
         if not isinstance(detector, InstanceDetector):
             raise InputError(f"irn.model is a {type(detector).__name__}, which has no method instances")
-        options = settings.power, settings.background, settings.join
-        writer = InstanceWriter(folder / FOLDER, detector, *options)
+        writer = InstanceWriter(folder / FOLDER, detector, **settings.as_dict())
         predict_seeds(seeds, inputs, writer, folder / FOLDER)
         return _scored(folder, seeds.images(), "instances")
 

@@ -70,12 +70,15 @@ class InstanceSettings:
     Args:
         background: score of the background, compared with those of the instances after the random walk.
         power: exponent of the seeds, applied before the random walk.
+        cluster_threshold: displacements shorter than this many pixels of IRN's grid are near zero; take less
+            than the published value where objects cover few of these pixels.
         join: whether fragments with the same centroid are one instance, such as the two ends of a partly
             hidden object; the released code takes each as an instance.
     """
 
     background: float = 0.25
     power: float = 1.0
+    cluster_threshold: float = 2.5
     join: bool = False
 
 
