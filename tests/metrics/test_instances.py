@@ -12,7 +12,7 @@ from helpers.processes import launch
 from torchmetrics.detection import MeanAveragePrecision
 
 from fbr_plugin.instances import Instances
-from fbr_plugin.metrics import InstanceAP, InstanceResult, without_ignored
+from fbr_plugin.metrics import COCOInstanceAP, InstanceAP, InstanceResult, without_ignored
 from fbr_plugin.metrics import instances as code
 from fbr_plugin.metrics.instances import average_precision, shared_pixels
 
@@ -277,3 +277,22 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     single = [*score(images(7), 3).scores().values()]
     assert not any(map(math.isnan, single))
     assert launch(parts, tmp_path) == [[single, single], [single, single]]
+
+
+def halves(number: int) -> list[float]:
+    """COCO's results of a process that has half of 6 images."""
+    metric = COCOInstanceAP()
+    for pred, truth in images(6)[number::2]:
+        metric.update([pred], [truth])
+    return [*metric.compute().values()]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
+def test_two_processes_find_the_ap_of_coco_of_one(tmp_path: Path) -> None:
+    metric = COCOInstanceAP()
+    for pred, truth in images(6):
+        metric.update([pred], [truth])
+    single = pytest.approx([*metric.compute().values()], abs=1e-9, nan_ok=True)
+    assert metric.compute()["coco_ap_50"] > 0
+    assert launch(halves, tmp_path) == [single, single]
