@@ -18,7 +18,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
+from matplotlib.figure import Figure
+
 from benchmarks.effect.summary import interval
+from fbr_plugin import figures
+from fbr_plugin.data import FolderDataModule, Lists, Loading, SyntheticDataModule
+from fbr_plugin.data.instances.arrays import to_tensors
+from fbr_plugin.data.instances.files import instances_path, read_instances
 from fbr_plugin.files import write_text
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -29,7 +36,13 @@ ARMS = {
     "recommended": [],
 }
 SHARED = ("classifier", "labels")  # of the baseline and the losses, which are AMN's
-STAGES = ("instances", "instance_predictions")
+BACKGROUNDS = (0.25, 0.4, 0.55, 0.7)  # of which the first is the published one
+ROWS = {
+    "instances": "instances, background .25",
+    "fixed": "instances, the baseline's best background",
+    "oracle": "instances, the best background of each",
+    "instance_predictions": "Mask R-CNN",
+}
 COLUMNS = {
     "ap_25": "AP25",
     "ap_50": "AP50",
@@ -40,6 +53,7 @@ COLUMNS = {
     "abo": "ABO",
     "coco_ap": "COCO AP",
 }
+PICTURED = 4  # images with several instances
 LOADED = ("classifier", "irn", "instance_network")  # AMN starts from the classifier
 
 Result = dict[str, Any]
@@ -70,26 +84,59 @@ def run_seed(options: argparse.Namespace, seed: int, arms: Sequence[str]) -> lis
 
 
 def run(options: argparse.Namespace, seed: int, arm: str) -> Result:
-    """Run a pipeline, or read what is known of it; return its scores of instances."""
-    folder = options.output / f"{arm}_{seed}"
-    command = [sys.executable, "-m", "fbr_plugin", "pipeline", *words(options, seed), *ARMS[arm]]
-    start = time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("w") as log:
-        done = subprocess.run([*command, f"--output={folder}"], stdout=log, stderr=log, env=environment)
-    if done.returncode:
-        raise SystemExit(f"the run of {arm}, seed {seed}, failed: see {folder / 'log.txt'}")
+    """Run an arm, or read what is known of it; return its scores of instances, at all backgrounds."""
+    folder, start = options.output / f"{arm}_{seed}", time.monotonic()
+    given = [*words(options, seed), *ARMS[arm]]
+    stages = pipeline(folder, given)
     print(f"{arm}, seed {seed}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    found = {"instances": stages["instances"], "instance_predictions": stages["instance_predictions"]}
+    others = {BACKGROUNDS[0]: stages["instances"]}
+    for background in BACKGROUNDS[1:]:
+        copy = folder / f"background_{background}"
+        for stage in [*stages][: [*stages].index("instances")]:
+            if not (copy / stage).exists():
+                shutil.copytree(folder / stage, copy / stage)
+        own = [f"--instances.background={background}", "--until=instances"]
+        others[background] = pipeline(copy, [*given, *own])["instances"]
+    return {"seed": seed, "arm": arm, "backgrounds": others, **found}
+
+
+def pipeline(folder: Path, given: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Run a pipeline, or what is left of it; return the scores of its stages."""
+    command = [sys.executable, "-m", "fbr_plugin", "pipeline", *given, f"--output={folder}"]
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (folder / "log.txt").open("w") as log:
+        done = subprocess.run(command, stdout=log, stderr=log, env=environment)
+    if done.returncode:
+        raise SystemExit(f"a run failed: see {folder / 'log.txt'}")
     stages = json.loads((folder / "report.json").read_text())["stages"]
-    return {"seed": seed, "arm": arm, **{name: stages[name]["scores"] for name in STAGES}}
+    return {name: stage["scores"] for name, stage in stages.items()}
+
+
+def chosen(results: Sequence[Result]) -> list[Result]:
+    """The results with their scores at the best background of the same seed's baseline, and at their own."""
+    best = {(each["seed"], each["arm"]): best_background(each["backgrounds"]) for each in results}
+    return [
+        {
+            **each,
+            "fixed": each["backgrounds"][best[each["seed"], "baseline"]],
+            "oracle": each["backgrounds"][best[each["seed"], each["arm"]]],
+        }
+        for each in results
+    ]
+
+
+def best_background(scores: dict[float, dict[str, float]]) -> float:
+    """The background with the highest mean AP; of several the first."""
+    return max(scores, key=lambda background: scores[background]["ap_mean"])
 
 
 def table(results: Sequence[Result]) -> str:
     """For each stage the baseline's mean and deviation, then the paired differences with 95% intervals."""
     arms = {arm: [each for each in results if each["arm"] == arm] for arm in ARMS}
     lines = [f"| stage | arm | {' | '.join(COLUMNS.values())} |", "|---" * (2 + len(COLUMNS)) + "|"]
-    for stage in STAGES:
+    for stage, title in ROWS.items():
         for arm, found in arms.items():
             cells = []
             for column in COLUMNS:
@@ -102,8 +149,28 @@ def table(results: Sequence[Result]) -> str:
                     gains = [one - other for one, other in zip(values, known, strict=True)]
                     spread = f" ± {interval(gains):.1f}" if len(gains) > 1 else ""
                     cells.append(f"{mean(gains):+.1f}{spread}")
-            lines.append(f"| {stage.replace('_', ' ')} | {arm} | {' | '.join(cells)} |")
+            lines.append(f"| {title} | {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def picture(options: argparse.Namespace) -> Figure:
+    """The true instances, and those without and with FBR, of some images of the first seed."""
+    seed = options.seeds[0]
+    data = (
+        FolderDataModule(options.data, lists=Lists(val="train"), instances="eval")
+        if options.data
+        else SyntheticDataModule(num_images=200, loading=Loading(seed=seed), instances="eval")
+    )
+    source = data.dataset("test").source
+    items = (source[index] for index in range(0, len(source), 7))
+    shown = [item for item in items if len(item["instances"]["labels"]) > 1][:PICTURED]
+    photos = [torch.from_numpy(item["image"]).permute(2, 0, 1) / 255 for item in shown]
+    columns = {"truth": [to_tensors(item["instances"]) for item in shown]}
+    for arm in ARMS:
+        folder = options.output / f"{arm}_{seed}" / "instances" / "instances"
+        files = [instances_path(folder, item["id"]) for item in shown]
+        columns[arm] = [to_tensors(read_instances(path, data.num_classes)) for path in files]
+    return figures.instances_over_images(photos, columns, data.class_names)
 
 
 def rows(results: Sequence[Result]) -> str:
@@ -111,7 +178,7 @@ def rows(results: Sequence[Result]) -> str:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("stage", "arm", "seed", *COLUMNS))
-    for stage in STAGES:
+    for stage in ROWS:
         for each in results:
             scores = (f"{each[stage][column]:.2f}" for column in COLUMNS)
             writer.writerow((stage, each["arm"], each["seed"], *scores))
@@ -131,9 +198,11 @@ def main() -> None:
         parser.error("give --data and --weights together")
     jobs = [(seed, arms) for arms in (("baseline", "losses"), ("recommended",)) for seed in options.seeds]
     with ThreadPoolExecutor(options.workers) as pool:
-        results = [each for found in pool.map(lambda job: run_seed(options, *job), jobs) for each in found]
+        found = list(pool.map(lambda job: run_seed(options, *job), jobs))
+    results = chosen([each for own in found for each in own])
     write_text(options.output / "scores.csv", rows(results))
     write_text(options.output / "scores.md", table(results) + "\n")
+    figures.save(picture(options), options.output / "instances.png")
     print(table(results))
 
 
