@@ -25,7 +25,8 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Constants in place of what is measured."""
     for name in ("training_cost", "prediction_cost"):
         monkeypatch.setattr(sheet, name, lambda *_: Cost(1.0, 1.0, 1.0, 1.0, 1.0, 1.0))
-    for name in ("reading_seconds", "crf_seconds", "walk_seconds", "metrics_seconds", "mask_bytes"):
+    names = ("reading_seconds", "crf_seconds", "walk_seconds", "instance_seconds", "metrics_seconds")
+    for name in (*names, "mask_bytes"):
         monkeypatch.setattr(photos, name, lambda *_, **__: 1)
 
 
@@ -103,6 +104,23 @@ def test_parts_of_a_pipeline() -> None:
         ("masks", 10582, 1),
         ("segmentation", 30000, 10),
         ("predictions", 1449, 1),
+    ]
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_parts_of_a_pipeline_of_instances() -> None:
+    found = [(part.name, part.times, part.batch) for part in Sheet("voc/irn", OPTIONS).parts()]
+    assert found == [
+        ("classifier", 3305, 16),
+        ("classifier: scores", 1464, 1),
+        ("affinity", 10582, 1),
+        ("irn", 990, 32),
+        ("instances: walks", 10582, 1),
+        ("instances", 10582, 1),
+        ("masks: walk", 10582, 1),
+        ("masks", 10582, 1),
+        ("instance_network", 11237, 16),
+        ("instance_predictions", 1449, 1),
     ]
 
 
