@@ -1,5 +1,6 @@
 """The stages of instances on tiny scenes: files, scores, figures, what is kept, and mistakes."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,4 +79,13 @@ def test_mistakes_show_before_anything_is_made(tmp_path: Path) -> None:
     ):
         with pytest.raises((ValueError, ArgumentError, SystemExit), match=message):
             run({**whole(tmp_path / "run"), **change}, "--dry-run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_package_shows_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(ImportError, match="need pycocotools: pip install 'fbr_plugin\\[coco\\]'"):
+        run(whole(tmp_path / "run"), "--dry-run")
     assert not (tmp_path / "run").exists()

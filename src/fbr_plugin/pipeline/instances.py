@@ -12,6 +12,7 @@ from fbr_plugin.callbacks.instance_writer import InstanceWriter
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.instances.arrays import to_tensors
+from fbr_plugin.data.instances.codes import mask_tools
 from fbr_plugin.data.instances.files import instances_path, read_instances
 from fbr_plugin.data.sources import Source
 from fbr_plugin.distributed import is_rank_zero
@@ -39,6 +40,7 @@ def pseudo_instances(
             f"power={settings.power}, cluster_threshold={settings.cluster_threshold} and "
             f"background={settings.background}"
         )
+    mask_tools()  # if their package is missing, this shows before anything is made
     own = {**settings.as_dict(), "walk": walk.model}
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
