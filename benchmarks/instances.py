@@ -36,7 +36,7 @@ ARMS = {
     "recommended": [],
 }
 SHARED = ("classifier", "labels")  # of the baseline and the losses, which are AMN's
-BACKGROUNDS = (0.25, 0.5)  # of which the first is the published one
+BACKGROUNDS = (0.25, 0.5, 0.7)  # of which the first is the published one
 ROWS = {
     "instances": "instances, background .25",
     "fixed": "instances, the baseline's best background",

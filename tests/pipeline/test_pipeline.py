@@ -335,6 +335,10 @@ def test_labels_and_refiners_are_checked_before_any_training(
         ValueError, match=r"background_powers=.24.*4.* must be two powers with 0 < first <= second"
     ):
         run(plan, "--affinity.background_powers", "[24, 4]")
+    with pytest.raises(
+        FileNotFoundError, match=r"segmentation\.model\.weights=\S+nowhere\.pth does not exist"
+    ):
+        run(plan, "--segmentation.model.init_args.weights", tmp_path / "nowhere.pth")
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     with pytest.raises(ImportError, match=r"pip install 'fbr_plugin\[crf\]'"):
         run(plan, "--masks.refine", "crf")

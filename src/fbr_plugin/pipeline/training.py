@@ -17,6 +17,7 @@ from fbr_plugin.data.fingerprint import content_hash, fingerprint
 from fbr_plugin.data.readers.files import read_once
 from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.distributed import is_rank_zero
+from fbr_plugin.errors import MissingFileError
 from fbr_plugin.pipeline.settings import TRAININGS, parser
 from fbr_plugin.pipeline.stages import CHECKPOINT
 
@@ -44,6 +45,7 @@ class Training:
 
     Raises:
         ValueError: the model, the data module or the Trainer does not have an argument.
+        FileNotFoundError: there is no file of the model's weights.
     """
 
     def __init__(self, config: Namespace, name: str, modules: dict[str, WSSSDataModule]) -> None:
@@ -57,6 +59,9 @@ class Training:
         self.seed = config.seed_everything
         self.calibrate = config.calibrate or ""
         own, classifier = self.model["init_args"], config.classifier.model.init_args
+        weights = "encoder" in own and own.get("weights")
+        if weights and not Path(weights).is_file():
+            raise MissingFileError(f"{name}.model.weights={weights} does not exist; check the path")
         self.combined = own.get("combine_with") == "classifier"
         self.from_classifier = (
             name != "classifier"
