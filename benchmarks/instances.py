@@ -87,9 +87,10 @@ def run(options: argparse.Namespace, seed: int, arm: str) -> Result:
     """Run an arm, or read what is known of it; return its scores of instances, at all backgrounds."""
     folder, start = options.output / f"{arm}_{seed}", time.monotonic()
     given = [*words(options, seed), *ARMS[arm]]
-    stages = pipeline(folder, given)
+    until = ["--until=instances"] if options.masks_only else []
+    stages = pipeline(folder, [*given, *until])
     print(f"{arm}, seed {seed}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    found = {"instances": stages["instances"], "instance_predictions": stages["instance_predictions"]}
+    found = {name: stages[name] for name in ROWS if name in stages}
     others = {BACKGROUNDS[0]: stages["instances"]}
     for background in BACKGROUNDS[1:]:
         copy = folder / f"background_{background}"
@@ -132,11 +133,16 @@ def best_background(scores: dict[float, dict[str, float]]) -> float:
     return max(scores, key=lambda background: scores[background]["ap_mean"])
 
 
+def known_rows(results: Sequence[Result]) -> list[str]:
+    """The rows for which every run has scores: without Mask R-CNN, where it was left out."""
+    return [stage for stage in ROWS if all(stage in each for each in results)]
+
+
 def table(results: Sequence[Result]) -> str:
     """For each stage the baseline's mean and deviation, then the paired differences with 95% intervals."""
     arms = {arm: [each for each in results if each["arm"] == arm] for arm in ARMS}
     lines = [f"| stage | arm | {' | '.join(COLUMNS.values())} |", "|---" * (2 + len(COLUMNS)) + "|"]
-    for stage, title in ROWS.items():
+    for stage in known_rows(results):
         for arm, found in arms.items():
             cells = []
             for column in COLUMNS:
@@ -149,7 +155,7 @@ def table(results: Sequence[Result]) -> str:
                     gains = [one - other for one, other in zip(values, known, strict=True)]
                     spread = f" ± {interval(gains):.1f}" if len(gains) > 1 else ""
                     cells.append(f"{mean(gains):+.1f}{spread}")
-            lines.append(f"| {title} | {arm} | {' | '.join(cells)} |")
+            lines.append(f"| {ROWS[stage]} | {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -178,7 +184,7 @@ def rows(results: Sequence[Result]) -> str:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("stage", "arm", "seed", *COLUMNS))
-    for stage in ROWS:
+    for stage in known_rows(results):
         for each in results:
             scores = (f"{each[stage][column]:.2f}" for column in COLUMNS)
             writer.writerow((stage, each["arm"], each["seed"], *scores))
@@ -191,6 +197,7 @@ def main() -> None:
     parser.add_argument("--data", help="a folder of photos with SegmentationObject, in place of the scenes")
     parser.add_argument("--weights", help="with --data: file of SqueezeNet's weights")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--masks-only", action="store_true", help="leave out Mask R-CNN")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/instances"))
     options = parser.parse_args()
