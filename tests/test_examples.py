@@ -132,16 +132,19 @@ def test_pipelines_are_planned(path: Path, tmp_path: Path, capsys: pytest.Captur
 def test_pipelines_of_instances_are_planned(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text("scene_000000\nscene_000001")
     words: list[object] = ["--config", path.with_name(path.name.replace("_instances", "_pipeline"))]
-    words += ["--config", path, "--dry-run"]
+    words += ["--config", path, "--calibrate", few, "--dry-run"]
     if path.stem != "scenes_instances":
+        few.write_text("2007_000000\n2007_000001")
         photos = write_photos(tmp_path / "photos")
         shutil.copytree(photos / "SegmentationClass", photos / "SegmentationObject")  # one object each
         words += ["--data.root", photos]
     command("pipeline", *words)
     planned = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    names = ["classifier", "labels", "baseline", "affinity", "irn", "instances", "masks"]
-    assert planned == [*names, "instance_network", "instance_predictions"]
+    names = ["classifier", "labels", "baseline", "affinity", "irn", "calibration", "instances"]
+    assert planned == [*names, "masks", "instance_network", "instance_predictions"]
 
 
 SCRIPTS: dict[str, tuple[list[str], str, list[str]]] = {

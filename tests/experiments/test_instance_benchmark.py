@@ -1,14 +1,17 @@
 """The comparison of instances without and with FBR: its commands, and the arithmetic of its table."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from helpers.tiny import command
 
-from benchmarks.instances import ARMS, COLUMNS, ROWS, Result, chosen, rows, table, words
+from benchmarks import instances
+from benchmarks.instances import ARMS, COLUMNS, ROWS, Result, chosen, known_rows, rows, run_seed, table, words
 
 SCENES = argparse.Namespace(data=None, weights=None)
+STAGES = ("classifier", "labels", "baseline", "instances", "instance_network", "instance_predictions")
 
 
 def result(arm: str, seed: int, score: float) -> Result:
@@ -55,3 +58,43 @@ def test_commands_are_accepted(arm: str, tmp_path: Path, capsys: pytest.CaptureF
     command("pipeline", *given, "--dry-run")
     assert "instance_predictions" in capsys.readouterr().out
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stages that pipelines make, as RUN/STAGE in order; a stage whose folder exists is kept."""
+    result: list[str] = []
+
+    def pipeline(folder: Path, given: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Write a folder for each stage; the scores of instances are 100 times their background."""
+        backgrounds = [float(word.partition("=")[2]) for word in given if "instances.background" in word]
+        count = STAGES.index("instances") + 1 if "--until=instances" in given else len(STAGES)
+        for stage in STAGES[:count]:
+            if not (folder / stage).exists():
+                (folder / stage).mkdir(parents=True)
+                result.append(f"{folder.name}/{stage}")
+        return {stage: dict.fromkeys(COLUMNS, 100 * sum(backgrounds, 0.0)) for stage in STAGES[:count]}
+
+    monkeypatch.setattr(instances, "pipeline", pipeline)
+    return result
+
+
+def test_arms_and_backgrounds_share_stages(tmp_path: Path, made: list[str]) -> None:
+    options = argparse.Namespace(**vars(SCENES), output=tmp_path, masks_only=False)
+    found = run_seed(options, 3, ["baseline", "losses"])
+    backgrounds = ["background_0.5/instances", "background_0.7/instances"]
+    first = [f"baseline_3/{stage}" for stage in STAGES]
+    second = [f"losses_3/{stage}" for stage in STAGES if stage not in ("classifier", "labels")]
+    assert made == [*first, *backgrounds, *second, *backgrounds]
+    assert [(each["seed"], each["arm"]) for each in found] == [(3, "baseline"), (3, "losses")]
+    assert {key: each["abo"] for key, each in found[0]["backgrounds"].items()} == {0.25: 0, 0.5: 50, 0.7: 70}
+    assert known_rows(chosen(found)) == [*ROWS]
+    run_seed(options, 3, ["baseline", "losses"])
+    assert len(made) == len([*first, *second]) + 4  # all is kept
+
+
+def test_masks_only_leave_out_the_network(tmp_path: Path, made: list[str]) -> None:
+    found = run_seed(argparse.Namespace(**vars(SCENES), output=tmp_path, masks_only=True), 0, [*ARMS])
+    assert not [stage for stage in made if "network" in stage]
+    assert "Mask R-CNN" not in table(chosen(found))
+    assert known_rows(chosen(found)) == ["instances", "fixed", "oracle"]

@@ -77,6 +77,13 @@ def test_curves_and_hidden_files_belong_to_no_result(tmp_path: Path) -> None:
     assert made == ["train", "use", "train"]  # it came out the same
 
 
+def test_a_result_is_made_again_without_an_input_that_it_no_longer_has(tmp_path: Path, made: Log) -> None:
+    list(run(chain(made), tmp_path))
+    first, second, _ = chain(made)
+    third = PipelineStage("third", {}, writer("third", made))
+    assert reasons([first, second, third], tmp_path)["third"] == "second is no longer used"
+
+
 def test_stages_are_made_once(tmp_path: Path, made: Log) -> None:
     records = dict((stage.name, record) for stage, record in run(chain(made), tmp_path))
     assert made == ["first", "second", "third"]

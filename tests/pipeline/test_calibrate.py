@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from helpers.tiny import command, write_photos
 
 from fbr_plugin.data import FolderDataModule
+from fbr_plugin.data.instances.files import read_instances
 from fbr_plugin.data.readers.images import read_mask, write_mask
 from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
 
@@ -44,7 +46,7 @@ def plan(root: Path, walk: bool = False, **changes: Any) -> dict[str, Any]:
         "data": {"class_path": "fbr_plugin.data.FolderDataModule", "init_args": {"root": str(root), **small}},
         "trainer": {"accelerator": "cpu", "devices": 1, "max_steps": 2, "limit_val_batches": 0},
         "classifier": network("CAM", scales=[1.0]),
-        **({"irn": network("IRN", walk_steps=4)} if walk else {}),
+        **({"irn": network("IRN", walk_steps=4), "instances": {}} if walk else {}),
         "labels": None,
         "masks": {"refine": "none"},
         "calibrate": "drawn",
@@ -84,6 +86,8 @@ def test_a_few_masks_choose_the_threshold(root: Path, walk: bool, capsys: pytest
     assert len(masks) == 6
     for path in masks:
         assert path.read_bytes() == (root.parent / "out" / "masks" / "masks" / path.name).read_bytes()
+    if walk:
+        check_instances(root.parent / "out", found["threshold_calibrated"])
 
     # With all masks there are scores, and those of the calibrated threshold are those of the masks.
     capsys.readouterr()
@@ -93,6 +97,56 @@ def test_a_few_masks_choose_the_threshold(root: Path, walk: bool, capsys: pytest
     assert scores["miou_calibrated"] == scores["miou_masks"]
     oracle = stages["classifier"]["scores"]["miou_oracle"]
     assert walk or scores["miou_calibrated"] <= oracle
+
+    # Masks without objects choose another threshold, with which instances are made again.
+    if walk:
+        for name in FEW:
+            path = root / "SegmentationClass" / f"{name}.png"
+            write_mask(path, np.zeros_like(read_mask(path, 2)))
+        capsys.readouterr()
+        stages = run(settings, "--until", "instances")
+        assert "instances: calibration came out differently" in capsys.readouterr().out
+        other = stages["calibration"]["scores"]["threshold_calibrated"]
+        assert other != found["threshold_calibrated"]
+        assert stages["instances"]["scores"]["background"] == other
+
+
+def check_instances(output: Path, threshold: float) -> None:
+    """The instances have the background of the masks: images of one cluster have the same pixels in both."""
+    report = json.loads((output / "report.json").read_text())["stages"]
+    assert report["instances"]["scores"] == {"background": threshold}
+    assert threshold != 0.25
+    for path in sorted((output / "masks" / "masks").iterdir()):
+        found = read_instances(output / "instances" / "instances" / f"{path.stem}.json", 2)
+        whole = (found["masks"] * found["labels"][:, None, None]).max(0, initial=0)
+        assert (whole == read_mask(path, 2)).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"instances": {"background": 0.25}},
+            r"instances\.background is 0\.25, but calibrate drawn is to choose it: leave out one",
+        ),
+        (
+            {"masks": {"power": 1.3}},
+            r"masks\.power is 1\.3 and instances\.power is 1\.0: give both the same power",
+        ),
+    ],
+    ids=["background", "power"],
+)
+def test_instances_that_cannot_share_the_threshold_show_before_any_training(
+    root: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(plan(root, walk=True, **changes), "--dry-run")
+
+
+def test_instances_come_after_the_calibration(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(plan(root, walk=True), "--dry-run")
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["classifier", "affinity", "irn", "calibration", "instances", "masks"]
 
 
 @pytest.mark.slow

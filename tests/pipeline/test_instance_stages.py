@@ -46,6 +46,7 @@ def test_from_labels_to_scored_instances(tmp_path: Path, capsys: pytest.CaptureF
     assert all(each["masks"].shape[1:] == (32, 32) for each in found)
     assert "AP at IoU .50" in capsys.readouterr().out
 
+    config["instances"] = {"background": 0.25}  # the default
     run(config)
     assert capsys.readouterr().out.count("cached") == len(report["stages"])
     # Another background makes new instances, and keeps the trainings before them.
@@ -61,7 +62,7 @@ def test_without_true_instances_nothing_is_scored(tmp_path: Path) -> None:
     config = whole(tmp_path / "run", "none")
     config.pop("instance_network")
     report = run(config)
-    assert report["stages"]["instances"]["scores"] == {}
+    assert report["stages"]["instances"]["scores"] == {"background": 0.25}  # as published
     assert not (tmp_path / "run/instances/examples.png").exists()
     assert len([*(tmp_path / "run/instances/instances").iterdir()]) == 8
 

@@ -11,25 +11,20 @@ from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.datamodules.voc import VOCDataModule
-from fbr_plugin.data.fingerprint import fingerprint
 from fbr_plugin.data.readers.files import reading_once
-from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import write_text
 from fbr_plugin.pipeline import stages
+from fbr_plugin.pipeline.calibration import WALKED_BACKGROUND, calibrated_background, calibration
 from fbr_plugin.pipeline.instances import instance_network, pseudo_instances
 from fbr_plugin.pipeline.record import RECORD, PipelineStage, Scores
 from fbr_plugin.pipeline.settings import method
 from fbr_plugin.pipeline.stages import CHECKPOINT
-from fbr_plugin.pipeline.trained import predict_seeds, propagator, seed_checkpoint, seed_images
+from fbr_plugin.pipeline.trained import predict_seeds, propagator
 from fbr_plugin.pipeline.training import Training, trainings
 from fbr_plugin.postprocess.affinity_labels import affinity_labels, power_labels
 from fbr_plugin.postprocess.exports import submission
 from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
 from fbr_plugin.postprocess.workers import refining_workers
-
-THRESHOLD = "threshold.json"
-WALKED_BACKGROUND = 0.25  # of IRN's released code
 
 
 @reading_once()
@@ -55,11 +50,11 @@ def build_stages(config: Namespace) -> list[PipelineStage]:
         result.append(_labels("affinity", config.affinity, seeds, needs))
         result.append(_training("irn", walk, "fit", labels=("affinity",)))
         needs = (*needs, "irn")
+    if config.calibrate:
+        result.append(calibration(config, seeds, walk, needs))
+        needs = (*needs, "calibration")
     if config.instances:
         result.append(pseudo_instances(config.instances, seeds, walk, needs))
-    if config.calibrate:
-        result.append(_calibration(config.calibrate, config.masks, seeds, walk, needs))
-        needs = (*needs, "calibration")
     result.append(_masks(config.masks, seeds, walk, needs))
     if network := networks.get("segmentation"):
         result.append(_training("segmentation", network, "fit", labels=("masks",)))
@@ -115,34 +110,6 @@ def _arrays(style: SeedStyle, seeds: Training, needs: tuple[str, ...]) -> Pipeli
     return PipelineStage("seeds", {**seeds.settings("predict"), "style": style}, make, needs)
 
 
-def _calibration(
-    name: str, masks: Namespace, seeds: Training, walk: Training | None, needs: tuple[str, ...]
-) -> PipelineStage:
-    """A stage that chooses the background threshold of the masks with the true masks of a few images."""
-    if masks.background is not None:
-        raise InputError(
-            f"masks.background is {masks.background}, but calibrate {name} is to choose it: leave out one"
-        )
-    source = seeds.module.calibration().source  # a mistake in the list shows before anything is made
-    predicted = {*seeds.module.dataset("predict").source.ids}
-    if others := [each for each in source.ids if each not in predicted]:
-        raise InputError(
-            f"{len(others)} images of the calibration list {name} are not on the list of prediction, the "
-            f"first is {others[0]}: give images of which masks are made"
-        )
-    own = {"power": masks.power, "walk": walk and walk.model, "calibration": fingerprint(source)}
-
-    def make(folder: Path, inputs: dict[str, Path]) -> Scores:
-        model = seeds.network(inputs.get("classifier"))
-        trained = seed_checkpoint(inputs), model, seed_images(seeds, inputs), seeds.trainer_flags()
-        found = stages.calibrate(folder, *trained, propagator(walk, inputs), masks.power)
-        if is_rank_zero():
-            write_text(folder / THRESHOLD, json.dumps(found.threshold))  # all that later stages depend on
-        return found.scores()
-
-    return PipelineStage("calibration", {**seeds.settings("predict"), **own}, make, needs)
-
-
 def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tuple[str, ...]) -> PipelineStage:
     """A stage that writes a mask of every training image, before and after refinement."""
     own = {**masks.as_dict(), "refine": method(masks.refine)}
@@ -165,7 +132,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         background = own["background"]
         if calibrated:
-            background = json.loads((inputs["calibration"] / THRESHOLD).read_text())
+            background = calibrated_background(inputs)
         elif background is None and power is None:
             # The threshold was chosen for seeds that are not yet raised to the power.
             background = (

@@ -19,6 +19,7 @@ from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
 from fbr_plugin.instances import InstanceDetector, Instances
 from fbr_plugin.pipeline import stages
+from fbr_plugin.pipeline.calibration import WALKED_BACKGROUND, calibrated_background
 from fbr_plugin.pipeline.record import PipelineStage, Scores
 from fbr_plugin.pipeline.stages import CHECKPOINT, EXAMPLES
 from fbr_plugin.pipeline.trained import predict_seeds, trained_walk
@@ -34,22 +35,26 @@ def pseudo_instances(
     """A stage that writes the instances of every training image."""
     if walk is None:
         raise InputError("instances are made from the displacements of IRN: add irn.model, or leave them out")
-    if not (settings.power > 0 and settings.cluster_threshold > 0 and 0 <= settings.background < 1):
+    calibrated = "calibration" in needs
+    background = WALKED_BACKGROUND if settings.background is None else settings.background
+    if not (settings.power > 0 and settings.cluster_threshold > 0 and 0 <= background < 1):
         raise InputError(
             "instances need a power and a cluster_threshold above 0 and a background from 0 to below 1, got "
             f"power={settings.power}, cluster_threshold={settings.cluster_threshold} and "
-            f"background={settings.background}"
+            f"background={background}"
         )
     mask_tools()  # if their package is missing, this shows before anything is made
-    own = {**settings.as_dict(), "walk": walk.model}
+    options = {**settings.as_dict(), "background": None if calibrated else background}
+    own = {**options, "walk": walk.model}
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         detector = trained_walk(walk, inputs)
         if not isinstance(detector, InstanceDetector):
             raise InputError(f"irn.model is a {type(detector).__name__}, which has no method instances")
-        writer = InstanceWriter(folder / FOLDER, detector, **settings.as_dict())
+        used = calibrated_background(inputs) if calibrated else background
+        writer = InstanceWriter(folder / FOLDER, detector, **{**options, "background": used})
         predict_seeds(seeds, inputs, writer, folder / FOLDER)
-        return _scored(folder, seeds.images(), "instances")
+        return {"background": used, **_scored(folder, seeds.images(), "instances")}
 
     return PipelineStage("instances", {**seeds.settings("predict", "test"), "instances": own}, make, needs)
 

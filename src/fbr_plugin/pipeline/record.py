@@ -53,6 +53,9 @@ def first_change(old: StageRecord, new: StageRecord) -> str | None:
     for name, digest in new["inputs"].items():
         if old["inputs"].get(name) != digest:
             return f"{name} came out differently"
+    for name in old["inputs"]:
+        if name not in new["inputs"]:
+            return f"{name} is no longer used"
     before, after = dict(_leaves(old["settings"])), dict(_leaves(new["settings"]))
     for path in {**before, **after}:
         if before.get(path) != after.get(path):

@@ -68,7 +68,8 @@ class InstanceSettings:
     """Instances of every training image, made from seeds and the displacements of IRN.
 
     Args:
-        background: score of the background, compared with those of the instances after the random walk.
+        background: score of the background, compared with those of the instances after the random walk; None
+            uses .25, as published; with `calibrate`, the threshold that this finds for the masks.
         power: exponent of the seeds, applied before the random walk.
         cluster_threshold: displacements shorter than this many pixels of IRN's grid are near zero; take less
             than the published value where objects cover few of these pixels.
@@ -76,7 +77,7 @@ class InstanceSettings:
             hidden object; the released code takes each as an instance.
     """
 
-    background: float = 0.25
+    background: float | None = None
     power: float = 1.0
     cluster_threshold: float = 2.5
     join: bool = False
@@ -112,8 +113,8 @@ def parser() -> ArgumentParser:
     result.add_argument(
         "--calibrate",
         metavar="LIST",
-        help="choose the background threshold of the masks with the true masks of these training images; "
-        "about 20 are enough: the name of a list of the data, or a text file of ids",
+        help="choose the background threshold of the masks and instances with the true masks of these "
+        "training images; about 20 are enough: the name of a list of the data, or a text file of ids",
     )
     what = "labels for AMN; null makes none, for a baseline without them"
     result.add_argument("--labels", type=LabelSettings | None, default=LabelSettings(), help=what)
