@@ -80,7 +80,7 @@ def calibrate(
     The images stand for the whole set, and a resample of them for a draw of as many images: the threshold
     that is best on the resample is scored on all images, beside the one that is best there. To score on the
     images left out of the resample would be no more honest: so few images have a best threshold of their own,
-    which fits their noise. CONTRIBUTING.md compares both estimates with the true loss.
+    which fits their noise. docs/fidelity.md compares both estimates with the true loss.
 
     Args:
         counts: for each image [T, 1+C, 3] int64 pixels: of a class in truth and prediction, in truth, in the
