@@ -8,8 +8,9 @@ from importlib import import_module
 
 from fbr_plugin.errors import UserError
 
-# Commands with their own file in this folder; Lightning's subcommands share `lightning`.
+# Commands with their own file in this folder or in its folder `data`; those of Lightning share `lightning`.
 COMMANDS = ("pipeline", "sweep", "evaluate", "compare", "export", "import-weights", "demo")
+DATA_COMMANDS = ("doctor", "labels")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -27,9 +28,10 @@ def main(args: list[str] | None = None) -> None:
         warnings.filterwarnings("ignore", known)
     sys.path.append(os.getcwd())  # to find your own classes, as `python -m fbr_plugin` does
     words = sys.argv[1:] if args is None else args
-    command = words[0] if words and words[0] in COMMANDS else "lightning"
+    command = words[0] if words and words[0] in (*COMMANDS, *DATA_COMMANDS) else "lightning"
+    folder = "fbr_plugin.cli.data" if command in DATA_COMMANDS else "fbr_plugin.cli"
     try:
-        import_module(f"fbr_plugin.cli.{command.replace('-', '_')}").run(words)
+        import_module(f"{folder}.{command.replace('-', '_')}").run(words)
     except Exception as error:
         mistake = _mistake(error)
         if args is not None or mistake is None:

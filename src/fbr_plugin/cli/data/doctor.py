@@ -1,0 +1,94 @@
+"""`fbr-plugin doctor`: check a data set before training, and write mended copies of what is safe to mend."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.doctor.checks.lists import check_classes
+from fbr_plugin.doctor.checkup import check
+from fbr_plugin.doctor.findings import Report, table
+from fbr_plugin.doctor.fixes import mend
+from fbr_plugin.errors import InputError, MissingFileError, UserError
+
+
+def parser() -> ArgumentParser:
+    """The parser of the command."""
+    result = ArgumentParser(
+        prog="fbr-plugin doctor",
+        description="Check lists, labels, photos and masks of a data set, and print a remedy for each fault. "
+        "The exit code is 1 if there is an error, with which training would stop or learn from wrong data.",
+    )
+    result.add_argument("--config", type=Path, help="YAML file of fit or pipeline, whose data is checked")
+    what = "the data, as for fit; default: your own photos, FolderDataModule"
+    result.add_subclass_arguments(WSSSDataModule, "data", required=True, help=what)
+    result.add_argument("--photos", type=bool, default=True, help="whether to read the photos as well")
+    what = "write mended copies beside the files, never over them"
+    result.add_argument("--fix", action="store_true", help=what)
+    what = "processes that read files; default: one for each core"
+    result.add_argument("--workers", type=int, default=os.cpu_count() or 1, help=what)
+    return result
+
+
+def run(words: list[str]) -> None:
+    """Check a data set, print what was found, and end with the exit code 1 if there are errors.
+
+    Args:
+        words: the command's name and its options.
+    """
+    options = parser()
+    config = options.parse_args(with_data(words[1:]))
+    if config.workers < 1:
+        raise InputError(f"--workers must be at least 1, got {config.workers}")
+    report = Report()
+    root = config.data.init_args.get("root")
+    if root is not None:
+        check_classes(Path(root) / "classes.txt", report)
+    try:
+        data = options.instantiate(config).data
+    except (UserError, UnicodeDecodeError) as error:
+        if not report.has_errors:
+            raise
+        print(table(report))
+        print(f"nothing else is checked, since the data cannot be opened: {error}")
+        sys.exit(1)
+    subject, files = check(data, report, config.photos, config.workers)
+    print(table(report))
+    if config.fix:
+        for line in mend(subject, files):
+            print(line)
+    if report.has_errors:
+        sys.exit(1)
+
+
+def with_data(words: list[str]) -> list[str]:
+    """Options in which `--config FILE` has become the data in that file; without any, a folder of photos."""
+    named = any(word.partition("=")[0] in ("--config", "--data") for word in words)
+    result = [] if named else ["--data=fbr_plugin.data.FolderDataModule"]
+    left = iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if name != "--config":
+            result.append(word)
+        else:
+            result.append(f"--data={json.dumps(_data_of(Path(value if equals else next(left, ''))))}")
+    return result
+
+
+def _data_of(path: Path) -> dict[str, Any]:
+    """The settings of the data in a YAML file."""
+    if not path.is_file():
+        raise MissingFileError(f"--config {path} does not exist: name a YAML file of fit or of the pipeline")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+        raise InputError(f"{path} has no settings of the data: write them under data:, as fit takes them")
+    data: dict[str, Any] = content["data"]
+    return data

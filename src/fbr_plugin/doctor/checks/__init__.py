@@ -1,0 +1,1 @@
+"""The checks of a data set, one file for each kind."""
