@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiny import command
 from PIL import Image
 
 from fbr_plugin.data import FolderDataModule, write_mask
@@ -46,5 +47,20 @@ def findings() -> Callable[[WSSSDataModule | Path], Found]:
         report = Report()
         check(FolderDataModule(data) if isinstance(data, Path) else data, report, True, 1)
         return {found.what: (found.severity, [*found.cases]) for found in report.findings}
+
+    return run
+
+
+@pytest.fixture
+def doctor(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run `fbr-plugin doctor`: its exit code, and what it prints."""
+
+    def run(*words: object) -> tuple[int, str]:
+        code = 0
+        try:
+            command("doctor", *words)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, capsys.readouterr().out
 
     return run

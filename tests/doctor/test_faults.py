@@ -15,3 +15,4 @@ def test_a_planted_fault_is_found(fault, photos, findings):
     assert fault.what in found, found
     severity, cases = found[fault.what]
     assert (severity, len(cases)) == (fault.severity, fault.cases)
+    assert len(found) == 1 + fault.others, found

@@ -153,8 +153,8 @@ def _inspect_mask(path: Path) -> Mask:
     if image.mode not in MODES_OF_MASKS:
         found: list[Any] = image.convert("RGB").getcolors(_MOST_COLOURS) or []
         return Mask(path, image.mode, size, {}, {n: colour for n, (_, colour) in enumerate(found)})
-    counted = np.bincount(np.asarray(image, np.uint8).ravel(), minlength=IGNORE + 1)
-    counts = {int(number): int(counted[number]) for number in np.flatnonzero(counted)}
+    numbers = image if image.mode != "1" else Image.fromarray(np.asarray(image, np.uint8))
+    counts = {number: count for number, count in enumerate(numbers.histogram()) if count}
     palette = image.getpalette() or []
     colours = {n: _colour(palette[3 * n : 3 * n + 3]) for n in counts if 3 * n < len(palette)}
     return Mask(path, image.mode, size, counts, colours)

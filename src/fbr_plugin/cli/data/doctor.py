@@ -14,7 +14,7 @@ from fbr_plugin.doctor.checks.lists import check_classes
 from fbr_plugin.doctor.checkup import check
 from fbr_plugin.doctor.findings import Report, table
 from fbr_plugin.doctor.fixes import mend
-from fbr_plugin.errors import InputError, MissingFileError, UserError
+from fbr_plugin.errors import InputError, MissingFileError
 
 
 def parser() -> ArgumentParser:
@@ -51,11 +51,11 @@ def run(words: list[str]) -> None:
         check_classes(Path(root) / "classes.txt", report)
     try:
         data = options.instantiate(config).data
-    except (UserError, UnicodeDecodeError) as error:
+    except ValueError as error:  # the parser's, caused by that of the data module
         if not report.has_errors:
             raise
         print(table(report))
-        print(f"nothing else is checked, since the data cannot be opened: {error}")
+        print(f"nothing else is checked, since the data cannot be opened: {error.__cause__ or error}")
         sys.exit(1)
     subject, files = check(data, report, config.photos, config.workers)
     print(table(report))

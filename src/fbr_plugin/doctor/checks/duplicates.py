@@ -11,7 +11,7 @@ from fbr_plugin.doctor.findings import Report
 from fbr_plugin.doctor.inspection import Photo
 from fbr_plugin.doctor.subject import Subject
 
-_SIMILAR = 0.995  # correlation of reduced photos from which on they are nearly the same
+_SIMILAR = 0.99  # correlation of reduced photos from which on they are nearly the same
 _PLAIN = 4.0  # standard deviation of a reduced photo, of 255, below which it shows too little to compare
 _ROWS = 1024  # photos that are compared at once
 

@@ -106,10 +106,15 @@ def check_rest(subject: Subject, report: Report) -> None:
         if path is not None and path.parent.is_dir():
             for other in path.parent.glob("*.txt"):
                 listed |= {line.name for line in read_list(other)}
-    if listed:
+    if all(subject.ids.get(name) for name in subject.lists):
         remedy = "they take no part: add them to a list, or ignore this"
         report.add("note", "photos in no list", [name for name in stems if name not in listed], remedy)
     if subject.mask_dir is not None:
         masks = [Path(name).stem for name in names_in(subject.mask_dir) if name.endswith(".png")]
         remedy = "they take no part: rename or remove them"
-        report.add("note", "masks of no photo", [name for name in masks if name not in stems], remedy)
+        report.add(
+            "note",
+            "masks of no photo",
+            [name for name in masks if name not in stems and name not in listed],
+            remedy,
+        )

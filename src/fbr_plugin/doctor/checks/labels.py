@@ -33,8 +33,9 @@ def check_labels(subject: Subject, report: Report) -> None:
     if isinstance(subject.data, LayoutDataModule):
         with report.collecting("training cannot read the image labels"):
             known = subject.data.image_labels(ids)
-            subject.labels = {name: known[name] for name in ids if name in known}
-    lacking = [name for name in ids if name not in subject.labels] if subject.labels else []
+            subject.labels |= {name: known[name] for name in ids if name in known}
+    explained = {*subject.labels, *subject.unusable}
+    lacking = [name for name in ids if name not in explained] if subject.labels else []
     remedy = "add their labels, or take the ids off the list (--fix writes a cleaned list)"
     report.add("error", "ids without image labels", lacking, remedy)
     subject.unusable |= {*lacking}
@@ -86,6 +87,7 @@ def _check_table(path: Path, subject: Subject, report: Report) -> Labels:
         if row[0] in labels:
             twice[row[0]] = twice.get(row[0], True) and np.array_equal(labels[row[0]], label)
         labels[row[0]] = label
+    subject.unusable |= {*wrong}
     remedy = f"write {len(names)} cells of 0 or 1 after the id"
     report.add("error", f"rows of {path.name} that are not 0 or 1 for each class", wrong, remedy)
     differ = [name for name, equal in twice.items() if not equal]

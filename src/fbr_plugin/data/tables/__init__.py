@@ -1,0 +1,1 @@
+"""Tables of image labels, `labels.csv`, made from other files."""
