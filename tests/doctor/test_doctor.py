@@ -55,6 +55,11 @@ def test_the_data_may_come_from_a_file_of_settings(photos, doctor, tmp_path):
         doctor("--config", "none.yaml")
 
 
+def test_no_data_are_an_error(doctor):
+    with pytest.raises(InputError, match=r"the data are missing: give --data\.root PHOTOS"):
+        doctor("--fix")
+
+
 def test_no_worker_is_an_error(photos, doctor):
     with pytest.raises(InputError, match="--workers must be at least 1, got 0"):
         doctor("--data.root", photos, "--workers", 0)
@@ -73,6 +78,12 @@ def test_classes_are_checked_even_if_the_data_cannot_be_opened(content, what, ph
     code, text = doctor("--data.root", photos)
     assert code == 1
     assert what in text
+
+
+def test_text_of_another_encoding_is_mended(photos, doctor):
+    (photos / "classes.txt").write_bytes("Kätzchen\nHund\n".encode("cp1252"))
+    doctor("--data.root", photos, "--fix")
+    assert (photos / "classes.fixed.txt").read_text(encoding="utf-8") == "Kätzchen\nHund\n"
 
 
 def test_a_missing_folder_is_an_error(doctor):
@@ -129,6 +140,7 @@ def test_processes_find_the_same(photos, doctor, monkeypatch):
     assert doctor("--data.root", photos, "--workers", 2) == alone
 
 
+@pytest.mark.slow
 def test_real_data_sets_have_no_fault_but_the_known_ones(real_data, findings):
     """VOC's one mask that disagrees with its labels, and a photo of CCP's that is on both lists."""
     report = Report()

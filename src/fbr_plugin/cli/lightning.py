@@ -40,7 +40,8 @@ DESCRIPTION = (
     "the subcommands below, `fbr-plugin pipeline` runs all stages from image labels to scored masks, "
     "`fbr-plugin sweep` compares trainings over any settings and seeds, `fbr-plugin evaluate` scores masks "
     "or seeds from any tool, `fbr-plugin compare` draws those of several folders side by side, "
-    "`fbr-plugin export` converts them, `fbr-plugin import-weights` converts released checkpoints, and "
+    "`fbr-plugin export` converts them, `fbr-plugin doctor` checks a data set, `fbr-plugin labels` makes its "
+    "table of image labels, `fbr-plugin import-weights` converts released checkpoints, and "
     "`fbr-plugin demo` shows the effect of FBR in minutes. Each has its own --help."
 )
 

@@ -9,7 +9,7 @@ from fbr_plugin.doctor.checks.balance import check_balance
 from fbr_plugin.doctor.checks.duplicates import check_duplicates
 from fbr_plugin.doctor.checks.folders import check_masks_exist, check_photos_exist, check_rest
 from fbr_plugin.doctor.checks.labels import check_labels
-from fbr_plugin.doctor.checks.lists import check_lists
+from fbr_plugin.doctor.checks.lists import check_classes, check_lists
 from fbr_plugin.doctor.checks.masks import check_agreement, check_masks, labels_of_masks
 from fbr_plugin.doctor.checks.photos import check_photos
 from fbr_plugin.doctor.findings import Report
@@ -36,6 +36,8 @@ def check(data: WSSSDataModule, report: Report, photos: bool, workers: int) -> t
         ValueError: the data module reads no photos from disk.
     """
     subject = subject_of(data)
+    if subject.classes_file is not None:
+        check_classes(subject.classes_file, report)
     check_lists(subject, report)
     check_labels(subject, report)
     image_files: dict[str, Path] = check_photos_exist(subject, report) if photos else {}

@@ -43,9 +43,9 @@ class Report:
         self.figures: list[str] = []
 
     @property
-    def has_errors(self) -> bool:
-        """Whether training would stop, or learn from wrong data."""
-        return any(finding.severity == "error" for finding in self.findings)
+    def errors(self) -> int:
+        """The number of errors: findings with which training would stop, or learn from wrong data."""
+        return sum(finding.severity == "error" for finding in self.findings)
 
     def add(self, severity: Severity, what: str, cases: Iterable[str], remedy: str) -> None:
         """Add a finding, unless it has no case."""
@@ -53,12 +53,15 @@ class Report:
             self.findings.append(Finding(severity, what, found, remedy))
 
     @contextmanager
-    def collecting(self, what: str) -> Iterator[None]:
-        """Turn a user's mistake in the block into a finding, unless other errors explain it already."""
+    def collecting(self, what: str, known: int = 0) -> Iterator[None]:
+        """Turn a user's mistake in the block into a finding, unless there are more errors than `known`.
+
+        These explain it already.
+        """
         try:
             yield
         except (UserError, FileNotFoundError, UnicodeError) as error:
-            if not self.has_errors:
+            if self.errors <= known:
                 self.add("error", what, [type(error).__name__], " ".join(str(error).split()))
 
 

@@ -32,10 +32,8 @@ def mend(subject: Subject, files: Mapping[str, Inspected]) -> Iterator[str]:
         subject: a data set that was checked.
         files: of its images.
     """
-    texts = [path for path in (subject.classes_file,) if path is not None and path.is_file()]
-    for path in texts:
-        if not (text := read_text(path)).is_utf8:
-            yield from _write(path, text.content, "as UTF-8")
+    if subject.classes_file is not None:
+        yield from mend_encoding(subject.classes_file)
     yield from _mend_lists(subject)
     file = subject.label_file
     if file is not None and file.is_file() and subject.label_source == "csv":
@@ -43,6 +41,12 @@ def mend(subject: Subject, files: Mapping[str, Inspected]) -> Iterator[str]:
     elif file is not None and file.is_file() and subject.label_source == "npy" and not subject.is_coco:
         yield from _mend_pickle(file, subject)
     yield from _mend_masks(subject, files)
+
+
+def mend_encoding(path: Path) -> Iterator[str]:
+    """Write a copy of a text file in UTF-8, if it is in another encoding; yield a line on it."""
+    if path.is_file() and not (text := read_text(path)).is_utf8:
+        yield from _write(path, text.content, "as UTF-8")
 
 
 def _beside(path: Path) -> Path:

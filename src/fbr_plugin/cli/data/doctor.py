@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.doctor.checks.lists import check_classes
 from fbr_plugin.doctor.checkup import check
 from fbr_plugin.doctor.findings import Report, table
-from fbr_plugin.doctor.fixes import mend
+from fbr_plugin.doctor.fixes import mend, mend_encoding
 from fbr_plugin.errors import InputError, MissingFileError
 
 
@@ -46,28 +47,37 @@ def run(words: list[str]) -> None:
     if config.workers < 1:
         raise InputError(f"--workers must be at least 1, got {config.workers}")
     report = Report()
-    root = config.data.init_args.get("root")
-    if root is not None:
-        check_classes(Path(root) / "classes.txt", report)
     try:
         data = options.instantiate(config).data
     except ValueError as error:  # the parser's, caused by that of the data module
-        if not report.has_errors:
+        classes_file = Path(config.data.init_args.get("root", "")) / "classes.txt"
+        check_classes(classes_file, report)
+        if not report.errors:
             raise
         print(table(report))
         print(f"nothing else is checked, since the data cannot be opened: {error.__cause__ or error}")
+        _say(mend_encoding(classes_file) if config.fix else ())
         sys.exit(1)
     subject, files = check(data, report, config.photos, config.workers)
     print(table(report))
-    if config.fix:
-        for line in mend(subject, files):
-            print(line)
-    if report.has_errors:
+    _say(mend(subject, files) if config.fix else ())
+    if report.errors:
         sys.exit(1)
 
 
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
 def with_data(words: list[str]) -> list[str]:
-    """Options in which `--config FILE` has become the data in that file; without any, a folder of photos."""
+    """Options in which `--config FILE` has become the data in that file; without any, a folder of photos.
+
+    Raises:
+        ValueError: the options name no data.
+    """
+    if not any(word.startswith(("--data", "--config", "-h", "--help")) for word in words):
+        raise InputError("the data are missing: give --data.root PHOTOS, --data CLASS, or --config FILE")
     named = any(word.partition("=")[0] in ("--config", "--data") for word in words)
     result = [] if named else ["--data=fbr_plugin.data.FolderDataModule"]
     left = iter(words)

@@ -20,6 +20,7 @@ from fbr_plugin.errors import UserError
 def check_labels(subject: Subject, report: Report) -> None:
     """Check the image labels of all lists, and keep those that are right in the subject."""
     file, source, ids = subject.label_file, subject.label_source, subject.all_ids()
+    known_errors = report.errors
     if source == "masks" or (source == "none" and not subject.labels):
         return
     if file is not None and file.exists() and not subject.is_coco:
@@ -31,7 +32,7 @@ def check_labels(subject: Subject, report: Report) -> None:
             case "xml":
                 subject.labels = _check_xml(file, subject, report)
     if isinstance(subject.data, LayoutDataModule):
-        with report.collecting("training cannot read the image labels"):
+        with report.collecting("training cannot read the image labels", known_errors):
             known = subject.data.image_labels(ids)
             subject.labels |= {name: known[name] for name in ids if name in known}
     explained = {*subject.labels, *subject.unusable}

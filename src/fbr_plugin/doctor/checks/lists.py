@@ -39,13 +39,14 @@ def _id(line: str) -> str:
 def check_lists(subject: Subject, report: Report) -> None:
     """Check the list files, and keep their ids in the subject, each once."""
     for name, path in subject.lists.items():
+        known = report.errors
         if path is not None and not path.is_file():
             report.add("error", "a list is missing", [str(path)], "write one image id per line into it")
         elif path is not None:
             lines = _check_list(path, report)
             subject.ids[name] = _known(subject, list(dict.fromkeys(line.name for line in lines)), report)
         if name in subject.names:
-            with report.collecting(f"training cannot read the list {name!r}"):
+            with report.collecting(f"training cannot read the list {name!r}", known):
                 listed = subject.data.listed(subject.names[name])
                 subject.ids[name] = list(dict.fromkeys(listed))
     for name, ids in subject.ids.items():
