@@ -1,5 +1,6 @@
 """The documents: programs run as they stand, commands and settings are accepted, lines of prose are short."""
 
+import json
 import re
 import shlex
 import shutil
@@ -82,6 +83,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in ("LIST.txt", "val.txt"):
         shutil.copy(lists / "val.txt", folder / file)
     shutil.copy(lists / "val.txt", lists / "drawn.txt")
+    (folder / "table.csv").write_text("image,label\n1.jpg,cat\n2.jpg,dog\n")
+    images = [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 4}]
+    content = {"images": images, "annotations": [{"image_id": 1, "category_id": 7}]}
+    content["categories"] = [{"id": 7, "name": "cat"}]
+    (folder / "instances.json").write_text(json.dumps(content))
+    shutil.copytree(folder / "IMAGES" / "JPEGImages", folder / "FOLDERS" / "cat")
     (folder / "seeds").mkdir()
     for path in masks.iterdir():
         mask = read_mask(path, 2)

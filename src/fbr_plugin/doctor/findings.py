@@ -1,6 +1,7 @@
 """What a check found, with a remedy, and how it is printed."""
 
 import textwrap
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, get_args
@@ -59,7 +60,9 @@ class Report:
         These explain it already.
         """
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what training warns of has findings of its own
+                yield
         except (UserError, FileNotFoundError, UnicodeError) as error:
             if self.errors <= known:
                 self.add("error", what, [type(error).__name__], " ".join(str(error).split()))

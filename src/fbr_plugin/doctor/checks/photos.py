@@ -8,7 +8,7 @@ from fbr_plugin.doctor.findings import Report, Severity
 from fbr_plugin.doctor.inspection import Inspected, Photo
 from fbr_plugin.doctor.subject import Subject
 
-_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",)}
+_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",)}
 
 
 class _Rule(NamedTuple):
