@@ -176,7 +176,8 @@ def picture(options: argparse.Namespace) -> Figure:
         folder = options.output / f"{arm}_{seed}" / "instances" / "instances"
         files = [instances_path(folder, item["id"]) for item in shown]
         columns[arm] = [to_tensors(read_instances(path, data.num_classes)) for path in files]
-    return figures.instances_over_images(photos, columns, data.class_names)
+    rule = f"The first {PICTURED} of every seventh image that have several instances."
+    return figures.instances_over_images(photos, columns, data.class_names, note=rule)
 
 
 def rows(results: Sequence[Result]) -> str:

@@ -148,7 +148,8 @@ def measure(scenes: Iterable[Scene], picture: Path) -> None:
                 column.append(instances)
     for join, found in shares.items():
         print(f"join={join}: {sum(found)} of {len(found)} instances, {100 * sum(found) / len(found):.1f}%")
-    figures.save(figures.instances_over_images(photos, columns, CLASS_NAMES), picture)
+    rule = "The first scenes whose instances of one class touch."
+    figures.save(figures.instances_over_images(photos, columns, CLASS_NAMES, note=rule), picture)
 
 
 def main() -> None:

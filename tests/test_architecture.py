@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": set(),
     "metrics": set(),
     "doctor": {"data"},
-    "figures": {"data", "functional"},
+    "figures": {"data", "functional", "metrics"},
     "postprocess": {"data", "functional", "metrics"},
     "callbacks": {"data", "figures", "metrics", "postprocess"},
     "training": {"callbacks", "modules"},

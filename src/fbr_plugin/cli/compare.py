@@ -1,6 +1,5 @@
 """`fbr-plugin compare`: folders of masks or seeds side by side, as a figure and a table of scores."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.data.sources import LayoutSource, ListedSource, Source
 from fbr_plugin.errors import InputError, MissingFileError, check_choice
+from fbr_plugin.figures import MAX_ROWS
 from fbr_plugin.postprocess import comparison
 from fbr_plugin.postprocess.comparison import Comparison, Predictions
 from fbr_plugin.postprocess.evaluate import read_classes
@@ -39,11 +39,12 @@ def parser() -> ArgumentParser:
     add("--names", nargs="+", help="what the folders are called in the figure")
     what = "score that a seed's class must exceed: one for all folders of seeds, or one for each"
     add("--thresholds", nargs="+", type=float, help=what)
-    what = "images to show: those with the largest gain or loss from the first folder to the last, or any"
-    add("--rows", choices=["gain", "loss", "random"], help=f"{what}; default: gain, without masks random")
+    what = "images to show, by the change in IoU from the first folder to the last: those at its quantiles, "
+    what += "those with the largest gain or loss, or any; default: quantiles, without masks random"
+    add("--rows", choices=["quantiles", "gain", "loss", "random"], help=what)
     add("--ids", nargs="+", metavar="ID", help="show these images, or those of one list, instead of --rows")
     add("--seed", type=int, default=0, help="random seed of --rows random")
-    add("--rows_per_page", type=int, default=5, help="images on a page")
+    add("--rows_per_page", type=int, default=MAX_ROWS, help=f"images on a page, at most {MAX_ROWS}")
     add("--pages", type=int, help="most pages; default: 1, with --ids as many as it takes")
     what = "PDF, or PNG, of which several pages are numbered"
     add("--output", type=Path, default=Path("comparison.png"), help=what)
@@ -62,9 +63,9 @@ def run(words: list[str]) -> None:
     data = options.instantiate(config).data
     source, predictions, class_names = _images(config, data)
     scores = comparison.compare(source, predictions) if "mask" in source[0] else None
-    rows, size = _rows(config, source, scores), config.rows_per_page
+    (rows, rule), size = _rows(config, source, scores), config.rows_per_page
     pages = tqdm([rows[start : start + size] for start in range(0, len(rows), size)], "draw", disable=None)
-    drawn = (_page(source, page, predictions, class_names, scores) for page in pages)
+    drawn = (_page(source, page, predictions, class_names, scores is not None, rule) for page in pages)
     files = figures.save_pages(drawn, config.output, len(pages))
     if scores is not None:
         files.append(config.output.with_suffix(".csv"))
@@ -88,6 +89,11 @@ def _check(config: Namespace) -> None:
     for name in ("rows_per_page", "pages"):
         if config[name] is not None and config[name] < 1:
             raise InputError(f"--{name} must be at least 1, got {config[name]}")
+    if config.rows_per_page > MAX_ROWS:
+        raise InputError(
+            f"--rows_per_page {config.rows_per_page} is more than the {MAX_ROWS} that a screen has room for: "
+            "give more --pages"
+        )
 
 
 def _images(
@@ -133,24 +139,30 @@ def _common(config: Namespace, ids: list[str], suffixes: Mapping[Path, tuple[str
     return common
 
 
-def _rows(config: Namespace, source: Source, scores: Comparison | None) -> list[int]:
-    """The images to show."""
+def _rows(config: Namespace, source: Source, scores: Comparison | None) -> tuple[list[int], str]:
+    """The images to show, and the rule by which they were chosen."""
     if config.ids:
         (first, *more) = config.ids
         words = read_ids(Path(first)) if not more and Path(first).is_file() else config.ids
         rows = comparison.rows_of(words, source.ids)
-        return rows[: config.pages and config.pages * config.rows_per_page]
+        return rows[: config.pages and config.pages * config.rows_per_page], "Images chosen by name."
     number = (config.pages or 1) * config.rows_per_page
     if config.rows == "random" or (config.rows is None and scores is None):
-        return comparison.random_rows(len(source), number, config.seed)
+        return comparison.random_rows(len(source), number, config.seed), "Images drawn at random."
     if scores is None:
         raise InputError(
             f"--rows {config.rows} needs true masks: give --masks DIR, or show images by --rows random"
         )
-    rows = comparison.largest_changes(scores.iou, config.rows or "gain", number)
+    change = f"from {scores.predictions[0].name} to {scores.predictions[-1].name}"
+    if config.rows in ("gain", "loss"):
+        rows = comparison.largest_changes(scores.iou, config.rows, number)
+        rule = f"The images with the largest {config.rows} of IoU {change}."
+    else:
+        rows = comparison.quantile_rows(scores.iou[:, -1] - scores.iou[:, 0], number)
+        rule = f"Images at evenly spaced quantiles of the change in IoU {change}, lowest first."
     if not rows:
         raise InputError("the true masks are 255 everywhere, so that no image has an IoU: give other masks")
-    return rows
+    return rows, rule
 
 
 def _page(
@@ -158,7 +170,8 @@ def _page(
     rows: list[int],
     predictions: list[Predictions],
     class_names: tuple[str, ...],
-    scores: Comparison | None,
+    scored: bool,
+    rule: str,
 ) -> Figure:
     """Draw some images with their true masks and predictions."""
     items = [source[row] for row in rows]
@@ -170,9 +183,5 @@ def _page(
     }
     photos = [torch.from_numpy(item["image"]).movedim(-1, 0) / 255 for item in items]
     captions = {"image": [item["id"] for item in items]}
-    if scores is None:
-        return figures.examples(photos, None, maps, class_names, captions)
-    truths = [torch.from_numpy(item["mask"]) for item in items]
-    for each, iou in zip(predictions, scores.iou[rows].T, strict=True):
-        captions[each.name] = ["" if math.isnan(value) else f"IoU {value:.1f}" for value in iou]
-    return figures.examples(photos, truths, maps, class_names, captions)
+    truths = [torch.from_numpy(item["mask"]) for item in items] if scored else None
+    return figures.examples(photos, truths, maps, class_names, captions, rule)

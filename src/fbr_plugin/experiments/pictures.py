@@ -29,7 +29,8 @@ def draw_arms(
         for name, model in models.items()
     }
     photos = [to_photo(item["image"]) for item in items]
-    examples = figures.examples(photos, [item["mask"] for item in items], maps, names)
+    rule = "Images evenly spaced over the list; seeds at their oracle threshold."
+    examples = figures.examples(photos, [item["mask"] for item in items], maps, names, note=rule)
     figures.save(examples, folder / "examples.png")
     _, baseline, with_losses, *_ = models
     *_, last = models
@@ -47,7 +48,8 @@ def draw_arms(
         own = {
             title: [m[c] for m, c in zip(column, classes, strict=True)] for title, column in columns.items()
         }
-        figures.save(figures.class_maps(photos, own), folder / "gate.png")
+        rule = "Images evenly spaced over the list; scores of the first class of each."
+        figures.save(figures.class_maps(photos, own, rule), folder / "gate.png")
     curves = {
         name: {term: curve for term, curve in recorders[name].curves.items() if any(curve[1])}
         for name in list(models)[1:]

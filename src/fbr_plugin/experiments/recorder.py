@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 TERMS = ("train/loss", "fbr/fg", "fbr/bg", "fbr/seg", "fbr/sim", "fbr/total")
-
-
-EXAMPLES = 6
+EXAMPLES = 5
 
 
 class Recorder(pl.Callback):

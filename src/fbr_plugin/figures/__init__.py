@@ -2,17 +2,14 @@
 
 from fbr_plugin.figures.canvas import save, save_pages, to_array
 from fbr_plugin.figures.charts import loss_curves, precision_recall, semantic_graph, threshold_sweep
+from fbr_plugin.figures.grid import MAX_COLUMNS, MAX_ROWS
 from fbr_plugin.figures.instances import instances_over_images
-from fbr_plugin.figures.overlays import (
-    boxes_over_images,
-    class_maps,
-    examples,
-    nroi_clusters,
-    object_masks_over_images,
-    seeds_over_images,
-)
+from fbr_plugin.figures.masks import examples, nroi_clusters, seeds_over_images
+from fbr_plugin.figures.scores import boxes_over_images, class_maps, object_masks_over_images
 
 __all__ = [
+    "MAX_COLUMNS",
+    "MAX_ROWS",
     "boxes_over_images",
     "class_maps",
     "examples",

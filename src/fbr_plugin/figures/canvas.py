@@ -14,12 +14,15 @@ from fbr_plugin.errors import check_choice
 from fbr_plugin.files import replacing
 
 INK = "#333333"
-_PRINT = 300  # dots per inch of photos in a PDF
+MAX_HEIGHT = 7.2
+"""Inches of the highest figure, 1080 pixels: a screen."""
 
+_DPI = 150
+_PRINT = 300  # dots per inch of photos in a PDF
 
 style = matplotlib.rc_context(
     {
-        "figure.dpi": 150,
+        "figure.dpi": _DPI,
         "figure.constrained_layout.use": True,
         "font.size": 9,
         "axes.titleweight": "bold",

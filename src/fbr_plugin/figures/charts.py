@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,48 +12,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fbr_plugin.errors import InputError
-from fbr_plugin.figures.canvas import INK, style
+from fbr_plugin.figures.canvas import INK, MAX_HEIGHT, style
+from fbr_plugin.figures.grid import text_width
+from fbr_plugin.figures.palette import METHODS
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """Steps and values of the same length."""
 
 
-_MAX_NUMBERED = 25  # most classes for which a heat map has room for numbers
-
-
-_METHODS = ("#4c72b0", "#dd8452", "#55a868", "#8172b3", "#c44e52", "#937860")
+_MAX_NUMBERED = 20  # most classes for which a heat map has room for numbers
+_MAX_NAMED = 45  # most names beside it
 
 
 @style
 def semantic_graph(graph: Tensor, class_names: Sequence[str]) -> Figure:
-    """Plot the semantic graph as a heat map with numbers; rows of classes without negatives stay grey.
+    """Plot the semantic graph as a heat map; rows of classes without negatives stay grey.
+
+    There are numbers for up to 20 classes. Of more than 45, only every second or third name has room.
 
     Args:
         graph: [C, C]; row c holds the probability with which each class is sampled as a negative of c.
-        class_names: names of the C foreground classes.
+        class_names: names of the C foreground classes; those of more than two lines are shortened.
     """
     count = len(class_names)
     if graph.shape != (count, count):
         raise InputError(f"the graph is {list(graph.shape)}, but {count} foreground classes are named")
     values = graph.detach().float().cpu().numpy()
-    roomy = count <= _MAX_NUMBERED
-    side = 1.4 + 0.42 * min(count, _MAX_NUMBERED)
-    figure = Figure(figsize=(side + 1.2, side + 0.3))
+    numbered, every = count <= _MAX_NUMBERED, math.ceil(count / _MAX_NAMED)
+    points = 9 if count <= 12 else 7 if numbered else 6
+    names = [fill(name, 24, max_lines=2, placeholder=" …") for name in class_names[::every]]
+    beside = max(text_width(name, points) for name in names)
+    height = min(MAX_HEIGHT, 0.7 + 0.42 * count + beside)
+    figure = Figure(figsize=(height + 1.2, height))
     axes = figure.subplots()
     axes.set_facecolor("#e8e8e8")
     empty = np.broadcast_to(values.sum(1, keepdims=True) == 0, values.shape)
     heat = axes.imshow(np.ma.array(values, mask=empty), cmap="Blues", vmin=0, vmax=values.max() or 1)
-    for row, column in zip(*np.nonzero(values), strict=True) if roomy else ():
+    size = 7 if count <= 12 else 6
+    for row, column in zip(*np.nonzero(values), strict=True) if numbered else ():
         colour = "white" if values[row, column] > 0.6 * values.max() else INK
         number = f"{values[row, column]:.2f}"
-        axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=7)
-    angle, anchor = (45, "top") if roomy else (90, "center")
-    axes.set_xticks(range(count), class_names, rotation=angle, va=anchor, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(count), class_names)
-    axes.tick_params(length=0, labelsize=9 if roomy else 6)
+        axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=size)
+    angle, anchor = (45, "top") if numbered else (90, "center")
+    places = range(0, count, every)
+    axes.set_xticks(places, names, rotation=angle, va=anchor, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
+    axes.tick_params(length=0, labelsize=points)
     axes.spines[:].set_visible(False)
     axes.set(title="Semantic graph", xlabel="class of the negative", ylabel="class of the query")
-    figure.colorbar(heat, ax=axes, shrink=0.8, label="probability")
+    figure.colorbar(heat, ax=axes, shrink=0.8, label="probability of being sampled", aspect=30)
     return figure
 
 
@@ -72,14 +80,14 @@ def loss_curves(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for panel, term in zip(panels, terms, strict=False):
         panel.set(title=term, xlabel="step")
-        coloured = zip(cycle(_METHODS), curves.values(), strict=False)
+        coloured = zip(cycle(METHODS), curves.values(), strict=False)
         own = [(colour, *series[term]) for colour, series in coloured if term in series]
         for width, (colour, steps, values) in zip(range(len(own), 0, -1), own, strict=True):
             panel.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
             panel.plot(steps, _smoothed(values), color=colour, linewidth=1.6 * width)
     for panel in panels[len(terms) :]:
         panel.set_visible(False)
-    handles = [Patch(color=colour, label=name) for colour, name in zip(cycle(_METHODS), curves, strict=False)]
+    handles = [Patch(color=colour, label=name) for colour, name in zip(cycle(METHODS), curves, strict=False)]
     figure.legend(handles=handles, loc="outside upper center", ncols=6)
     return figure
 
@@ -97,11 +105,12 @@ def threshold_sweep(
     """
     figure = Figure(figsize=(7.2, 3.2))
     axes = figure.subplots()
-    for colour, (name, values) in zip(cycle(_METHODS), miou.items(), strict=False):
+    for colour, (name, values) in zip(cycle(METHODS), miou.items(), strict=False):
         axes.plot(thresholds, values, color=colour, linewidth=1.8, label=name)
         for marker, (choice, chosen) in zip("*osD^", marks.get(name, {}).items(), strict=False):
             value = float(np.interp(chosen, thresholds, values))
-            label, size = f"{choice}: {value:.1f} at {chosen:.3f}", 13 if marker == "*" else 8
+            kind, size = choice.replace("_", "-"), 13 if marker == "*" else 8
+            label = f"{kind} threshold {chosen:.3f}: {value:.1f}"
             axes.plot(chosen, value, marker, c=colour, ms=size, mec="white", ls="", zorder=3, label=label)
     axes.set(title="Seed quality", xlabel="background threshold", ylabel="mIoU (%)")
     axes.grid(axis="y", color="#e8e8e8")
@@ -128,11 +137,9 @@ def precision_recall(
     """
     figure = Figure(figsize=(4.4, 3.4))
     axes = figure.subplots()
-    axes.plot(recall, precision, color=_METHODS[0], linewidth=1.8)
+    axes.plot(recall, precision, color=METHODS[0], linewidth=1.8)
     point = tuple(float(np.interp(chosen, thresholds, values)) for values in (recall, precision))
-    axes.plot(
-        *point, "*", c=_METHODS[0], ms=13, mec="white", ls="", zorder=3, label=f"threshold {chosen:.3f}"
-    )
+    axes.plot(*point, "*", c=METHODS[0], ms=13, mec="white", ls="", zorder=3, label=f"threshold {chosen:.3f}")
     axes.set(title=title, xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 100), ylim=(0, 101))
     axes.grid(color="#e8e8e8")
     axes.legend(loc="lower left")

@@ -102,6 +102,19 @@ def summarise_confusion(confusion: Tensor) -> SegmentationResult:
     )
 
 
+def image_iou(confusion: Tensor) -> float:
+    """IoU in percent of one image: the mean over the background and the classes in its true mask.
+
+    Args:
+        confusion: [1+C, 2+C] pixels of the image, see `SegmentationScore.count`.
+
+    Returns:
+        The mean; nan if the true mask is 255 everywhere.
+    """
+    own = torch.tensor(summarise_confusion(confusion).iou)[confusion.sum(1) > 0]
+    return own.mean().item()
+
+
 class SegmentationScore(Metric):
     """Intersection over union of masks, from one 64-bit confusion matrix over the whole set.
 

@@ -146,10 +146,12 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
         spread = propagator(walk, inputs), own["power"], refining_workers(own["refine"]), power
         writer = SeedRefiner(folder, to_mask, *spread)
         predict_seeds(seeds, inputs, writer, folder / "masks")
-        kinds, data = {kind: folder / kind for kind in to_mask}, seeds.images()
-        earlier = {name: inputs[name] / name for name in needs if name == "labels"}
-        stages.draw_masks({**earlier, **kinds}, data, folder / "examples.png")
-        scores = {f"miou_{kind}": score for kind, score in stages.score_masks(kinds, data).items()}
+        data = seeds.images()
+        scores, ious = stages.score_masks({f"miou_{kind}": folder / kind for kind in to_mask}, data)
+        columns = {"labels of the seeds": inputs["labels"] / "labels"} if "labels" in needs else {}
+        titles = ("before refinement", "after refinement") if own["refine"] else ("masks",)
+        columns |= {title: folder / kind for title, kind in zip(titles, to_mask, strict=True)}
+        stages.draw_masks(columns, data, ious, folder / "examples.png")
         if calibrated and scores:
             scores["miou_calibrated"] = next(iter(scores.values()))  # of the masks before refinement
         return scores
@@ -165,10 +167,11 @@ def _predictions(network: Training) -> PipelineStage:
         checkpoint = inputs["segmentation"] / CHECKPOINT
         writer = SeedWriter(masks)
         stages.predict(checkpoint, network.network(), data, network.trainer_flags(), writer, masks, "test")
-        stages.draw_masks({"predictions": masks}, data, folder / "examples.png")
+        scores, ious = stages.score_masks({"miou_predictions": masks}, data)
+        stages.draw_masks({"predictions": masks}, data, ious, folder / "examples.png")
         if isinstance(data, VOCDataModule):
             submission(masks, data.dataset("test").source.ids, folder / "submission.tar.gz")
-        return stages.score_masks({"miou_predictions": masks}, data)
+        return scores
 
     return PipelineStage("predictions", network.settings("test"), make, ("segmentation",))
 

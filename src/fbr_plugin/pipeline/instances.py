@@ -21,9 +21,10 @@ from fbr_plugin.instances import InstanceDetector, Instances
 from fbr_plugin.pipeline import stages
 from fbr_plugin.pipeline.calibration import WALKED_BACKGROUND, calibrated_background
 from fbr_plugin.pipeline.record import PipelineStage, Scores
-from fbr_plugin.pipeline.stages import CHECKPOINT, EXAMPLES
+from fbr_plugin.pipeline.stages import CHECKPOINT
 from fbr_plugin.pipeline.trained import predict_seeds, trained_walk
 from fbr_plugin.pipeline.training import Training
+from fbr_plugin.postprocess.comparison import quantile_rows
 from fbr_plugin.postprocess.instances.evaluate import evaluate_instances
 
 FOLDER = "instances"  # of the files, in the folder of a stage
@@ -88,19 +89,21 @@ def instance_network(network: Training, made: bool) -> tuple[PipelineStage, Pipe
 
 
 def _scored(folder: Path, data: WSSSDataModule, title: str) -> Scores:
-    """Score the files of a stage on those test images that have true instances, and plot the first ones."""
+    """Score the files of a stage on those test images that have true instances, and plot some of them."""
     source = data.dataset("test").source
     known = [index for index, name in enumerate(source.ids) if instances_path(folder / FOLDER, name).exists()]
     if not is_rank_zero() or not known or "instances" not in source[known[0]]:
         return {}
     truth = tqdm(_truths(source, known), "score instances", len(known), disable=None, leave=False)
     scores = evaluate_instances(folder / FOLDER, truth, data.num_classes).scores()
-    shown = known[:EXAMPLES]
+    shown = [known[row] for row in quantile_rows(range(len(known)), figures.MAX_ROWS)]
     photos = [torch.from_numpy(source[index]["image"]).permute(2, 0, 1) / 255 for index in shown]
     files = [instances_path(folder / FOLDER, source.ids[index]) for index in shown]
     found = [to_tensors(read_instances(path, data.num_classes)) for path in files]
     columns = {"truth": [each for _, each in _truths(source, shown)], title.replace("_", " "): found}
-    figures.save(figures.instances_over_images(photos, columns, data.class_names), folder / "examples.png")
+    rule = "Images evenly spaced over the list."
+    drawn = figures.instances_over_images(photos, columns, data.class_names, note=rule)
+    figures.save(drawn, folder / "examples.png")
     return scores
 
 

@@ -24,13 +24,14 @@ from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.sources import Source
-from fbr_plugin.distributed import barrier, collective_device, is_rank_zero, shard
+from fbr_plugin.distributed import all_gather_object, barrier, collective_device, is_rank_zero, shard
 from fbr_plugin.metrics import CalibrationResult, SegmentationScore
+from fbr_plugin.metrics.segmentation import image_iou
 from fbr_plugin.pipeline.record import CURVES
+from fbr_plugin.postprocess.comparison import quantile_rows
 from fbr_plugin.training.mixin import FBRMixin
 
 CHECKPOINT = "model.ckpt"
-EXAMPLES = 8
 SAVE_EVERY = timedelta(minutes=2)
 
 
@@ -134,39 +135,54 @@ def calibrate(
     return calibrator.result()
 
 
-def score_masks(folders: Mapping[str, Path], data: WSSSDataModule) -> dict[str, float]:
+def score_masks(
+    folders: Mapping[str, Path], data: WSSSDataModule
+) -> tuple[dict[str, float], dict[int, float]]:
     """The mIoU in percent of folders of masks `ID.png`, over those test images that they hold.
 
     Args:
         folders: the folders by the name of their score.
         data: the data module; without true masks of these images, there is no score.
+
+    Returns:
+        The scores, and for each image, by its index, the IoU in percent of its mask in the last folder.
     """
     source = data.dataset("test").source
     known = _known(folders, source)
     scores = {name: SegmentationScore(data.num_classes) for name in folders}
+    ious = {}
     for index in tqdm(shard(known), "score masks", disable=None, leave=False):
         item = source[index]
         for score, mask in zip(scores.values(), _read(folders, item["id"], source.num_classes), strict=True):
-            score.update(torch.from_numpy(mask), torch.from_numpy(item["mask"]))
-    return {name: score.to(collective_device()).compute().miou for name, score in scores.items() if known}
+            confusion = score.count(torch.from_numpy(mask), torch.from_numpy(item["mask"]))
+            score.confusion += confusion
+        ious[index] = image_iou(confusion)
+    found = {index: value for own in all_gather_object(ious) for index, value in own.items()}
+    miou = {name: score.to(collective_device()).compute().miou for name, score in scores.items() if known}
+    return miou, dict(sorted(found.items()))
 
 
-def draw_masks(folders: Mapping[str, Path], data: WSSSDataModule, path: Path) -> None:
-    """Plot the first test images of which there are predicted masks, with their true masks.
+def draw_masks(
+    folders: Mapping[str, Path], data: WSSSDataModule, ious: Mapping[int, float], path: Path
+) -> None:
+    """Plot test images at evenly spaced quantiles of their IoU, with their true and predicted masks.
 
     Args:
         folders: folders of masks by the title of their column.
-        data: the data module; without true masks, nothing is plotted.
+        data: the data module.
+        ious: the IoU of each image in the last folder, by its index; without any, nothing is plotted.
         path: file to write.
     """
-    source = data.dataset("test").source
-    items = [source[index] for index in _known(folders, source)[:EXAMPLES]]
+    source, known = data.dataset("test").source, list(ious)
+    items = [source[known[row]] for row in quantile_rows(list(ious.values()), figures.MAX_ROWS)]
     if items and is_rank_zero():
         photos = [torch.from_numpy(item["image"]).permute(2, 0, 1) / 255 for item in items]
         truths = [torch.from_numpy(item["mask"]) for item in items]
         rows = [map(torch.from_numpy, _read(folders, item["id"], source.num_classes)) for item in items]
         maps = dict(zip(folders, zip(*rows, strict=True), strict=True))
-        figures.save(figures.examples(photos, truths, maps, data.class_names), path)
+        *_, last = folders
+        rule = f"Images at evenly spaced quantiles of the IoU of {last!r}, lowest first."
+        figures.save(figures.examples(photos, truths, maps, data.class_names, note=rule), path)
 
 
 def _known(folders: Mapping[str, Path], source: Source) -> list[int]:

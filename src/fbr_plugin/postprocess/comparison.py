@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from fbr_plugin.data.readers.files import find_file, spellings
@@ -18,12 +17,16 @@ from fbr_plugin.data.readers.images import check_same_size, read_mask
 from fbr_plugin.data.sources import Source
 from fbr_plugin.errors import InputError, MissingFileError
 from fbr_plugin.files import write_text
-from fbr_plugin.metrics.segmentation import SegmentationResult, SegmentationScore, summarise_confusion
+from fbr_plugin.metrics.segmentation import (
+    SegmentationResult,
+    SegmentationScore,
+    image_iou,
+    summarise_confusion,
+)
 from fbr_plugin.metrics.sweep import check_thresholds
 from fbr_plugin.postprocess.seed_files import common_suffix, read_seed
 from fbr_plugin.postprocess.seeds import threshold_labels
 
-Choice = Literal["gain", "loss", "random"]
 PREDICTIONS = (".png", ".npy", ".npz")
 
 
@@ -178,15 +181,9 @@ def compare(source: Source, predictions: Sequence[Predictions]) -> Comparison:
             labels = each.read(item["id"], item["image"], source.num_classes)
             confusion = score.count(torch.from_numpy(labels), truth)
             totals[column] += confusion
-            iou[row, column] = _image_iou(confusion)
+            iou[row, column] = image_iou(confusion)
     results = tuple(map(summarise_confusion, totals))
     return Comparison(tuple(source.ids), tuple(predictions), iou, results)
-
-
-def _image_iou(confusion: Tensor) -> float:
-    """Mean IoU in percent over the classes in the true mask of one image: confusion [1+C, 2+C]."""
-    own = torch.tensor(summarise_confusion(confusion).iou)[confusion.sum(1) > 0]
-    return own.mean().item()
 
 
 def largest_changes(iou: NDArray[np.float64], choice: Literal["gain", "loss"], number: int) -> list[int]:
@@ -200,6 +197,21 @@ def largest_changes(iou: NDArray[np.float64], choice: Literal["gain", "loss"], n
     change = iou[:, -1] - iou[:, 0]
     order = np.argsort(-change if choice == "gain" else change, kind="stable")
     return [int(row) for row in order if not np.isnan(change[row])][:number]
+
+
+def quantile_rows(values: Sequence[float] | NDArray[np.float64], number: int) -> list[int]:
+    """Images at evenly spaced quantiles of a value, the lowest first: typical ones, the good and the bad.
+
+    The images are sorted and divided into `number` parts of equal size; each is the one in the middle of its
+    part.
+
+    Args:
+        values: of each image; images with nan are left out.
+        number: the most images to return.
+    """
+    order = [int(row) for row in np.argsort(values, kind="stable") if not np.isnan(values[row])]
+    parts = min(number, len(order))
+    return [order[(2 * part + 1) * len(order) // (2 * parts)] for part in range(parts)]
 
 
 def random_rows(total: int, number: int, seed: int) -> list[int]:
