@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -182,7 +183,8 @@ def test_rows_are_gains_losses_random_or_given(folders: Path, drawn: list[list[l
         compare("bad", "good", *PLAIN, "--rows_per_page", 2, *words)
         return [row[0] for page in drawn for row in page[1:]]
 
-    assert shown() == shown("--rows", "gain") == IDS[:2]
+    assert shown() == shown("--rows", "quantiles") == [IDS[4], IDS[1]], "the middle ones of two halves"
+    assert shown("--rows", "gain") == IDS[:2]
     assert shown("--rows", "loss") == IDS[:-3:-1]
     assert shown("--rows", "gain", "--pages", 2) == IDS[:4]
     random = [shown("--rows", "random", "--seed", seed) for seed in (1, 2, 1)]
@@ -191,6 +193,20 @@ def test_rows_are_gains_losses_random_or_given(folders: Path, drawn: list[list[l
     assert shown("--ids", IDS[4], IDS[0], IDS[5], "--pages", 1) == [IDS[4], IDS[0]]
     (folders / "shown.txt").write_text(f"{IDS[3]}\n{IDS[1]}\n")
     assert shown("--ids", "shown.txt") == [IDS[3], IDS[1]]
+
+
+@pytest.mark.usefixtures("drawn")
+def test_every_figure_says_how_its_images_were_chosen() -> None:
+    for words, rule in (
+        ([], "Images at evenly spaced quantiles of the change in IoU from bad to good, lowest first."),
+        (["--rows", "gain"], "The images with the largest gain of IoU from bad to good."),
+        (["--rows", "loss"], "The images with the largest loss of IoU from bad to good."),
+        (["--rows", "random"], "Images drawn at random."),
+        (["--ids", IDS[0]], "Images chosen by name."),
+    ):
+        with patch.object(figures, "examples", wraps=figures.examples) as examples:
+            compare("bad", "good", *PLAIN, *words)
+        assert examples.call_args.args[-1] == rule
 
 
 def test_several_pages_are_numbered_pngs_or_one_pdf() -> None:
@@ -280,6 +296,10 @@ def test_folders_are_named_by_what_tells_them_apart(folders: Path, drawn: list[l
         ),
         (["bad", "good", "--ids", IDS[0], "--rows", "gain"], "--ids and --rows gain exclude each other"),
         (["bad", "good", "--rows_per_page", "0"], "--rows_per_page must be at least 1, got 0"),
+        (
+            ["bad", "good", "--rows_per_page", "6"],
+            "--rows_per_page 6 is more than the 5 that a screen has room for: give more --pages",
+        ),
         (["bad", "good", "--pages", "0"], "--pages must be at least 1, got 0"),
         (["bad", "good", "--list", "no.txt"], r"no.txt does not exist: create it"),
         (["bad", "good", "--num_classes", "1"], r"000001.png holds the value 2, but a mask of 1 classes"),

@@ -34,6 +34,7 @@ _NARROWEST, _WIDEST = 3.2, 12.8  # inches of a figure; a screen is 1920 pixels w
 _ENTRIES = 6  # names in a column of a legend, if there is room for more columns
 _TITLE, _TEXT, _LEGEND = 9.5, 7.0, 8.0  # points of titles, of texts and notes, and of a legend
 _HANDLE = 0.5  # inches beside a name in a legend
+_HINTED = 1.06  # a text on whole pixels is wider than its outlines
 _PAD = 0.03  # inches around each picture, text and legend
 
 
@@ -158,7 +159,7 @@ def text_width(text: str, points: float, weight: str = "normal") -> float:
     """The inches of the widest line of a text."""
     font = FontProperties(size=points, weight=weight)
     widths = [text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")]
-    return float(max(widths)) / 72
+    return _HINTED * float(max(widths)) / 72
 
 
 def _wrapped(text: str, inches: float, points: float, weight: str = "normal") -> str:
