@@ -24,12 +24,10 @@ def test_images_are_spread_over_the_quantiles_of_their_iou(tmp_path: Path) -> No
     order = sorted(ious, key=lambda index: ious[index])
     with patch.object(figures, "examples", wraps=figures.examples) as examples:
         draw_masks(folders, data, ious, tmp_path / "examples.png")
-    photos, truths, maps, _ = examples.call_args.args
+    _, truths, maps, _ = examples.call_args.args
     assert examples.call_args.kwargs["note"].endswith("quantiles of the IoU of 'after', lowest first.")
-    shown = [
-        np.array_equal(truth, source[order[part]]["mask"]) for truth, part in zip(truths, (1, 3, 6, 8, 10))
-    ]
-    assert shown == [True] * 5
+    for truth, part in zip(truths, (1, 3, 6, 8, 10), strict=True):
+        assert np.array_equal(truth, source[order[part]]["mask"])
     assert [*maps] == ["before", "after"]
     assert (tmp_path / "examples.png").is_file()
 
