@@ -15,6 +15,7 @@ from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.data.sources import LayoutSource, ListedSource, Source
 from fbr_plugin.errors import InputError, MissingFileError, check_choice
 from fbr_plugin.figures import MAX_ROWS
+from fbr_plugin.figures.choice import largest_changes, quantile_rows, random_rows
 from fbr_plugin.postprocess import comparison
 from fbr_plugin.postprocess.comparison import Comparison, Predictions
 from fbr_plugin.postprocess.evaluate import read_classes
@@ -148,17 +149,17 @@ def _rows(config: Namespace, source: Source, scores: Comparison | None) -> tuple
         return rows[: config.pages and config.pages * config.rows_per_page], "Images chosen by name."
     number = (config.pages or 1) * config.rows_per_page
     if config.rows == "random" or (config.rows is None and scores is None):
-        return comparison.random_rows(len(source), number, config.seed), "Images drawn at random."
+        return random_rows(len(source), number, config.seed), "Images drawn at random."
     if scores is None:
         raise InputError(
             f"--rows {config.rows} needs true masks: give --masks DIR, or show images by --rows random"
         )
     change = f"from {scores.predictions[0].name} to {scores.predictions[-1].name}"
     if config.rows in ("gain", "loss"):
-        rows = comparison.largest_changes(scores.iou, config.rows, number)
+        rows = largest_changes(scores.iou, config.rows, number)
         rule = f"The images with the largest {config.rows} of IoU {change}."
     else:
-        rows = comparison.quantile_rows(scores.iou[:, -1] - scores.iou[:, 0], number)
+        rows = quantile_rows(scores.iou[:, -1] - scores.iou[:, 0], number)
         rule = f"Images at evenly spaced quantiles of the change in IoU {change}, lowest first."
     if not rows:
         raise InputError("the true masks are 255 everywhere, so that no image has an IoU: give other masks")

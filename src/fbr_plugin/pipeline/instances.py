@@ -17,6 +17,7 @@ from fbr_plugin.data.instances.files import instances_path, read_instances
 from fbr_plugin.data.sources import Source
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
+from fbr_plugin.figures.choice import quantile_rows
 from fbr_plugin.instances import InstanceDetector, Instances
 from fbr_plugin.pipeline import stages
 from fbr_plugin.pipeline.calibration import WALKED_BACKGROUND, calibrated_background
@@ -24,7 +25,6 @@ from fbr_plugin.pipeline.record import PipelineStage, Scores
 from fbr_plugin.pipeline.stages import CHECKPOINT
 from fbr_plugin.pipeline.trained import predict_seeds, trained_walk
 from fbr_plugin.pipeline.training import Training
-from fbr_plugin.postprocess.comparison import quantile_rows
 from fbr_plugin.postprocess.instances.evaluate import evaluate_instances
 
 FOLDER = "instances"  # of the files, in the folder of a stage

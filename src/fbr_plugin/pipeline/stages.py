@@ -25,10 +25,10 @@ from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.sources import Source
 from fbr_plugin.distributed import all_gather_object, barrier, collective_device, is_rank_zero, shard
+from fbr_plugin.figures.choice import quantile_rows
 from fbr_plugin.metrics import CalibrationResult, SegmentationScore
 from fbr_plugin.metrics.segmentation import image_iou
 from fbr_plugin.pipeline.record import CURVES
-from fbr_plugin.postprocess.comparison import quantile_rows
 from fbr_plugin.training.mixin import FBRMixin
 
 CHECKPOINT = "model.ckpt"

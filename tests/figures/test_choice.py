@@ -4,7 +4,7 @@ from math import nan
 
 import pytest
 
-from fbr_plugin.postprocess.comparison import quantile_rows
+from fbr_plugin.figures.choice import quantile_rows
 
 
 @pytest.mark.parametrize(
