@@ -9,7 +9,10 @@ ROOT = Path(__file__).parents[1]
 # Calls of getattr and hasattr in each file, and why they cannot be typed.
 ALLOWED = {
     "src/fbr_plugin/training/mixin.py": (2, "a user's module may lack view_shape; a name that PyTorch reads"),
-    "src/fbr_plugin/cli/lightning.py": (1, "loggers have `experiment`, but Lightning's base class does not"),
+    "src/fbr_plugin/cli/lightning/command_line.py": (
+        1,
+        "loggers have `experiment`, but Lightning's base class does not",
+    ),
     "src/fbr_plugin/experiments/sweep/settings.py": (1, "Python has sched_getaffinity on Linux alone"),
     "baselines/released/convert.py": (1, "the kinds of checkpoints are data, and name their network"),
 }

@@ -12,13 +12,14 @@ from typing import Any
 def process_context() -> BaseContext:
     """How processes are started: without this one's state of CUDA and of threads, which a fork would share.
 
-    Where the system can, they are forks of a server that imports this package once; elsewhere each imports it
-    anew, which takes seconds. The server keeps the environment variables of the time when it was started.
+    Where the system can, they are forks of a server that imports PyTorch and Lightning once; elsewhere each
+    imports them anew, which takes seconds. The server keeps the environment variables of the time when it
+    was started.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["fbr_plugin"])
+    context.set_forkserver_preload(["fbr_plugin.training.mixin"])
     return context
 
 

@@ -20,7 +20,7 @@ from fbr_plugin.baselines.bas.trained_cam import TrainedCAM
 from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.released.kinds import KINDS, Kind
 from fbr_plugin.callbacks.checkpoints import read_checkpoint
-from fbr_plugin.cli import checkpoint_settings
+from fbr_plugin.cli.lightning import checkpoint_settings
 from fbr_plugin.cli.main import main
 from fbr_plugin.errors import UserError
 

@@ -524,27 +524,6 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(words: list[
     command("fit", *words, *quick(2), "--ckpt_path", "saved/last.ckpt")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (["fit", "--config", CONFIG, "--model", "NoModel"], "Expected a dot import path string: NoModel"),
-        (["fit", "--config", CONFIG, "--model.encodr", "small"], "Option 'encodr' is not accepted"),
-        (["fit", "--config", "nowhere.yaml"], "File does not exist: .*nowhere.yaml"),
-        (["train"], "invalid choice: 'train'"),
-        (["predict", "--config", CONFIG], "output_dir"),
-        (["demo", "--preset", "easy"], "preset"),
-    ],
-)
-def test_words_that_do_not_parse_are_named_below_a_short_usage(
-    wrong: list[object], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        command(*wrong)
-    usage, _, complaint = capsys.readouterr().err.partition("tip:")
-    assert usage.count("\n") < 12
-    assert re.search(message, complaint)
-
-
 def test_in_a_shell_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["fit", "--config", str(CONFIG), "--data.root", "nowhere"]
     monkeypatch.setattr(sys, "argv", ["fbr-plugin", *words])

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from fbr_plugin import figures
+from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
 from fbr_plugin.data.readers.labels import read_ids
@@ -21,9 +22,9 @@ from fbr_plugin.postprocess.comparison import Comparison, Predictions
 from fbr_plugin.postprocess.evaluate import read_classes
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The parser of the command."""
-    result = ArgumentParser(
+    result = Parser(
         prog="fbr-plugin compare",
         description="Draw images, their true masks and the predictions of several folders side by side, with "
         "the IoU of each image, and write the IoU of every image and folder as a CSV file beside the figure.",

@@ -6,10 +6,8 @@ from typing import Literal
 
 from jsonargparse import auto_cli
 
+from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.errors import InputError
-from fbr_plugin.experiments.paired import cached_seed, check_settings
-from fbr_plugin.experiments.recipes import FINE_TUNED_CROP, recipe
-from fbr_plugin.experiments.report import paired_table, write_results
 
 
 def demo(
@@ -46,6 +44,11 @@ def demo(
         cam_steps: training steps of the CAM classifier (default 500, with weights 250).
         steps: training steps of the baseline (default 150, with weights 120).
     """
+    # Only here, so that --help and a wrong option need not wait for PyTorch.
+    from fbr_plugin.experiments.paired import cached_seed, check_settings
+    from fbr_plugin.experiments.recipes import FINE_TUNED_CROP, recipe
+    from fbr_plugin.experiments.report import paired_table, write_results
+
     training = recipe(weights is not None)
     size = size or (64 if data is None else 204 if weights else 128)
     settings = {
@@ -80,4 +83,4 @@ def run(words: list[str]) -> None:
     Args:
         words: the command's name and its options.
     """
-    auto_cli(demo, args=words[1:], prog="fbr-plugin demo")
+    auto_cli(demo, args=words[1:], prog="fbr-plugin demo", parser_class=Parser)

@@ -5,12 +5,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from safetensors.torch import save_file
 
 from fbr_plugin.baselines.encoders.common import did_you_mean
 from fbr_plugin.baselines.released.convert import Imported, convert, fitting_kinds, read_released
 from fbr_plugin.baselines.released.kinds import KINDS
+from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.errors import InputError
 from fbr_plugin.files import replacing
 
@@ -18,9 +18,9 @@ SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".safetensors")
 SHOWN = 3  # names in a row of the table
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The parser of the command."""
-    result = ArgumentParser(
+    result = Parser(
         prog="fbr-plugin import-weights",
         description="Convert a released checkpoint into a safetensors file for --ckpt_path or "
         "--model.weights. Pickles are read without running their code. docs/weights.md says where the files "

@@ -4,13 +4,44 @@ import logging
 import os
 import sys
 import warnings
+from argparse import ArgumentError
+from difflib import get_close_matches
 from importlib import import_module
+from typing import NoReturn
 
+import fbr_plugin
+from fbr_plugin.cli.options.configs import find_configs
 from fbr_plugin.errors import UserError
 
-# Commands with their own file in this folder or in its folder `data`; those of Lightning share `lightning`.
-COMMANDS = ("pipeline", "sweep", "evaluate", "compare", "export", "import-weights", "demo")
-DATA_COMMANDS = ("doctor", "labels")
+# Lightning's subcommands share `lightning`; every other command has a file of its own in this folder.
+LIGHTNING = ("fit", "validate", "test", "predict")
+COMMANDS = {
+    "fit": "train a model in a folder of its own, runs/MODEL/TIME",
+    "validate": "score seeds or masks of the validation images without writing files",
+    "test": "score seeds or masks of the test images without writing files",
+    "predict": "write seeds, labels, masks or instances",
+    "pipeline": "run all stages from image labels to scored masks, of classes and of instances",
+    "sweep": "train settings with the same seeds and compare them",
+    "evaluate": "score seeds, masks or instances of any tool",
+    "compare": "show folders of seeds or masks side by side, with the IoU of each image",
+    "export": "convert seeds between layouts; pack masks and instances for servers",
+    "doctor": "check the lists, labels, photos and masks of a data set, with a remedy for each fault",
+    "labels": "make labels.csv from masks, XML, COCO's JSON, tables or folders",
+    "import-weights": "convert released checkpoints to files that our models load",
+    "demo": "show in minutes what FBR and the gate do to a baseline",
+}
+HELP = """usage: fbr-plugin COMMAND [OPTIONS]
+
+Weakly supervised segmentation with fine-grained background representation (FBR): train baselines with or
+without FBR, write their seeds, and score them.
+
+commands:
+{commands}
+
+options:
+  -h, --help                  this page; `fbr-plugin COMMAND --help` explains the options of a command
+  --version                   print the version
+  --print_completion SHELL    print a completion script for bash, zsh or tcsh"""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -28,15 +59,51 @@ def main(args: list[str] | None = None) -> None:
         warnings.filterwarnings("ignore", known)
     sys.path.append(os.getcwd())  # to find your own classes, as `python -m fbr_plugin` does
     words = sys.argv[1:] if args is None else args
-    command = words[0] if words and words[0] in (*COMMANDS, *DATA_COMMANDS) else "lightning"
-    folder = "fbr_plugin.cli.data" if command in DATA_COMMANDS else "fbr_plugin.cli"
+    command = _command(words)
     try:
-        import_module(f"{folder}.{command.replace('-', '_')}").run(words)
+        words = [*find_configs(words)]
+    except UserError as error:
+        _fail(f"--config: {error}")
+    try:
+        import_module(f"fbr_plugin.cli.{command}").run(words)
+    except ArgumentError as error:
+        from fbr_plugin.cli.options.parser import Parser, one_line  # jsonargparse is imported by now
+
+        _fail(one_line(str(error), Parser(prog=f"fbr-plugin {words[0]}")))
     except Exception as error:
         mistake = _mistake(error)
         if args is not None or mistake is None:
             raise
         sys.exit(f"error: {_last_line(mistake)}")
+
+
+def _command(words: list[str]) -> str:
+    """The module that runs a command line; what needs no command is answered here."""
+    word = words[0] if words else ""
+    if word in ("-h", "--help"):
+        lines = "\n".join(f"  {name:16}{what}" for name, what in COMMANDS.items())
+        print(HELP.format(commands=lines))
+        sys.exit()
+    if word == "--version":
+        print(f"fbr-plugin {fbr_plugin.__version__}")
+        sys.exit()
+    if word == "--print_completion":
+        return "options.completion"
+    if word in COMMANDS:
+        return "lightning" if word in LIGHTNING else word.replace("-", "_")
+    if not word:
+        _fail(f"name a command: {', '.join(COMMANDS)}; see fbr-plugin --help")
+    if word.startswith("-"):
+        _fail(f"{word} comes before the command: give the command first; see fbr-plugin --help")
+    close = get_close_matches(word, COMMANDS, 1)
+    remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
+    _fail(f"unknown command {word}; {remedy}")
+
+
+def _fail(message: str) -> NoReturn:
+    """End with the status of a wrong command line."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _mistake(error: BaseException | None) -> BaseException | None:

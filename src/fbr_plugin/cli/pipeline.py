@@ -6,6 +6,7 @@ import warnings
 
 from jsonargparse import Namespace
 
+from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
 from fbr_plugin.files import write_text
@@ -31,7 +32,7 @@ def run(words: list[str]) -> None:
         "Using `DistributedSampler`",
     ):
         warnings.filterwarnings("ignore", f".*{known}")
-    config = parser().parse_args(words[1:])
+    config = parser(Parser).parse_args(words[1:])
     if not config.dry_run:
         prepare(config)
     stages = _chosen(build_stages(config), config)

@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.cli import lightning
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.cli.options.configs import find_config
+from fbr_plugin.cli.options.one_line import one_line
+from fbr_plugin.errors import InputError
 from fbr_plugin.experiments.sweep import report
 from fbr_plugin.experiments.sweep.plan import CHECKPOINT, LABELS, Run, plan
 from fbr_plugin.experiments.sweep.schedule import train_all
@@ -59,7 +61,7 @@ def read_training(words: list[str]) -> dict[str, Any]:
     try:
         line = lightning.run(["fit", *words], Parsed, exit_on_error=False)
     except ArgumentError as error:
-        raise InputError(_innermost(error)) from error
+        raise InputError(one_line(str(error), ArgumentParser(prog="fbr-plugin fit"))) from error
     settings: dict[str, Any] = line.config.fit.as_dict()
     return settings
 
@@ -124,20 +126,20 @@ def run(words: list[str]) -> None:
 def _parse(words: list[str]) -> Namespace:
     """The settings of a sweep, from FILE and options."""
     usage = "fbr-plugin sweep FILE [--NAME VALUE ...]"
-    parser = ArgumentParser(prog="sweep", usage=usage, description=DESCRIPTION, exit_on_error=False)
+    parser = ArgumentParser(
+        prog="fbr-plugin sweep", usage=usage, description=DESCRIPTION, exit_on_error=False
+    )
     parser.add_argument("--file", action="config", help="FILE, a YAML file of the settings below")
     parser.add_class_arguments(Sweep)
     parser.add_argument("--dry-run", action="store_true", help="print the runs, and which of them are done")
     if not {"-h", "--help"} & {*words}:
         if not words or words[0].startswith("-"):
             raise InputError(f"name the file of the sweep: {usage}")
-        if not Path(words[0]).is_file():
-            raise MissingFileError(f"{words[0]} does not exist: name the file of the sweep, {usage}")
-        words = ["--file", *words]
+        words = ["--file", find_config(words[0]), *words[1:]]
     try:
         given: Namespace = parser.instantiate(parser.parse_args(words))
     except ArgumentError as error:
-        raise InputError(f"{words[1]}: {_innermost(error)}") from error
+        raise InputError(f"{words[1]}: {one_line(str(error), parser)}") from error
     return given
 
 
@@ -161,11 +163,3 @@ def _all_scores(runs: Sequence[Run], sweep: Sweep, output: Path) -> report.Score
             report.check_metrics(sweep.metrics, done[each.folder]["scores"])
             scores[each.arm][each.seed] = done[each.folder]["scores"]
     return scores
-
-
-def _innermost(error: ArgumentError) -> str:
-    """The most indented line of a parser's message, with the line before it, which names the setting."""
-    lines = str(error).splitlines()
-    depths = [len(line) - len(line.lstrip()) for line in lines]
-    last = depths.index(max(depths))
-    return " ".join(line.strip(" -") for line in lines[max(0, last - 1) : last + 1])

@@ -84,9 +84,9 @@ class InstanceSettings:
 
 
 @cache
-def parser() -> ArgumentParser:
+def parser(kind: type[ArgumentParser] = ArgumentParser) -> ArgumentParser:
     """The parser of the whole pipeline's settings."""
-    result = ArgumentParser(
+    result = kind(
         prog="fbr-plugin pipeline",
         description="Train a classifier on image labels, a baseline on labels from its seeds, IRN on labels "
         "from the baseline's seeds, and a segmentation network on the resulting masks, or a network of "

@@ -1,4 +1,4 @@
-"""Lightning's subcommands: fit, validate, test and predict."""
+"""Lightning's command line with our options and files."""
 
 import re
 import sys
@@ -24,7 +24,8 @@ from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
-from fbr_plugin.cli.checkpoint_settings import checkpoint_settings
+from fbr_plugin.cli.lightning.checkpoint_settings import checkpoint_settings
+from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.distributed import is_rank_zero
@@ -35,17 +36,6 @@ from fbr_plugin.postprocess.workers import refining_workers
 from fbr_plugin.training.mixin import FBRMixin
 
 CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
-DESCRIPTION = (
-    "Train weakly supervised baselines with or without FBR, write their seeds and score them. In addition to "
-    "the subcommands below, `fbr-plugin pipeline` runs all stages from image labels to scored masks, "
-    "`fbr-plugin sweep` compares trainings over any settings and seeds, `fbr-plugin evaluate` scores masks "
-    "or seeds from any tool, `fbr-plugin compare` draws those of several folders side by side, "
-    "`fbr-plugin export` converts them, `fbr-plugin doctor` checks a data set, `fbr-plugin labels` makes its "
-    "table of image labels, `fbr-plugin import-weights` converts released checkpoints, and "
-    "`fbr-plugin demo` shows the effect of FBR in minutes. Each has its own --help."
-)
-
-
 CALIBRATE = (
     "also score the seeds at the background threshold that the masks of these images choose: the name of a "
     "list of the data, or a text file of ids"
@@ -56,6 +46,10 @@ REFINE = (
     "does: crf (as published), pamr, or auto, which takes the CRF where it is installed"
 )
 SCALE = "with --refine, divides the distances of the CRF: use n if objects are n times smaller than VOC's"
+
+
+class LightningParser(Parser, LightningArgumentParser):
+    """Lightning's parser, which reports a mistake in one line."""
 
 
 class CommandLine(LightningCLI):
@@ -211,7 +205,7 @@ def run(words: list[str], kind: type[CommandLine] = CommandLine, exit_on_error: 
     Args:
         words: the subcommand and its options.
         kind: class of the command line.
-        exit_on_error: whether a mistake in the options ends the process, with the usage; else it raises.
+        exit_on_error: whether a mistake in the options ends the process; else it raises `ArgumentError`.
 
     Returns:
         The command line, with its model, data module and trainer.
@@ -230,7 +224,8 @@ def run(words: list[str], kind: type[CommandLine] = CommandLine, exit_on_error: 
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "fbr-plugin", "description": DESCRIPTION, **common, **subcommands},
+        parser_class=LightningParser,
+        parser_kwargs={"prog": "fbr-plugin", **common, **subcommands},
         args=words,
     )
     return line

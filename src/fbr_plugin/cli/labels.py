@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import get_args
 
-from jsonargparse import ArgumentParser
-
+from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.data.tables.sources import Kind, read_classes_of_images
 from fbr_plugin.data.tables.table import listed_classes, write_table
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The parser of the command."""
-    result = ArgumentParser(
+    result = Parser(
         prog="fbr-plugin labels",
         description="Write image labels of your own photos, labels.csv, and classes.txt if there is none.",
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
 
+from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.doctor.checks.lists import check_classes
 from fbr_plugin.doctor.checkup import check
@@ -18,9 +18,9 @@ from fbr_plugin.doctor.fixes import mend, mend_encoding
 from fbr_plugin.errors import InputError, MissingFileError
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The parser of the command."""
-    result = ArgumentParser(
+    result = Parser(
         prog="fbr-plugin doctor",
         description="Check lists, labels, photos and masks of a data set, and print a remedy for each fault. "
         "The exit code is 1 if there is an error, with which training would stop or learn from wrong data.",

@@ -1,0 +1,74 @@
+"""YAML files of settings, by path or, for those of `examples/`, by name."""
+
+from collections.abc import Collection, Iterator, Sequence
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from fbr_plugin.errors import InputError, MissingFileError
+
+
+def shipped() -> dict[str, Path]:
+    """The files of `examples/` by name, which is the path below that folder without its suffix."""
+    spec = find_spec("fbr_plugin.examples")
+    folder = Path(next(iter((spec and spec.submodule_search_locations) or ["examples"])))
+    files = sorted(folder.rglob("*.yaml"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
+
+
+def find_config(given: str) -> str:
+    """The path of a file of settings.
+
+    Args:
+        given: a path, or a name such as `scenes_pipeline` or `recipes/voc/amn`.
+
+    Raises:
+        FileNotFoundError: neither leads to a file.
+        ValueError: the file is no YAML, or has no settings.
+    """
+    path, files = Path(given), shipped()
+    if not path.is_file():
+        name = given.removesuffix(".yaml")
+        if name not in files:
+            raise MissingFileError(f"{given} is neither a file nor one of ours by name{_known(name, files)}")
+        path = files[name]
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.MarkedYAMLError as error:
+        raise InputError(f"{path} is no YAML: {error.problem}{_place(error.problem_mark)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no YAML: it is no text file") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} has no settings: write lines NAME: VALUE, as --print_config does")
+    return str(path)
+
+
+def find_configs(words: Sequence[str]) -> Iterator[str]:
+    """The words of a command line, with paths of files for what follows --config."""
+    before = ""
+    for word in words:
+        if before in ("--config", "-c"):
+            yield find_config(word)
+        elif word.startswith("--config="):
+            yield f"--config={find_config(word.removeprefix('--config='))}"
+        else:
+            yield word
+        before = word
+
+
+def _place(mark: yaml.Mark | None) -> str:
+    """Where the mistake in a file is."""
+    return f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+
+
+def _known(name: str, files: Collection[str]) -> str:
+    """The name that was probably meant, and the names in the same folder."""
+    close = get_close_matches(name.removeprefix("examples/"), files, 1)
+    folder = name[: name.rfind("/") + 1]
+    if not any(each.startswith(folder) for each in files):
+        folder = ""
+    rests = (each.removeprefix(folder).partition("/") for each in files if each.startswith(folder))
+    beside = dict.fromkeys(f"{folder}{first}{more and '/...'}" for first, more, _ in rests)
+    return f"{f'; did you mean {close[0]}?' if close else '.'} There are {', '.join(beside)}"
