@@ -156,11 +156,18 @@ def test_setup_lists_every_folder():
     roots = {path: "fbr_plugin" if path.is_relative_to(PACKAGE) else "fbr_plugin.baselines" for path in FILES}
     bases = {"fbr_plugin": PACKAGE, "fbr_plugin.baselines": BASELINES}
     packages = {".".join([root, *path.parent.relative_to(bases[root]).parts]) for path, root in roots.items()}
-    assert {*listed["options"]["packages"].split()} == packages
+    assert {*listed["options"]["packages"].split()} == {*packages, "fbr_plugin.examples"}
+
+
+@pytest.mark.parametrize("name", ["baselines", "examples"])
+def test_links_lead_where_setup_maps_the_packages(name):
+    link = PACKAGE / name
+    if not link.exists():
+        pytest.skip("a source distribution has no symbolic links")
+    assert link.resolve() == ROOT / name
 
 
 def test_the_folder_of_baselines_is_no_package_of_its_own():
-    assert (PACKAGE / "baselines").resolve() == BASELINES
     with pytest.raises(ImportError, match=r"import fbr_plugin\.baselines, not"):
         runpy.run_path(str(BASELINES / "__init__.py"), run_name="baselines")
 

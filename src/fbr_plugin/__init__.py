@@ -17,7 +17,8 @@ if TYPE_CHECKING:
         SeedPrediction,
         ViewShape,
     )
-    from fbr_plugin.modules import ClassAwareGate, FBRLoss, gate_scores
+    from fbr_plugin.modules import ClassAwareGate, FBRLoss
+    from fbr_plugin.modules.gate_scores import gate_scores
     from fbr_plugin.training.capture import capture
     from fbr_plugin.training.mixin import FBRMixin
 

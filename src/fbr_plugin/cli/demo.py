@@ -4,8 +4,6 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import auto_cli
-
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.errors import InputError
 
@@ -77,10 +75,17 @@ def _parse_seeds(seeds: str) -> list[int]:
         raise InputError(f"--seeds takes whole numbers separated by commas, got {seeds!r}") from None
 
 
+def parser() -> Parser:
+    """The parser of the command."""
+    result = Parser(prog="fbr-plugin demo", description=(demo.__doc__ or "").split("Args:")[0])
+    result.add_function_arguments(demo)
+    return result
+
+
 def run(words: list[str]) -> None:
     """Run the demo.
 
     Args:
         words: the command's name and its options.
     """
-    auto_cli(demo, args=words[1:], prog="fbr-plugin demo", parser_class=Parser)
+    demo(**parser().parse_args(words[1:]))

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import fbr_plugin
+from fbr_plugin.cli.options.completion import words_to_complete
 from fbr_plugin.cli.options.configs import find_configs
 from fbr_plugin.errors import UserError
 
@@ -39,9 +40,8 @@ commands:
 {commands}
 
 options:
-  -h, --help                  this page; `fbr-plugin COMMAND --help` explains the options of a command
-  --version                   print the version
-  --print_completion SHELL    print a completion script for bash, zsh or tcsh"""
+  -h, --help      this page; `fbr-plugin COMMAND --help` explains the options of a command
+  --version       print the version"""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -59,6 +59,8 @@ def main(args: list[str] | None = None) -> None:
         warnings.filterwarnings("ignore", known)
     sys.path.append(os.getcwd())  # to find your own classes, as `python -m fbr_plugin` does
     words = sys.argv[1:] if args is None else args
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
+        words = words_to_complete(COMMANDS, LIGHTNING)
     command = _command(words)
     try:
         words = [*find_configs(words)]
@@ -87,8 +89,6 @@ def _command(words: list[str]) -> str:
     if word == "--version":
         print(f"fbr-plugin {fbr_plugin.__version__}")
         sys.exit()
-    if word == "--print_completion":
-        return "options.completion"
     if word in COMMANDS:
         return "lightning" if word in LIGHTNING else word.replace("-", "_")
     if not word:

@@ -22,7 +22,8 @@ from fbr_plugin.errors import InputError
 from fbr_plugin.experiments.sweep import report
 from fbr_plugin.experiments.sweep.plan import CHECKPOINT, LABELS, Run, plan
 from fbr_plugin.experiments.sweep.schedule import train_all
-from fbr_plugin.experiments.sweep.settings import Sweep, options
+from fbr_plugin.experiments.sweep.settings import Sweep
+from fbr_plugin.experiments.sweep.settings import options as words_of
 from fbr_plugin.files import write_text
 from fbr_plugin.pipeline.cache import alone
 
@@ -31,6 +32,9 @@ DESCRIPTION = (
     "seeds. Runs are spread over devices and kept as they end; the same command continues an interrupted "
     "sweep. The table has means, 95% confidence intervals, and paired differences to a reference arm."
 )
+
+
+USAGE = "fbr-plugin sweep FILE [--NAME VALUE ...]"
 
 
 class Parsed(lightning.CommandLine):
@@ -84,7 +88,7 @@ def train(run: Run, device: str, group: str) -> dict[str, float]:
         "trainer.devices": [int(number)] if number else 1,
         "trainer.default_root_dir": str(run.folder),
     }
-    line = lightning.run(["fit", *run.words, *options(place)], exit_on_error=False)
+    line = lightning.run(["fit", *run.words, *words_of(place)], exit_on_error=False)
     trainer, model, data = line.trainer, line.model, line.datamodule
     found = trainer.test(model, data, verbose=False)
     if run.arm is None:
@@ -123,23 +127,28 @@ def run(words: list[str]) -> None:
     print(f"\n{text}\n\ntable.txt, table.csv, runs.csv and a folder for each run: {output}")
 
 
+def parser() -> ArgumentParser:
+    """The parser of the command; --file is FILE."""
+    result = ArgumentParser(
+        prog="fbr-plugin sweep", usage=USAGE, description=DESCRIPTION, exit_on_error=False
+    )
+    result.add_argument("--file", action="config", help="FILE, a YAML file of the settings below")
+    result.add_class_arguments(Sweep)
+    result.add_argument("--dry-run", action="store_true", help="print the runs, and which of them are done")
+    return result
+
+
 def _parse(words: list[str]) -> Namespace:
     """The settings of a sweep, from FILE and options."""
-    usage = "fbr-plugin sweep FILE [--NAME VALUE ...]"
-    parser = ArgumentParser(
-        prog="fbr-plugin sweep", usage=usage, description=DESCRIPTION, exit_on_error=False
-    )
-    parser.add_argument("--file", action="config", help="FILE, a YAML file of the settings below")
-    parser.add_class_arguments(Sweep)
-    parser.add_argument("--dry-run", action="store_true", help="print the runs, and which of them are done")
+    options = parser()
     if not {"-h", "--help"} & {*words}:
         if not words or words[0].startswith("-"):
-            raise InputError(f"name the file of the sweep: {usage}")
+            raise InputError(f"name the file of the sweep: {USAGE}")
         words = ["--file", find_config(words[0]), *words[1:]]
     try:
-        given: Namespace = parser.instantiate(parser.parse_args(words))
+        given: Namespace = options.instantiate(options.parse_args(words))
     except ArgumentError as error:
-        raise InputError(f"{words[1]}: {one_line(str(error), parser)}") from error
+        raise InputError(f"{words[1]}: {one_line(str(error), options)}") from error
     return given
 
 

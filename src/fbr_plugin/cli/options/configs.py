@@ -2,18 +2,17 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 
+from fbr_plugin import examples
 from fbr_plugin.errors import InputError, MissingFileError
 
 
 def shipped() -> dict[str, Path]:
     """The files of `examples/` by name, which is the path below that folder without its suffix."""
-    spec = find_spec("fbr_plugin.examples")
-    folder = Path(next(iter((spec and spec.submodule_search_locations) or ["examples"])))
+    folder = Path(examples.__file__).parent
     files = sorted(folder.rglob("*.yaml"))
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 

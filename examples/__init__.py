@@ -1,0 +1,1 @@
+"""Settings and scripts to start from, which come with the package as `fbr_plugin.examples`."""
