@@ -15,7 +15,7 @@ from fbr_plugin.doctor.checks.lists import check_classes
 from fbr_plugin.doctor.checkup import check
 from fbr_plugin.doctor.findings import Report, table
 from fbr_plugin.doctor.fixes import mend, mend_encoding
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.errors import InputError
 
 
 def parser() -> Parser:
@@ -91,14 +91,8 @@ def with_data(words: list[str]) -> list[str]:
 
 
 def _data_of(path: Path) -> dict[str, Any]:
-    """The settings of the data in a YAML file."""
-    if not path.is_file():
-        raise MissingFileError(f"--config {path} does not exist: name a YAML file of fit or of the pipeline")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+    """The settings of the data in a YAML file, which the entry point has found to be one."""
+    data = yaml.safe_load(path.read_text()).get("data")
+    if not isinstance(data, dict):
         raise InputError(f"{path} has no settings of the data: write them under data:, as fit takes them")
-    data: dict[str, Any] = content["data"]
     return data

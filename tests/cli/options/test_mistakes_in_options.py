@@ -79,7 +79,7 @@ def complaint(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (
             ["compare", "a", "--rows", "best"],
-            "--rows must be one of 'gain', 'loss', 'random', got best",
+            "--rows must be one of 'quantiles', 'gain', 'loss', 'random', got best",
         ),
         (["evaluate", "--predictons", "a"], "unknown option --predictons; did you mean --predictions?"),
         (["demo", "--preset", "easy"], "--preset must be one of 'default', 'hard', 'control', got easy"),
