@@ -21,7 +21,17 @@ FILES += sorted(BASELINES.rglob("*.py"))
 LONGEST, FULLEST = 250, 12  # lines of a file, files of a folder
 
 # What every part may import, and what else each may; "" is fbr_plugin's own __init__ with the public names.
-COMMON = {"config", "contract", "distributed", "errors", "files", "instances", "processes", "stuff"}
+COMMON = {
+    "config",
+    "contract",
+    "distributed",
+    "errors",
+    "files",
+    "instances",
+    "presets",
+    "processes",
+    "stuff",
+}
 ALLOWED: dict[str, set[str]] = {
     "": {"modules", "training"},
     "config": set(),
@@ -30,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "instances": set(),
+    "presets": set(),
     "processes": set(),
     "stuff": set(),
     "functional": set(),

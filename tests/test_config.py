@@ -32,7 +32,7 @@ def test_every_field_is_documented(kind):
 
 
 def test_the_recommended_settings_are_the_gate_alone():
-    assert recommended() == {"fbr": FBRConfig(enabled=False), "gate": GateConfig(enabled=True)}
+    assert recommended() == {"fbr": FBRConfig(enabled=False), "gate": GateConfig()}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from fbr_plugin.baselines.ppc.terms import mean, own_classes, saliency_on_grid, 
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.optimizer import OptimizerConfig
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
-from fbr_plugin.config import FBRConfig, GateConfig, merged, preset
+from fbr_plugin.config import merged, preset
 from fbr_plugin.contract import DenseView, StepOutput
 from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.functional import max_normalise, min_max
@@ -219,26 +219,23 @@ class PPCFBR(FBRMixin, PPC):
             FBR's losses are enabled.
         shared_projection: whether PPC's contrasts and FBR's losses share the projection of the foreground, as
             in the released code. The fbr setting dim must then be 128.
-        fbr: settings of FBR's losses; by default those published for PPC.
-        gate: settings of the class-aware gate.
-        kwargs: see `PPC`.
+        kwargs: see `PPC` and `FBRMixin`.
     """
+
+    published = "ppc"
 
     def __init__(
         self,
         num_classes: int,
         intra_view: bool | None = None,
         shared_projection: bool = False,
-        fbr: FBRConfig = FBRConfig.ppc(),
-        gate: GateConfig = GateConfig(),
         **kwargs: Any,
     ) -> None:
-        fbr = merged(FBRConfig.ppc(), fbr)
-        own = not fbr.enabled if intra_view is None else intra_view
-        super().__init__(num_classes, intra_view=own, fbr=fbr, gate=gate, **kwargs)
+        super().__init__(num_classes=num_classes, **kwargs)
+        self.intra_view = self.fbr is None if intra_view is None else intra_view
         if shared_projection and self.fbr is not None:
-            if fbr.dim != PROJECTION:
-                raise InputError(f"shared_projection needs the fbr setting dim={PROJECTION}, got {fbr.dim}")
+            if (dim := self.fbr.config.dim) != PROJECTION:
+                raise InputError(f"shared_projection needs the fbr setting dim={PROJECTION}, got {dim}")
             self.fbr.heads.foreground = self.head.get_parameter("projection.weight")
 
 

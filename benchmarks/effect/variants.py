@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fbr_plugin.config import FBRConfig, GateConfig, preset
+from fbr_plugin import FBRMixin
+from fbr_plugin.config import FBRConfig, GateConfig
+from fbr_plugin.presets import PUBLISHED
 
 OFF = {"weight_fg": 0.0, "weight_bg": 0.0, "weight_seg": 0.0, "weight_sim": 0.0}
 HIGH = {"weight_fg": 0.5, "weight_bg": 0.5, "weight_seg": 0.1, "weight_sim": 0.1}
@@ -30,12 +32,14 @@ class Variant:
     seed_offset: int = 0
     uniform: bool = False
 
-    def settings(self, variant: type) -> dict[str, Any]:
+    def settings(self, variant: type[FBRMixin]) -> dict[str, Any]:
         """The arguments `fbr` and `gate` for a class with FBR; none for the bare baseline."""
         if self.fbr is None and self.gate is None:
             return {}
-        losses = FBRConfig(enabled=False) if self.fbr is None else replace(preset(variant, "fbr"), **self.fbr)
-        gate = GateConfig() if self.gate is None else GateConfig(enabled=True, **self.gate)
+        losses = FBRConfig(enabled=False)
+        if self.fbr is not None:
+            losses = replace(PUBLISHED[variant.published], **self.fbr)
+        gate = GateConfig(enabled=False) if self.gate is None else GateConfig(**self.gate)
         return {"fbr": losses, "gate": gate}
 
 

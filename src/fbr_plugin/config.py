@@ -108,7 +108,8 @@ class GateConfig:
     """Settings of the class-aware gate, which is ours and not part of the published method.
 
     Args:
-        enabled: whether there is a gate; without one nothing is allocated.
+        enabled: whether there is a gate; without one nothing is allocated. A mapping of single fields leaves
+            this as it is by default: on without FBR's losses, and off beside them.
         num_prototypes: prototypes of each class.
         num_clusters: clusters of the background of the training set.
         temperature: of the comparison of a class-absent cluster with the class, and with background.
@@ -128,7 +129,7 @@ class GateConfig:
         ValueError: a value out of its range; the message names the field, the value and the range.
     """
 
-    enabled: bool = False
+    enabled: bool = True
     num_prototypes: int = 16
     num_clusters: int = 64
     temperature: float = 0.03
@@ -156,8 +157,8 @@ class Recommended(TypedDict):
 
 
 def recommended() -> Recommended:
-    """The arguments that we recommend: the gate without the losses (docs/effect.md has the measurements)."""
-    return {"fbr": FBRConfig(enabled=False), "gate": GateConfig(enabled=True)}
+    """The default arguments, written out: the gate without the losses (measured in docs/effect.md)."""
+    return {"fbr": FBRConfig(enabled=False), "gate": GateConfig()}
 
 
 def preset(owner: type, name: str) -> Any:
@@ -195,7 +196,10 @@ def merged(default: T, given: T | Mapping[str, Any]) -> T:
 
 
 def _check(name: str, kind: object, value: Any) -> None:
-    """Raise unless a setting is in the range that its name stands for."""
+    """Raise unless a setting has its type, and is in the range that its name stands for."""
+    suits = {bool: (bool,), int: (int,), float: (int, float)}.get(kind)  # type: ignore[call-overload]
+    if suits and type(value) not in suits:
+        raise InputTypeError(f"{name} must be of type {kind.__name__}, got {value!r}")  # type: ignore[attr-defined]
     if kind is int and name != "warmup_steps" and value < 1:
         raise InputError(f"{name} must be at least 1, got {value}")
     if name.startswith(("weight_", "warmup_")) and not 0 <= value < float("inf"):

@@ -15,7 +15,7 @@ from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, CAM, CAMFBR, SeedTask
 from fbr_plugin.metrics import SeedSweep
 
 BASELINES = [(CAM, {}), (CAM, {"pooling": "tap"}), (AMN, {"rates": (1, 2)}), (BAS, {})]
-FBR = {"num_clusters": 2, "bank_size": 32, "min_bank": 2, "num_negatives": 4, "dim": 8}
+FBR = {"enabled": True, "num_clusters": 2, "bank_size": 32, "min_bank": 2, "num_negatives": 4, "dim": 8}
 
 
 def build(kind: type[SeedTask], **options: Any) -> Any:

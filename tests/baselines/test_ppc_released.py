@@ -53,7 +53,7 @@ def test_seam_network() -> None:
 
 
 def test_eps_network_with_fbr() -> None:
-    options = {"fbr": {"released_heads": True, "bank_size": 100}, "shared_projection": True}
+    options = {"fbr": {"preset": "ppc", "released_heads": True, "bank_size": 100}, "shared_projection": True}
     model = with_fixed_weights(
         PPCFBR(20, released_maps=True, pooling="tap", dropout=0.0, **ON_EPS, **options)
     )
@@ -136,7 +136,8 @@ def test_optimizer() -> None:
 
 def test_groups_are_the_released_ones() -> None:
     """Convolutions of the encoder but the frozen ones, and new layers; no biases, no normalisation."""
-    model = with_fixed_weights(PPCFBR(20, **ON_EPS, shared_projection=True, fbr={"released_heads": True}))
+    fbr = {"preset": "ppc", "released_heads": True}
+    model = with_fixed_weights(PPCFBR(20, **ON_EPS, shared_projection=True, fbr=fbr))
     encoder, head = model.parameter_groups()
     frozen = {id(p) for part in (model.encoder.stem, model.encoder.stages[0]) for p in part.parameters()}
     convolutions = {id(p) for p in model.encoder.parameters() if p.dim() > 1} - frozen

@@ -36,7 +36,8 @@ def kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "tiny", classifier)
     encoder = Kind("an encoder", None, {r"trunk\.(.+)": r"\1"}, SMALL)
     monkeypatch.setitem(KINDS, "tiny_encoder", encoder)
-    settings = {**SMALL, "shared_projection": True, "saliency": True, "fbr": {"bank_size": 70}}
+    losses = {"preset": "ppc", "bank_size": 70}
+    settings = {**SMALL, "shared_projection": True, "saliency": True, "fbr": losses}
     names = {r"proj\.weight": "head.projection.weight", r"(encoder|head|fbr)\.(.+)": r"\1.\2"}
     ppc = Kind("FBR on PPC", "PPCFBR", names, settings, ("head.classifier.weight", 1))
     monkeypatch.setitem(KINDS, "tiny_ppc", ppc)

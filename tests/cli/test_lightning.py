@@ -21,9 +21,11 @@ from helpers.tiny import EXAMPLES, command, quick, write_photos
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import WandbLogger
 
+from fbr_plugin import FBRConfig, GateConfig
 from fbr_plugin.baselines import AMNFBR, CAM, PPC, SeedTask
 from fbr_plugin.cli import demo
 from fbr_plugin.cli.main import main
+from fbr_plugin.cli.sweep import read_training
 from fbr_plugin.config import preset
 from fbr_plugin.data import Augmentation, FolderDataModule, Loading, read_mask, write_mask
 from fbr_plugin.data.readers.images import read_image
@@ -33,6 +35,7 @@ from fbr_plugin.postprocess.seed_files import read_seed
 from fbr_plugin.postprocess.seeds import threshold_labels
 
 CONFIG = EXAMPLES / "folder_amn_fbr.yaml"
+FIELDS = ["--model.fbr.preset", "ppc", "--model.fbr.dim", 64]
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +62,7 @@ def words(photos: Path) -> list[object]:
         *("--config", CONFIG, "--model.encoder", "small", "--model.num_classes", 2),
         *("--model.optimizer.poly_power", 0, "--model.scales", "[1.0]"),
         *("--model.rates", "[1, 2]", "--model.fbr.bank_size", 400),
-        *("--model.fbr.enabled", "true"),  # the losses beside the gate
+        *("--model.fbr.enabled", "true", "--model.gate.enabled", "true"),  # the losses beside the gate
         *("--data.root", photos, "--data.pseudo_label_dir", photos / "SegmentationClass"),
         *("--data.augmentation.crop_size", 32, "--data.loading.batch_size", 2),
     ]
@@ -113,15 +116,25 @@ def test_the_shell_sees_no_warning_of_how_lightning_is_called(
 
 def test_printed_settings_are_complete_and_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
-        command("fit", "--config", EXAMPLES / "scenes_amn_fbr.yaml", "--model.fbr.dim", 64, "--print_config")
+        command("fit", "--config", EXAMPLES / "scenes_amn_fbr.yaml", *FIELDS, "--print_config")
     printed = capsys.readouterr().out
     settings = yaml.safe_load(printed)["model"]["init_args"]
-    fbr, gate = settings["fbr"], settings["gate"]
-    assert (fbr["dim"], fbr["enabled"], fbr["bank_size"], gate["enabled"]) == (64, False, 100_000, True)
+    assert (settings["fbr"], settings["gate"]) == ({"preset": "ppc", "dim": 64}, None)
     Path("settings.yaml").write_text(printed)
     with pytest.raises(SystemExit, match="0"):
         command("fit", "--config", "settings.yaml", "--print_config")
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("way", ["word", "file"])
+def test_a_run_s_settings_have_all_fields_of_the_preset(way: str) -> None:
+    Path("settings.yaml").write_text("model: {init_args: {fbr: {preset: ppc, dim: 64}}}")
+    given = FIELDS if way == "word" else ["--config", "settings.yaml"]
+    settings = read_training(["--config", str(EXAMPLES / "scenes_amn_fbr.yaml"), *map(str, given)])["model"]
+    losses, gate = replace(FBRConfig.ppc(), dim=64), GateConfig(enabled=False)
+    assert (settings["init_args"]["fbr"], settings["init_args"]["gate"]) == (asdict(losses), asdict(gate))
+    with pytest.raises(InputError, match=r"dim needs the losses, .* fbr.preset amn or ppc"):
+        read_training(["--config", str(EXAMPLES / "scenes_amn_fbr.yaml"), "--model.fbr.dim", "64"])
 
 
 @pytest.mark.parametrize("way", ["word", "file"])
@@ -352,7 +365,7 @@ def test_checkpoints_go_from_the_command_line_to_python_and_back(
     settings = {"augmentation": Augmentation(32), "loading": Loading(2)}
     module = FolderDataModule(photos, pseudo_label_dir=photos / "SegmentationClass", **settings)
     trainer = Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, logger=False)
-    options = {"fbr": {"bank_size": 300}, "gate": {"enabled": True}}
+    options = {"fbr": {"preset": "amn", "bank_size": 300}, "gate": {"enabled": True}}
     trainer.fit(AMNFBR(2, rates=(1, 2), encoder="small", scales=(1.0,), **options), module)
     trainer.save_checkpoint("python.ckpt")
     command("test", *words, "--model.fbr.bank_size", 300, *quick(1), "--ckpt_path", "python.ckpt")
@@ -399,9 +412,9 @@ def test_classes_in_the_working_folder_are_found() -> None:
         "--data.loading.batch_size",
         4,
     ]
-    command("fit", "--model", "mine.TheirsFBR", *scenes, *quick(2), "--model.fbr.dim", 16)
+    command("fit", "--model", "mine.TheirsFBR", *scenes, *quick(2), *FIELDS)
     checkpoint = only(Path("runs/TheirsFBR").rglob("*.ckpt"))
-    assert state(checkpoint)["fbr.heads.foreground"].shape[0] == 16
+    assert state(checkpoint)["fbr.heads.foreground"].shape[0] == 64
 
 
 @pytest.mark.parametrize(
@@ -421,6 +434,7 @@ def test_classes_in_the_working_folder_are_found() -> None:
         ),
         (["--data.loading.batch_size", 0], r"batch_size must be at least 1, got 0"),
         (["--model.fbr.dim", 0], r"dim must be at least 1, got 0"),
+        (["--model.fbr", "anm"], r"preset fbr must be one of 'recommended', 'amn', 'ppc', got 'anm'"),
         (["--model.optimizer.name", "Adamm"], r"no optimizer 'Adamm'; did you mean .*Adam"),
         (["--model.optimizer.lr", -1], r"lr must be a finite number of at least 0, got -1"),
         (["--figures.num_images", 0], r"num_images=0 must be at least 1"),

@@ -36,7 +36,7 @@ def test_three_arms(baseline: str, published: FBRConfig) -> None:
     name = baseline.upper()
     settings = {arm: own for arm, (_, own) in arms(baseline).items()}
     assert [*settings][:2] == [name, f"{name} + FBR"]
-    assert [*settings.values()] == [{}, {"fbr": published, "gate": GateConfig()}, recommended()]
+    assert [*settings.values()] == [{}, {"fbr": published, "gate": GateConfig(enabled=False)}, recommended()]
 
 
 def test_the_last_name_follows_the_recommendation(monkeypatch: pytest.MonkeyPatch) -> None:

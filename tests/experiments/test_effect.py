@@ -18,7 +18,7 @@ from benchmarks.effect.runs import Setting, run, run_seed, uniform_classes
 from benchmarks.effect.summary import csv, interval, matched, pairs_by_variant, table
 from benchmarks.effect.variants import ABLATION, FINAL, GATE, LABELS, TUNING, Variant
 from fbr_plugin import FBRConfig, GateConfig, functional, recommended
-from fbr_plugin.baselines import CAMFBR
+from fbr_plugin.baselines.cam.module import CAM
 from fbr_plugin.baselines.ppc.module import PPCFBR
 from fbr_plugin.data import SyntheticDataModule
 from fbr_plugin.experiments import paired, recipes
@@ -90,13 +90,13 @@ def test_uniform_sampling_ends_with_the_training() -> None:
 
 def test_rates_are_multiplied(quick: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = []
-    configure = CAMFBR.__mro__[2].configure_optimizers
+    configure = CAM.configure_optimizers
 
     def recorded(model: Any) -> Any:
         rates.append(model.optimizer.lr)
         return configure(model)
 
-    monkeypatch.setattr(CAMFBR.__mro__[2], "configure_optimizers", recorded)
+    monkeypatch.setattr(CAM, "configure_optimizers", recorded)
     run(quick, 0, "cam", "lr x2", TUNING, tmp_path)
     assert rates == [pytest.approx(2 * recipes.FROM_SCRATCH.cam_optimizer["lr"])]
 
@@ -107,7 +107,7 @@ def test_every_variant_is_a_valid_setting() -> None:
     for variant in everything.values():
         assert {*variant.settings(PPCFBR)} in ({*()}, {"fbr", "gate"})
     assert Variant(gate={}).settings(PPCFBR) == recommended()
-    assert Variant({}).settings(PPCFBR) == {"fbr": FBRConfig.ppc(), "gate": GateConfig()}
+    assert Variant({}).settings(PPCFBR) == {"fbr": FBRConfig.ppc(), "gate": GateConfig(enabled=False)}
     assert Variant({"num_clusters": 4}).settings(PPCFBR)["fbr"].num_clusters == 4
     assert Variant().settings(PPCFBR) == {}
 

@@ -1,7 +1,6 @@
 """FBRMixin: with baselines that can and cannot be edited, and what users get wrong."""
 
 import warnings
-from dataclasses import replace
 
 import pytest
 import pytorch_lightning as pl
@@ -10,7 +9,7 @@ from helpers.runs import fit
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from fbr_plugin import Baseline, DenseView, FBRConfig, FBRMixin, GateConfig, ViewShape, capture, recommended
+from fbr_plugin import Baseline, DenseView, FBRConfig, FBRMixin, ViewShape, capture, recommended
 from fbr_plugin.baselines import AMN, AMNFBR, CAMFBR, PPCFBR
 
 SMALL = {"encoder": "small", "rates": (1, 2)}
@@ -64,7 +63,7 @@ def test_resume_from_the_end_of_an_epoch_with_validation(scenes, tmp_path):
 
 
 def test_checkpoint_loads_from_either_kind_of_settings(scenes, tmp_path):
-    for number, fbr in enumerate([CONFIG, {"dim": 8, "bank_size": 300}]):
+    for number, fbr in enumerate([CONFIG, {"preset": "amn", "dim": 8, "bank_size": 300}]):
         model = amn(fbr=fbr)
         trainer = fit(model, scenes(), tmp_path, max_steps=1)
         path = tmp_path / f"{number}.ckpt"
@@ -90,18 +89,18 @@ def test_a_class_s_preset_is_the_default_of_its_argument():
 
     assert Wider(5, encoder="small").fbr.config.dim == 32
     assert Wider(5, encoder="small", fbr={"bank_size": 100}).fbr.config == FBRConfig(dim=32, bank_size=100)
-    assert PPCFBR(5, encoder="small", fbr={"dim": 8}).fbr.config == replace(FBRConfig.ppc(), dim=8)
+    assert PPCFBR(5, encoder="small", fbr={"enabled": True}).fbr.config == FBRConfig.ppc()
     with pytest.raises(ValueError, match=r"FBRConfig has no field 'banksize'; did you mean bank_size"):
         Wider(5, encoder="small", fbr={"banksize": 100})
 
 
 def test_what_is_off_allocates_and_logs_nothing(scenes, tmp_path):
-    gate = GateConfig(enabled=True)
+    off = {"enabled": False}
     for fbr, own, parts in (
-        (FBRConfig(enabled=False), GateConfig(), set()),
-        (CONFIG, GateConfig(), {"fbr"}),
-        (FBRConfig(enabled=False), gate, {"gate"}),
-        (CONFIG, gate, {"fbr", "gate"}),
+        ("recommended", off, set()),
+        (CONFIG, None, {"fbr"}),
+        ("recommended", None, {"gate"}),
+        (CONFIG, {"enabled": True}, {"fbr", "gate"}),
     ):
         model = amn(fbr=fbr, gate=own)
         held = {name.split(".")[0] for name in model.state_dict()} & {"fbr", "gate"}

@@ -3,7 +3,8 @@
 from typing import Any
 
 from fbr_plugin.baselines import AMN, AMNFBR, BAS, BASFBR, PPC, PPCFBR
-from fbr_plugin.config import FBRConfig, GateConfig, preset, recommended
+from fbr_plugin.config import FBRConfig, GateConfig, Recommended, recommended
+from fbr_plugin.presets import PUBLISHED
 
 # The baseline, the same with FBR, and settings for small images and an encoder that the CAM has trained.
 BASELINES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
@@ -24,9 +25,9 @@ def arms(baseline: str) -> Arms:
     """
     name = baseline.upper()
     plain, with_fbr, _ = BASELINES[baseline]
-    published = {"fbr": preset(with_fbr, "fbr"), "gate": GateConfig()}
-    named = {arm_name(name, **own): (with_fbr, own) for own in (published, dict(recommended()))}
-    return {name: (plain, {}), **named}
+    published: Recommended = {"fbr": PUBLISHED[with_fbr.published], "gate": GateConfig(enabled=False)}
+    compared: Arms = {arm_name(name, **own): (with_fbr, {**own}) for own in (published, recommended())}
+    return {name: (plain, {}), **compared}
 
 
 def arm_name(baseline: str, fbr: FBRConfig, gate: GateConfig) -> str:

@@ -48,7 +48,7 @@ class ClassAwareGate(StepRandom):
     def __init__(self, shape: ViewShape, config: GateConfig | None = None) -> None:
         super().__init__()
         self.shape = shape
-        self.config = config = config or GateConfig(enabled=True)
+        self.config = config = config or GateConfig()
         self.used = False
         channels, classes = shape.hypercolumn_channels, shape.num_classes
         self.background = MemoryBank(config.background_rows, channels, classes)

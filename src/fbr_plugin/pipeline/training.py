@@ -20,6 +20,8 @@ from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import MissingFileError
 from fbr_plugin.pipeline.settings import TRAININGS, parser
 from fbr_plugin.pipeline.stages import CHECKPOINT
+from fbr_plugin.presets import all_fields
+from fbr_plugin.training.mixin import FBRMixin
 
 # No result depends on where files are (only on their content), how they are loaded, and what is displayed.
 ELSEWHERE = {"root", "num_workers", "eval_batch_size", "saliency_dir", "stuff_dir"}
@@ -51,6 +53,9 @@ class Training:
     def __init__(self, config: Namespace, name: str, modules: dict[str, WSSSDataModule]) -> None:
         section = config[name].as_dict()
         self.model: dict[str, Any] = section["model"]
+        network = resolve_name(self.model["class_path"])
+        if issubclass(network, FBRMixin):
+            self.model["init_args"] |= all_fields(network, self.model["init_args"])
         data = config.data.as_dict()
         self.data = {**data, "init_args": _merged(data["init_args"], section["data"])}
         defaults = parser().get_defaults().trainer.as_dict()

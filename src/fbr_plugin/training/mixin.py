@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule
@@ -10,18 +10,16 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from fbr_plugin.callbacks.exact_resume import ExactResume
-from fbr_plugin.config import FBRConfig, GateConfig, merged, preset
+from fbr_plugin.config import FBRConfig, GateConfig
 from fbr_plugin.contract import DenseView, FBRTerms, GateTerms, ViewShape
 from fbr_plugin.errors import InputAttributeError, InputError, InputTypeError, WarnOnce
 from fbr_plugin.modules import ClassAwareGate, FBRLoss, gate_scores
-from fbr_plugin.training.capture import Captures
+from fbr_plugin.presets import resolve
+from fbr_plugin.training.captured_steps import CapturedSteps
 from fbr_plugin.training.optimizers import add_parameters, find_optimizers
 
-# A plain class at run time, so that it mixes into any LightningModule; a LightningModule to a type checker.
-_Module: Any = LightningModule if TYPE_CHECKING else object
 
-
-class FBRMixin(_Module):
+class FBRMixin(CapturedSteps):
     """Adds FBR to a baseline: `class AMNFBR(FBRMixin, AMN): ...`, with the mixin first.
 
     A baseline takes part as `fbr_plugin.Baseline` says: it has a `view_shape`, and returns its views from
@@ -30,11 +28,14 @@ class FBRMixin(_Module):
     of submodules. The baseline's loss is computed as before, and the mean of the views' FBR terms is added.
 
     Args:
-        fbr: settings of FBR's losses, or a mapping of the fields that differ from the class's preset, which
-            is the default of this argument. A class with another preset repeats the argument.
-        gate: the same of the class-aware gate.
+        fbr: the losses: "recommended" leaves them out, "amn" and "ppc" are as published; a mapping of single
+            fields, with a preset beside them, as in {"preset": "amn", "dim": 64}; or a whole `FBRConfig`. A
+            class with another default repeats the argument.
+        gate: the class-aware gate: a mapping of single fields, or a whole `GateConfig`. By default it is on
+            where the losses are off, and off where they are on.
 
     Attributes:
+        published: the baseline's own published preset.
         fbr: the losses; None where they are not enabled.
         gate: the class-aware gate; None where it is not enabled.
         fbr_terms: terms of the last step's first view, detached.
@@ -46,6 +47,7 @@ class FBRMixin(_Module):
     """
 
     wants_views: bool = True
+    published: ClassVar[str] = "amn"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -55,10 +57,14 @@ class FBRMixin(_Module):
             raise InputTypeError(f"the mixin comes first: class {cls.__name__}(FBRMixin, {bases})")
 
     def __init__(
-        self, *args: Any, fbr: FBRConfig = FBRConfig(), gate: GateConfig = GateConfig(), **kwargs: Any
+        self,
+        *args: Any,
+        fbr: str | dict[str, Any] | FBRConfig = "recommended",
+        gate: dict[str, Any] | GateConfig | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        fbr, gate = merged(preset(type(self), "fbr"), fbr), merged(preset(type(self), "gate"), gate)
+        losses, lowers = resolve(type(self), fbr, gate)
         # The one look at a class that may not be ours: a user's module need not inherit from Baseline.
         shape = getattr(self, "view_shape", None)
         if not isinstance(shape, ViewShape):
@@ -66,14 +72,13 @@ class FBRMixin(_Module):
                 f"{type(self).__name__} needs the sizes of its views: set view_shape = "
                 "ViewShape(channels=..., num_classes=...) in the class, or in the baseline's constructor"
             )
-        self.fbr = FBRLoss(shape, fbr) if fbr.enabled else None
-        self.gate = ClassAwareGate(shape, gate) if gate.enabled else None
+        self.fbr = FBRLoss(shape, losses) if losses.enabled else None
+        self.gate = ClassAwareGate(shape, lowers) if lowers.enabled else None
         self.fbr_terms: FBRTerms | None = None
         self.gate_terms: GateTerms | None = None
-        self.captures = Captures(self)
         self._no_gradient = WarnOnce()
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
-        self.save_hyperparameters({"fbr": asdict(fbr), "gate": asdict(gate)})
+        self.save_hyperparameters({"fbr": asdict(losses), "gate": asdict(lowers)})
         # Every rank keeps the same memory; broadcasting it would cost its size at each step.
         self._ddp_params_and_buffers_to_ignore = [
             *getattr(self, "_ddp_params_and_buffers_to_ignore", []),
@@ -124,11 +129,6 @@ class FBRMixin(_Module):
         # The views must not reach Lightning: they would keep the graph alive beyond the step.
         return {**{key: outputs[key] for key in outputs if key != "views"}, "loss": outputs["loss"] + total}
 
-    def predict_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """The baseline's prediction; what `capture` keeps of it can be read afterwards."""
-        with self.captures.step():
-            return super().predict_step(batch, batch_idx, *args, **kwargs)
-
     def configure_optimizers(self) -> Any:
         """The baseline's optimizers, with FBR's parameters in the first of them."""
         configured = super().configure_optimizers()
@@ -157,31 +157,6 @@ class FBRMixin(_Module):
         super().on_train_epoch_end()
         for part in self._parts():
             part.skipped.warn()
-
-    def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
-        """Begin to keep what `capture` names."""
-        super().on_validation_batch_start(*args, **kwargs)
-        self.captures.start()
-
-    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Forget what `capture` kept."""
-        super().on_validation_batch_end(*args, **kwargs)
-        self._forget()
-
-    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
-        """Begin to keep what `capture` names."""
-        super().on_test_batch_start(*args, **kwargs)
-        self.captures.start()
-
-    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Forget what `capture` kept."""
-        super().on_test_batch_end(*args, **kwargs)
-        self._forget()
-
-    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Forget what `capture` kept."""
-        super().on_predict_batch_end(*args, **kwargs)
-        self._forget()
 
     def on_test_epoch_end(self) -> None:
         """Warn of a gate that was not used."""
@@ -236,10 +211,6 @@ class FBRMixin(_Module):
             yield from (f"fbr.{name}" for name, _ in self.fbr.named_buffers() if "classifier" not in name)
         if self.gate is not None:
             yield from (f"gate.{name}" for name, _ in self.gate.named_buffers())
-
-    def _forget(self) -> None:
-        self.captures.stop()
-        self.captures.clear()
 
     def _warn_if_not_gated(self) -> None:
         if self.gate is not None and not self.gate.used:

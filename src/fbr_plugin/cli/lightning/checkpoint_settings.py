@@ -41,7 +41,7 @@ def checkpoint_settings(path: str, model: Namespace, typed: Set[str], training: 
             f"{path} is of {classes} classes, but --model.num_classes is {given}: leave that out, or give a "
             "checkpoint of as many classes"
         )
-    names = [name for name in known if name in model.init_args and name not in typed]
+    names = [name for name in known if name in model.init_args and not {name, f"{name}.preset"} & typed]
     settings = {name: _merged(name, known[name], model.init_args[name], typed) for name in names}
     # The checkpoint holds all weights: neither a file of weights nor a download is needed.
     unneeded = {"pretrained": False, "weights": None}
@@ -52,6 +52,7 @@ def _merged(name: str, saved: Any, parsed: Any, typed: Set[str]) -> Any:
     """A setting as it was saved, except for the fields given on the command line, and those not saved."""
     if not isinstance(saved, dict):
         return saved
-    others = parsed.as_dict() if isinstance(parsed, Namespace) else {}
-    given = {field: parsed[field] for field in saved if f"{name}.{field}" in typed}
+    parsed = parsed.as_dict() if isinstance(parsed, Namespace) else parsed
+    others = parsed if isinstance(parsed, dict) else {}
+    given = {field: others[field] for field in others if f"{name}.{field}" in typed}
     return {**others, **saved, **given}

@@ -33,6 +33,7 @@ from fbr_plugin.errors import InputError
 from fbr_plugin.pipeline.settings import Refiner, method
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.workers import refining_workers
+from fbr_plugin.presets import all_fields
 from fbr_plugin.training.mixin import FBRMixin
 
 CSV_LOGGER = "pytorch_lightning.loggers.CSVLogger"
@@ -91,11 +92,13 @@ class CommandLine(LightningCLI):
             raise InputError(
                 f"{subcommand} needs a trained network: give its checkpoint, --ckpt_path runs/.../FILE.ckpt"
             )
-        if not path or not Path(path).is_file():
-            return
-        settings = checkpoint_settings(path, model, self.typed, subcommand == "fit")
-        update = {"model": {"class_path": model.class_path, "init_args": settings}}
-        self.config = self.parser.parse_object({subcommand: update}, self.config)
+        if path and Path(path).is_file():
+            settings = checkpoint_settings(path, model, self.typed, subcommand == "fit")
+            update = {"model": {"class_path": model.class_path, "init_args": settings}}
+            self.config = self.parser.parse_object({subcommand: update}, self.config)
+        if isinstance(found, type) and issubclass(found, FBRMixin):
+            given = self.config[subcommand].model.init_args
+            given.update(Namespace(**all_fields(found, given.as_dict())))
 
     def before_instantiate_classes(self) -> None:
         """Give the run its own folder, also for its loggers."""

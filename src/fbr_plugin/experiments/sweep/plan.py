@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, UserError
 from fbr_plugin.experiments.results import known
 from fbr_plugin.experiments.sweep.settings import Classifier, Sweep, folder_name, options
 from fbr_plugin.pipeline.record import first_change
@@ -24,7 +24,7 @@ DEFAULTS = {
 PLACE = {*SHOWN, "default_root_dir", "accelerator", "devices", "enable_checkpointing"}
 
 ReadSettings = Callable[[list[str]], dict[str, Any]]
-"""From options of `fbr-plugin fit` to all settings of the training; raises `InputError`."""
+"""From options of `fbr-plugin fit` to all settings of the training; raises `UserError`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class _Training:
         self.common, self.own = [*options(DEFAULTS), "--config", path], own
         try:
             settings = read([*self.common, *start, *own])
-        except InputError as error:
+        except UserError as error:
             raise InputError(f"{name} cannot be trained: {error}") from error
         trainer = {flag: value for flag, value in settings["trainer"].items() if flag not in PLACE}
         ignored = {"config", "figures", "trainer"}
