@@ -78,7 +78,7 @@ class AffinityNet(EncoderTask):
             pairs = self.hparams["radius"], self.hparams["border_pairs"]
             losses = affinity_losses(features.float(), label, *pairs)
         logged = {f"train/{name}": value.detach() for name, value in losses._asdict().items()}
-        logged["train/loss"] = logged.pop("train/total")
+        self.log("train/loss", logged.pop("train/total"), prog_bar=True, batch_size=len(label))
         self.log_dict(logged, batch_size=len(label))
         return losses.total
 

@@ -65,7 +65,7 @@ class AMN(SeedTask):
         pseudo_label = batch["pseudo_label"][:, None].float()
         target = interpolate(pseudo_label, logits.shape[-2:], mode="nearest-exact")[:, 0].long()
         loss = balanced_cross_entropy(logits, target, self.hparams["smoothing"])
-        self.log("train/loss", loss, batch_size=len(logits))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
         outputs: StepOutput = {"loss": loss}
         if self.wants_views:
             to_seeds, shallow = self.view_seeds(batch), self.shallow(levels)

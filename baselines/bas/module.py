@@ -157,8 +157,8 @@ class BAS(LocalizationTask):
             self.hparams[f"weight_{name}"] * named[name] for name in ("frg", "bas", "area")
         )
         self._area = 0.99 * self._area + 0.01 * terms.area.detach()
-        values = {"loss": loss, **named}
-        self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(label))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(label))
+        self.log_dict({f"train/{name}": value for name, value in named.items()}, batch_size=len(label))
         outputs: StepOutput = {"loss": loss}
         if self.wants_views:
             features = levels[-1] if self.hparams["view"] == "last" else self._level_of_maps(levels)

@@ -58,7 +58,7 @@ class CAM(LocalizationTask):
         """The classification loss, and the maps before ReLU as a view."""
         logits, levels = self(batch["image"])
         loss = multilabel_soft_margin_loss(logits, batch["label"])
-        self.log("train/loss", loss, batch_size=len(logits))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
         outputs: StepOutput = {"loss": loss}
         if self.wants_views:
             to_seeds, shallow = self.view_seeds(batch), self.shallow(levels)

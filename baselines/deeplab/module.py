@@ -63,6 +63,7 @@ class DeepLabV2(EncoderTask):
     """
 
     default_stride = 8
+    ranked_by = ("miou",)
     prediction_only = ("scales", "flip", "refine")
 
     def __init__(
@@ -145,7 +146,7 @@ class DeepLabV2(EncoderTask):
         else:
             pairs = [(self.full_logits(image), target)]
         loss = torch.stack([criterion(logits, labels) for logits, labels in pairs]).sum()
-        self.log("train/loss", loss, batch_size=len(image))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

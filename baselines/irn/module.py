@@ -106,8 +106,8 @@ class IRN(EncoderTask):
         with torch.autocast(logits.device.type, enabled=False):
             pairs = self.hparams["radius"], self.hparams["released"]
             losses = irn_losses(logits.float().sigmoid(), displacement.float(), label, *pairs)
+        self.log("train/loss", losses.total, prog_bar=True, batch_size=len(logits))
         terms = {
-            "train/loss": losses.total,
             "train/positive": losses.positive,
             "train/negative": losses.negative,
             "train/displacement": losses.displacement,

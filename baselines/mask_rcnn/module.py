@@ -53,6 +53,7 @@ class MaskRCNN(EncoderTask):
     """
 
     default_stride = 32
+    ranked_by = ("ap_50",)
     head: InstanceHead
     prediction_only = ("min_size", "max_size", "score_threshold", "max_detections", "mask_threshold")
 
@@ -105,7 +106,8 @@ class MaskRCNN(EncoderTask):
         _, losses = self(batch["image"], targets)
         loss = torch.stack(list(losses.values())).sum()
         named = {f"train/{name.removeprefix('loss_')}": value for name, value in losses.items()}
-        self.log_dict({"train/loss": loss, **named}, batch_size=len(targets))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(targets))
+        self.log_dict(named, batch_size=len(targets))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -131,7 +131,8 @@ class PPC(SeedTask):
         with torch.autocast(image.device.type, enabled=False):
             terms = self._terms(views, [image.shape[-2:], size], batch, grid)
         loss = torch.stack(list(terms.values())).sum()
-        logged = {f"train/{name}": value.detach() for name, value in {"loss": loss, **terms}.items()}
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(label))
+        logged = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(logged, batch_size=len(label))
         outputs: StepOutput = {"loss": loss}
         if self.wants_views:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -42,10 +42,12 @@ class EncoderTask(PipelineNetwork, LightningModule):
         default_stride: the output stride of models of timm and torchvision if none is given.
         stride: image pixels per pixel of the encoder's last level.
         frozen: modules that stay in evaluation mode.
+        ranked_by: scores of a checkpoint, of which the first that is logged ranks it; the higher the better.
     """
 
     default_stride = 16
     frozen: Sequence[nn.Module] = ()
+    ranked_by: ClassVar[tuple[str, ...]] = ()
     head: nn.Module
     scores: Any
 
@@ -137,9 +139,12 @@ class EncoderTask(PipelineNetwork, LightningModule):
         return self.optimizer.build(self.parameter_groups(), total, epoch)
 
     def _log_scores(self, stage: str) -> None:
-        for name, value in self.compute_metrics().items():
+        figures = self.compute_metrics()
+        first = next((name for name in self.ranked_by if name in figures), None)
+        for name, value in figures.items():
             # In double precision, so that the value equals that of the files that predict writes.
-            self.log(f"{stage}/{name}", torch.tensor(value, dtype=torch.float64), sync_dist=True)
+            exact = torch.tensor(value, dtype=torch.float64)
+            self.log(f"{stage}/{name}", exact, prog_bar=name == first, sync_dist=True)
 
 
 def check_masks(batch: Batch) -> None:

@@ -35,6 +35,7 @@ class LocalizationTask(SeedTask):
         kwargs: see `SeedTask`.
     """
 
+    ranked_by = ("max_box_acc_v2", "pxap", "miou_oracle")
     scores: LocalizationScores
 
     def __init__(

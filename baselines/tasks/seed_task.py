@@ -35,6 +35,7 @@ class SeedTask(Baseline, EncoderTask):
         kwargs: see `EncoderTask`.
     """
 
+    ranked_by: ClassVar[tuple[str, ...]] = ("miou_oracle",)
     seed_style: ClassVar[SeedStyle | None] = None
     scores: SeedScores
 

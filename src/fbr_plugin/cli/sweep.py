@@ -56,6 +56,13 @@ class Parsed(lightning.CommandLine):
         pass
 
 
+class Trained(lightning.CommandLine):
+    """A training that prints no report of its own."""
+
+    def after_fit(self) -> None:
+        """Print nothing."""
+
+
 def read_training(words: list[str]) -> dict[str, Any]:
     """All settings of a training, from options of `fbr-plugin fit`.
 
@@ -88,7 +95,7 @@ def train(run: Run, device: str, group: str) -> dict[str, float]:
         "trainer.devices": [int(number)] if number else 1,
         "trainer.default_root_dir": str(run.folder),
     }
-    line = lightning.run(["fit", *run.words, *words_of(place)], exit_on_error=False)
+    line = lightning.run(["fit", *run.words, *words_of(place)], Trained, exit_on_error=False)
     trainer, model, data = line.trainer, line.model, line.datamodule
     found = trainer.test(model, data, verbose=False)
     if run.arm is None:

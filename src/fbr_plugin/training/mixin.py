@@ -193,10 +193,11 @@ class FBRMixin(CapturedSteps):
         self.log("gate/skipped", self.gate.skipped.count.float())
 
     def _log_means(self, group: str, terms: Sequence[FBRTerms] | Sequence[GateTerms]) -> None:
-        """Log every term that is a number, as its mean over the views."""
+        """Log every term that is a number, as its mean over the views; one of them in the progress bar."""
         for name, *values in zip(terms[0]._fields, *terms, strict=True):
             if name != "finite" and not values[0].dim():
-                self.log(f"{group}/{name}", sum(value.detach().float() for value in values) / len(values))
+                mean = sum(value.detach().float() for value in values) / len(values)
+                self.log(f"{group}/{name}", mean, prog_bar=name in ("total", "mean_gate"))
 
     def _parts(self) -> list[FBRLoss | ClassAwareGate]:
         """The losses and the gate, as far as there are any."""

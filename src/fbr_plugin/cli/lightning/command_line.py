@@ -11,20 +11,23 @@ from pathlib import Path
 from pydoc import locate
 
 from jsonargparse import Namespace
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import Callback, LightningDataModule, LightningModule
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.callbacks.checkpoints import save_whole
+from fbr_plugin.callbacks.end_of_bar import EndOfBar
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.cli.lightning.callbacks import fit_callbacks
 from fbr_plugin.cli.lightning.checkpoint_settings import checkpoint_settings
+from fbr_plugin.cli.lightning.report import fit_report, predict_report
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.datamodules.base import WSSSDataModule
@@ -117,8 +120,17 @@ class CommandLine(LightningCLI):
         """Drop loggers that cannot start, write checkpoints whole, and save any model's random state."""
         save_whole(self.trainer)
         self.trainer.loggers = [logger for logger in self.trainer.loggers if _starts(logger)]
+        added: list[Callback] = [EndOfBar()]
         if not isinstance(self.model, FBRMixin):  # which has its own
-            self.trainer.callbacks.append(ExactResume())  # type: ignore[attr-defined]
+            added.append(ExactResume())
+        if self.subcommand == "fit":
+            added += fit_callbacks(self.trainer, self.model)
+        self.trainer.callbacks += added  # type: ignore[attr-defined]
+
+    def after_fit(self) -> None:
+        """Print the scores, and where the run's files are."""
+        if is_rank_zero():
+            print(f"\n{fit_report(self.trainer)}")
 
     def before_test(self) -> None:
         """Calibrate a threshold, if asked for, and plot boxes, if the set has any."""
@@ -158,6 +170,12 @@ class CommandLine(LightningCLI):
         config = self.config_init.predict
         config.return_predictions = False  # they are written to files; a whole set would fill the memory
         self.trainer.callbacks.append(_writer(config))  # type: ignore[attr-defined]
+
+    def after_predict(self) -> None:
+        """Print where the files are."""
+        config = self.config_init.predict
+        if is_rank_zero():
+            print(f"\n{predict_report(Path(config.output_dir), bool(config.thresholds))}")
 
 
 def _writer(config: Namespace) -> SeedWriter | SeedRefiner:
