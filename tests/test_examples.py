@@ -110,7 +110,7 @@ def test_settings_train(path: Path, tmp_path: Path) -> None:
     command("fit", "--config", path, *smaller(settings, tmp_path))
     model = settings["model"]["class_path"].rpartition(".")[-1]
     (run,) = (tmp_path / "runs" / model).iterdir()
-    (checkpoint,) = run.rglob("*.ckpt")
+    (checkpoint,) = run.rglob("epoch*.ckpt")
     assert torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"] == 2
     assert (run / "config.yaml").is_file()
     assert bool(list(run.glob("figures/step_000002_nroi.png"))) == model.endswith("FBR")
@@ -168,7 +168,7 @@ def test_activation_against_entropy_on_photos_with_a_trained_classifier(
     words: list[object] = ["--config", EXAMPLES / "folder_cam.yaml", *PHOTOS, "--data.root", photos]
     words += ["--model.encoder", "small", "--model.num_classes", 2, "--model.scales", "[1.0]", *quick(30)]
     command("fit", *words, "--data.augmentation.long_side", "[32, 40]", "--model.optimizer.name", "AdamW")
-    (checkpoint,) = (tmp_path / "runs").rglob("*.ckpt")
+    (checkpoint,) = (tmp_path / "runs").rglob("epoch*.ckpt")
     script = EXAMPLES / "bas_activation_vs_entropy.py"
     given = ["--data", str(photos), "--ckpt", str(checkpoint), "--size", "32"]
     monkeypatch.setattr(sys, "argv", [str(script), *given])

@@ -73,7 +73,7 @@ def trained(words: list[object], tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The checkpoint of a run of 3 steps."""
     folder = tmp_path_factory.mktemp("run")
     command("fit", *words, *quick(3), "--trainer.default_root_dir", folder)
-    return only(folder.rglob("*.ckpt"))
+    return only(folder.rglob("epoch*.ckpt"))
 
 
 def only(found: Iterator[Path]) -> Path:
@@ -164,7 +164,7 @@ def test_the_same_command_twice_gives_two_equal_runs(words: list[object]) -> Non
         assert sorted(path.name for path in (run / "figures").iterdir()) == [
             f"step_000003_{kind}.png" for kind in kinds
         ]
-    assert_equal_states(only(first.rglob("*.ckpt")), only(second.rglob("*.ckpt")))
+    assert_equal_states(only(first.rglob("epoch*.ckpt")), only(second.rglob("epoch*.ckpt")))
     logged = figures(first)
     expected = {"train/loss", "fbr/bg", "fbr/bank_fill", "gate/mean_gate", "val/miou_oracle"}
     assert {*expected, "val/miou_label_free"} <= logged.keys()
@@ -175,7 +175,7 @@ def test_the_same_command_twice_gives_two_equal_runs(words: list[object]) -> Non
 def test_a_resumed_run_ends_as_the_uninterrupted_one(words: list[object], trained: Path) -> None:
     command("fit", *words, *quick(5), "--ckpt_path", trained, "--trainer.default_root_dir", "resumed")
     command("fit", *words, *quick(5), "--trainer.default_root_dir", "whole")
-    assert_equal_states(only(Path("resumed").rglob("*.ckpt")), only(Path("whole").rglob("*.ckpt")))
+    assert_equal_states(only(Path("resumed").rglob("epoch*.ckpt")), only(Path("whole").rglob("epoch*.ckpt")))
 
 
 @pytest.mark.slow
@@ -289,7 +289,7 @@ def test_a_word_for_one_field_leaves_the_others_of_the_checkpoint(words: list[ob
     more = ["--model.gate.num_clusters", 32, "--model.fbr.weight_fg", 0.2]
     more += ["--model.optimizer.weight_decay", 0.3]
     command("fit", *words, *quick(3), *more, "--trainer.default_root_dir", "run")
-    again = ["--ckpt_path", only(Path("run").rglob("*.ckpt")), "--model.gate.temperature", 0.05]
+    again = ["--ckpt_path", only(Path("run").rglob("epoch*.ckpt")), "--model.gate.temperature", 0.05]
     again += ["--model.optimizer.head_lr", 0.5]
     command("test", *words, *quick(3), *again, "--trainer.default_root_dir", "again")
     settings = saved_settings(Path("again"))
@@ -348,7 +348,7 @@ def test_a_run_in_a_folder_that_holds_one_takes_another(
     named = [*words, *quick(3), "--trainer.default_root_dir", "named"]
     command("fit", *named)
     before = (Path("named") / "metrics.csv").read_text()
-    command("test", *named, "--ckpt_path", only(Path("named").rglob("*.ckpt")))
+    command("test", *named, "--ckpt_path", only(Path("named").rglob("epoch*.ckpt")))
     assert "named already holds a run: this one is in named_2" in capsys.readouterr().out
     assert (Path("named") / "metrics.csv").read_text() == before
     assert "test/miou_oracle" in figures(Path("named_2"))
@@ -396,7 +396,7 @@ def test_a_logger_that_cannot_start_is_left_out(words: list[object], monkeypatch
     with pytest.warns(UserWarning, match="WandbLogger could not start and is left out: no route to host"):
         command("fit", *words, *quick(1), "--trainer.logger", "WandbLogger")
     run = only(Path("runs/AMNFBR").iterdir())
-    assert only(run.glob("checkpoints/*.ckpt"))
+    assert only(run.glob("checkpoints/epoch*.ckpt"))
     assert (run / "config.yaml").is_file()
 
 
@@ -413,7 +413,7 @@ def test_classes_in_the_working_folder_are_found() -> None:
         4,
     ]
     command("fit", "--model", "mine.TheirsFBR", *scenes, *quick(2), *FIELDS)
-    checkpoint = only(Path("runs/TheirsFBR").rglob("*.ckpt"))
+    checkpoint = only(Path("runs/TheirsFBR").rglob("epoch*.ckpt"))
     assert state(checkpoint)["fbr.heads.foreground"].shape[0] == 64
 
 
@@ -612,6 +612,6 @@ def test_two_processes_train_one_run(words: list[object]) -> None:
     assert all("running_" in name for name in own)  # of BatchNorm, which DDP equalises before the next step
     assert first["state"]["fbr.banks.0.fill"] == 2 * 2 * 8  # steps x processes x NROIs of an image
     run = only(Path("runs/AMNFBR").iterdir())
-    loaded = AMNFBR.load_from_checkpoint(only(run.rglob("*.ckpt")))
+    loaded = AMNFBR.load_from_checkpoint(only(run.rglob("epoch*.ckpt")))
     assert torch.equal(loaded.fbr.banks[0].nrois, first["state"]["fbr.banks.0.nrois"])
     assert (run / "config.yaml").is_file()

@@ -27,7 +27,8 @@ class FBRFigures(Callback):
     a logger fails, a single warning is given and training continues. Nothing is plotted without FBR.
 
     Args:
-        every_n_steps: optimizer steps between figures; 0 plots nothing.
+        every_n_steps: optimizer steps between figures, which are also plotted at the end of the first epoch
+            and at the last step; 0 plots nothing.
         num_images: number of images to show, the first of the batch.
     """
 
@@ -60,13 +61,19 @@ class FBRFigures(Callback):
         terms = (pl_module.fbr_terms or pl_module.gate_terms) if isinstance(pl_module, WithFBR) else None
         step, before = trainer.global_step, self._last_step
         self._last_step = step  # several batches with accumulated gradients make one step
-        if terms is None or step == before or not self.every_n_steps or step % self.every_n_steps:
+        if terms is None or step == before or not self._due(trainer, step, batch_idx):
             return
         if trainer.is_global_zero:
             try:
                 self._draw(trainer, terms, batch, step)
             except Exception as error:
                 self._warn(f"plotting figures failed, training continues: {error!r}")
+
+    def _due(self, trainer: Trainer, step: int, batch_idx: int) -> bool:
+        """Whether a step is plotted."""
+        first = trainer.current_epoch == 0 and batch_idx + 1 == trainer.num_training_batches
+        last = step == trainer.estimated_stepping_batches
+        return self.every_n_steps > 0 and (first or last or step % self.every_n_steps == 0)
 
     def _draw(self, trainer: Trainer, terms: FBRTerms | GateTerms, batch: Any, step: int) -> None:
         """Plot the figures of a step, save them, and send them to the loggers."""

@@ -1,4 +1,4 @@
-"""The callbacks that `fit` adds."""
+"""The callbacks that keep and log what `fit` is worth."""
 
 import warnings
 
@@ -9,7 +9,7 @@ from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.callbacks.best_checkpoint import BestCheckpoint
 
 
-def fit_callbacks(trainer: Trainer, model: LightningModule) -> list[Callback]:
+def run_callbacks(trainer: Trainer, model: LightningModule) -> list[Callback]:
     """What logs the learning rate, and keeps the best checkpoint beside Lightning's last one.
 
     Args:

@@ -5,7 +5,6 @@ import sys
 import warnings
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from itertools import count
 from pathlib import Path
 from pydoc import locate
@@ -23,19 +22,18 @@ from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
-from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
-from fbr_plugin.cli.lightning.callbacks import fit_callbacks
+from fbr_plugin.cli.lightning.callbacks import run_callbacks
 from fbr_plugin.cli.lightning.checkpoint_settings import checkpoint_settings
+from fbr_plugin.cli.lightning.classes import num_classes
 from fbr_plugin.cli.lightning.report import fit_report, predict_report
+from fbr_plugin.cli.lightning.writer import prediction_writer
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
-from fbr_plugin.pipeline.settings import Refiner, method
-from fbr_plugin.postprocess.affinity_labels import affinity_labels
-from fbr_plugin.postprocess.workers import refining_workers
+from fbr_plugin.pipeline.settings import Refiner
 from fbr_plugin.presets import all_fields
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -62,6 +60,8 @@ class CommandLine(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of the figures, of calibration to `test`, and of the files to `predict`."""
         parser.add_lightning_class_args(FBRFigures, "figures")
+        target = "model.init_args.num_classes"
+        parser.link_arguments("data", target, compute_fn=self._classes, apply_on="instantiate")
         if parser.prog == "test":
             parser.add_argument("--calibrate", metavar="LIST", help=CALIBRATE)
         if parser.prog == "predict":
@@ -116,6 +116,9 @@ class CommandLine(LightningCLI):
             if logger and logger.init_args.get("save_dir") in (None, "."):
                 logger.init_args.save_dir = folder
 
+    def _classes(self, data: LightningDataModule) -> int | None:
+        return num_classes(data, self.config[self.subcommand].model.init_args)
+
     def after_instantiate_classes(self) -> None:
         """Drop loggers that cannot start, write checkpoints whole, and save any model's random state."""
         save_whole(self.trainer)
@@ -123,8 +126,7 @@ class CommandLine(LightningCLI):
         added: list[Callback] = [EndOfBar()]
         if not isinstance(self.model, FBRMixin):  # which has its own
             added.append(ExactResume())
-        if self.subcommand == "fit":
-            added += fit_callbacks(self.trainer, self.model)
+        added += run_callbacks(self.trainer, self.model)
         self.trainer.callbacks += added  # type: ignore[attr-defined]
 
     def after_fit(self) -> None:
@@ -169,25 +171,13 @@ class CommandLine(LightningCLI):
         """Write the predictions to files."""
         config = self.config_init.predict
         config.return_predictions = False  # they are written to files; a whole set would fill the memory
-        self.trainer.callbacks.append(_writer(config))  # type: ignore[attr-defined]
+        self.trainer.callbacks.append(prediction_writer(config))  # type: ignore[attr-defined]
 
     def after_predict(self) -> None:
         """Print where the files are."""
         config = self.config_init.predict
         if is_rank_zero():
             print(f"\n{predict_report(Path(config.output_dir), bool(config.thresholds))}")
-
-
-def _writer(config: Namespace) -> SeedWriter | SeedRefiner:
-    """What writes the predictions: labels that are to be refined are made in processes of their own."""
-    if (how := method(config.refine)) is None:
-        thresholds = tuple(config.thresholds) if config.thresholds else None
-        return SeedWriter(config.output_dir, config.format, thresholds)
-    if not config.thresholds:
-        raise InputError(f"--refine {config.refine} refines labels: give their --thresholds FG BG as well")
-    fg, bg = config.thresholds
-    labels = partial(affinity_labels, fg=fg, bg=bg, method=how, scale=config.scale)
-    return SeedRefiner(Path(config.output_dir), {"": labels}, workers=refining_workers(how))
 
 
 def _starts(logger: Logger) -> bool:

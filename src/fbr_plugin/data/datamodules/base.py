@@ -70,6 +70,9 @@ class WSSSDataModule(LightningDataModule):
         """The images of a stage."""
         raise NotImplementedError
 
+    def check_files(self, dataset: SegmentationDataset, stage: Stage) -> None:
+        """Raise if a file of a stage does not exist; none is opened."""
+
     def calibration(self) -> SegmentationDataset:
         """The images of the list `calibrate`, in the form of prediction, with their masks.
 
@@ -121,6 +124,7 @@ class WSSSDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         dataset, batch_size = self.dataset("fit"), self.loading.batch_size
+        self.check_files(dataset, "fit")
         world_size = self.trainer.world_size if self.trainer else 1
         if len(dataset) < batch_size * world_size:
             raise InputError(
@@ -145,7 +149,9 @@ class WSSSDataModule(LightningDataModule):
         return self._scored("test")
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        return self.loader(self.dataset("predict"), self.loading.eval_batch_size)
+        dataset = self.dataset("predict")
+        self.check_files(dataset, "predict")
+        return self.loader(dataset, self.loading.eval_batch_size)
 
     def _scored(self, stage: Stage) -> DataLoader[dict[str, Any]]:
         """Images to score: each on one process alone, but for validation within `fit`.
@@ -153,6 +159,7 @@ class WSSSDataModule(LightningDataModule):
         There, Lightning's own sampler repeats images, since DDP needs equally many batches on every process.
         """
         dataset, trainer, sampler = self.dataset(stage), self.trainer, None
+        self.check_files(dataset, stage)
         if trainer and trainer.world_size > 1 and trainer.state.fn != TrainerFn.FITTING:
             shares = {"num_replicas": trainer.world_size, "rank": trainer.global_rank}
             sampler = UnrepeatedDistributedSampler(dataset, shuffle=False, **shares)

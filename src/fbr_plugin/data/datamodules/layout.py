@@ -148,3 +148,19 @@ class LayoutDataModule(WSSSDataModule):
         maps = find_saliency(self.saliency_dir, source.ids) if training and self.saliency_dir else None
         pseudo = self.pseudo_instances(stage, source.ids)
         return SegmentationDataset(source, transform, training, self.pseudo_label_dir, maps, pseudo)
+
+    def check_files(self, dataset: SegmentationDataset, stage: Stage) -> None:
+        source = dataset.source
+        if not isinstance(source, LayoutSource):
+            return
+        groups = {"images": [source.image_path(name) for name in source.ids]}
+        if source.mask_dir is not None:
+            groups["masks"] = [find_file(source.mask_dir, name) for name in source.ids]
+        if stage == "fit" and self.pseudo_label_dir is not None:
+            groups["pseudo labels"] = [find_file(Path(self.pseudo_label_dir), name) for name in source.ids]
+        for kind, paths in groups.items():
+            if missing := [path for path in paths if not path.is_file()]:
+                raise MissingFileError(
+                    f"{missing[0]} does not exist: check the folder and the ids of the list "
+                    f"{self.lists[stage]!r}, of which {len(missing)} of {len(paths)} have no {kind}"
+                )

@@ -1,0 +1,25 @@
+"""What writes the files of `predict`."""
+
+from functools import partial
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from fbr_plugin.callbacks.seed_refiner import SeedRefiner
+from fbr_plugin.callbacks.seed_writer import SeedWriter
+from fbr_plugin.errors import InputError
+from fbr_plugin.pipeline.settings import method
+from fbr_plugin.postprocess.affinity_labels import affinity_labels
+from fbr_plugin.postprocess.workers import refining_workers
+
+
+def prediction_writer(config: Namespace) -> SeedWriter | SeedRefiner:
+    """What writes the predictions: labels that are to be refined are made in processes of their own."""
+    if (how := method(config.refine)) is None:
+        thresholds = tuple(config.thresholds) if config.thresholds else None
+        return SeedWriter(config.output_dir, config.format, thresholds)
+    if not config.thresholds:
+        raise InputError(f"--refine {config.refine} refines labels: give their --thresholds FG BG as well")
+    fg, bg = config.thresholds
+    labels = partial(affinity_labels, fg=fg, bg=bg, method=how, scale=config.scale)
+    return SeedRefiner(Path(config.output_dir), {"": labels}, workers=refining_workers(how))
