@@ -289,7 +289,7 @@ def test_command_line_from_labels_to_scored_masks(tmp_path: Path, monkeypatch: p
     words = ["--config", EXAMPLES / "scenes_deeplab.yaml", "--data.num_images", 8, "--data.size", 32]
     words += ["--data.val_images", 0, "--data.loading.batch_size", 4, "--data.pseudo_label_dir", truth]
     command("fit", *words, *quick(4), "--trainer.default_root_dir", "run")
-    (checkpoint,) = Path("run").rglob("*.ckpt")
+    (checkpoint,) = Path("run").rglob("epoch*.ckpt")
     words += ["--ckpt_path", checkpoint, "--model.scales=[1.0, 1.5]", "--model.refine", "pamr", *quick(1)]
     command("test", *words, "--trainer.default_root_dir", "test")
     command("predict", *words, "--output_dir", "masks")

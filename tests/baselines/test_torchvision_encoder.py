@@ -162,7 +162,7 @@ def test_fit_from_yaml_then_test_without_the_file(tmp_path: Path, monkeypatch: p
     words += ["--data.augmentation.long_side", "[32, 40]", "--data.loading.batch_size", 2, *quick(1)]
     command("fit", *words, "--trainer.limit_val_batches", 0)
     file.unlink()
-    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    (checkpoint,) = tmp_path.rglob("epoch*.ckpt")
     command("test", *words, "--ckpt_path", checkpoint)
 
 

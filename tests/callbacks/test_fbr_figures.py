@@ -95,7 +95,16 @@ def test_accumulated_batches_are_drawn_once_a_step(tmp_path: Path, monkeypatch: 
     saved: list[Path] = []
     monkeypatch.setattr("fbr_plugin.figures.save", lambda figure, path: saved.append(path))
     fit(tmp_path, WithTerms(), max_steps=3, accumulate_grad_batches=2)
-    assert len(saved) == len(KINDS)
+    assert len(saved) == len({*saved}) == 2 * len(KINDS)  # of steps 2 and 3
+
+
+def test_the_first_epoch_and_the_last_step_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[str] = []
+    monkeypatch.setattr("fbr_plugin.figures.save", lambda figure, path: saved.append(path.name))
+    fit(tmp_path, WithTerms(), every_n_steps=500, max_steps=9)
+    assert sorted(saved) == expected(4, 9)
+    fit(tmp_path, WithTerms(), every_n_steps=0, max_steps=9)
+    assert len(saved) == len(expected(4, 9))
 
 
 def test_a_bare_baseline_draws_nothing(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(photos: Path) -> list[object]:
     """AMN with FBR on the photos: 3 steps an epoch, in a moment."""
     return [
-        *("--config", CONFIG, "--model.encoder", "small", "--model.num_classes", 2),
+        *("--config", CONFIG, "--model.encoder", "small"),
         *("--model.optimizer.poly_power", 0, "--model.scales", "[1.0]"),
         *("--model.rates", "[1, 2]", "--model.fbr.bank_size", 400),
         *("--model.fbr.enabled", "true", "--model.gate.enabled", "true"),  # the losses beside the gate
@@ -182,10 +182,12 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(words: list[object], traine
 def test_evaluate_scores_written_seeds_as_test_does(
     words: list[object], photos: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert only(trained.parent.glob("best*"))
     common = [*words, *quick(3), "--ckpt_path", trained]
     command("test", *common, "--trainer.default_root_dir", "test")
     command("validate", *common, "--trainer.default_root_dir", "validate")
     command("predict", *common, "--data.lists.predict", "val", "--output_dir", "seeds")
+    assert "seeds: 6 files in seeds" in capsys.readouterr().out
     command("predict", *common, "--output_dir", "labels", "--thresholds", ".35", ".10")
     capsys.readouterr()
     lists = photos / "ImageSets" / "Segmentation"
@@ -400,7 +402,7 @@ def test_a_logger_that_cannot_start_is_left_out(words: list[object], monkeypatch
     assert (run / "config.yaml").is_file()
 
 
-def test_classes_in_the_working_folder_are_found() -> None:
+def test_classes_in_the_working_folder_are_found(capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(EXAMPLES / "own_baseline.py", "mine.py")
     scenes = [
         "--data",
@@ -415,6 +417,10 @@ def test_classes_in_the_working_folder_are_found() -> None:
     command("fit", "--model", "mine.TheirsFBR", *scenes, *quick(2), *FIELDS)
     checkpoint = only(Path("runs/TheirsFBR").rglob("epoch*.ckpt"))
     assert state(checkpoint)["fbr.heads.foreground"].shape[0] == 64
+    report = capsys.readouterr().out
+    assert re.search(
+        rf"run +runs/TheirsFBR/.*\nlast checkpoint +{checkpoint}\nfigures .* \(3 files\)", report
+    )
 
 
 @pytest.mark.parametrize(

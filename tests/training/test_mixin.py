@@ -31,6 +31,7 @@ def test_terms_change_the_baseline_and_are_logged(scenes, tmp_path):
     logged = trainer.callback_metrics
     names = "fg bg seg sim total num_queries bank_fill positive_similarity negative_similarity skipped"
     assert {f"fbr/{name}" for name in names.split()} <= set(logged)
+    assert {*trainer.progress_bar_metrics} == {"train/loss", "fbr/total"}
     assert logged["fbr/bank_fill"] > 0
     assert plugged.fbr_terms.pseudo_labels.shape == (4, 8, 8)
     assert not any(value.requires_grad for value in plugged.fbr_terms)

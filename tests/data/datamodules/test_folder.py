@@ -169,3 +169,13 @@ def test_real_photos(real_data: Path) -> None:
     for i in range(0, 120, 12):
         assert torch.equal(from_masks[i]["label"], from_table[i]["label"])
         assert from_table[i]["mask"].shape == from_table[i]["image"].shape[1:]
+
+
+def test_files_that_do_not_exist_show_before_training(make_folder: MakeFolder) -> None:
+    module = open_folder(root := make_folder())
+    (root / "SegmentationClass" / "img_2.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"img_2.png does not exist: .* 1 of 4 have no masks"):
+        module.val_dataloader()
+    (root / "JPEGImages" / "img_1.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"img_1.jpg does not exist: .* 1 of 4 have no images"):
+        module.train_dataloader()
