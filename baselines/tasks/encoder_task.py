@@ -144,7 +144,8 @@ class EncoderTask(PipelineNetwork, LightningModule):
         for name, value in figures.items():
             # In double precision, so that the value equals that of the files that predict writes.
             exact = torch.tensor(value, dtype=torch.float64)
-            self.log(f"{stage}/{name}", exact, prog_bar=name == first, sync_dist=True)
+            shown = stage == "val" and name == first
+            self.log(f"{stage}/{name}", exact, prog_bar=shown, sync_dist=True)
 
 
 def check_masks(batch: Batch) -> None:

@@ -83,4 +83,5 @@ def test_rates_settings_and_weights(
 def test_the_recipe_trains_with_the_same_settings() -> None:
     alone = arguments("voc_amn_fbr")
     assert alone.pop("num_classes") == 20
+    assert alone.pop("fbr") == {"preset": "amn"}
     assert arguments("recipes/voc/amn", "baseline") == alone
