@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from fbr_plugin.callbacks.best_checkpoint import BestCheckpoint
 from fbr_plugin.callbacks.end_of_bar import EndOfBar
-from fbr_plugin.cli.run.report import fit_report, predict_report
+from fbr_plugin.cli.lightning.report import fit_report, predict_report
 
 SCORES = [0.2, 0.7, 0.5, 0.4]
 

@@ -5,7 +5,7 @@ from helpers.random_data import RandomData
 from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule
 
-from fbr_plugin.cli.run.classes import num_classes
+from fbr_plugin.cli.lightning.classes import num_classes
 
 
 def test_the_data_give_the_number() -> None:
