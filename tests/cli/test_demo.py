@@ -17,7 +17,6 @@ from torch.nn.utils import parameters_to_vector
 
 from fbr_plugin import FBRConfig
 from fbr_plugin.baselines import AMN, AMNFBR, CAM, SmallEncoder
-from fbr_plugin.cli import demo
 from fbr_plugin.data import FolderDataModule, SyntheticDataModule
 from fbr_plugin.experiments import paired
 from fbr_plugin.experiments.arms import arms
@@ -131,7 +130,7 @@ def test_settings_of_pretrained_weights(tmp_path: Path, monkeypatch: pytest.Monk
         chosen.append((settings["size"], settings["crop"]))
         return {"seed": seed, "scores": {name: {} for name in METHODS}}
 
-    monkeypatch.setattr(demo, "cached_seed", no_training)
+    monkeypatch.setattr(paired, "cached_seed", no_training)
     for words in ([], ["--weights", "file.pt"], ["--weights", "file.pt", "--size", 100]):
         command("demo", "--data", photos, *words)
     assert chosen == [(128, 128), (204, 128), (100, 100)]

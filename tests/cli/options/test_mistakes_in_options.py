@@ -69,7 +69,7 @@ def complaint(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
             "--data SynteticDataModule: no class has this name; did you mean SyntheticDataModule?",
         ),
         (["fit", "--data", "SyntheticDataModule"], "missing --model; see fbr-plugin fit --help"),
-        (["fit", "--model", "CAM"], "missing --model.num_classes; see fbr-plugin fit --help"),
+        (["fit", "--model", "CAM"], "missing --data; see fbr-plugin fit --help"),
         (["predict", "--config", "scenes_cam"], "missing --output_dir; see fbr-plugin predict --help"),
         (["import-weights", "irn"], "missing file; see fbr-plugin import-weights --help"),
         ([*PIPELINE, "--mask.refine", "crf"], "unknown option --mask.refine; did you mean --masks.refine?"),
