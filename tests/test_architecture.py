@@ -50,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"data"},
     "figures": {"data", "functional", "metrics"},
     "postprocess": {"data", "functional", "metrics"},
+    "browse": {"data", "figures", "metrics", "pipeline", "postprocess"},
     "callbacks": {"data", "figures", "metrics", "postprocess"},
     "training": {"callbacks", "modules"},
     "pipeline": {"callbacks", "data", "figures", "metrics", "postprocess", "training"},
@@ -57,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiments": {"baselines", "callbacks", "data", "figures", "pipeline"},
     "cli": {
         "baselines",
+        "browse",
         "callbacks",
         "data",
         "doctor",

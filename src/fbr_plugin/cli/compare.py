@@ -31,11 +31,7 @@ def parser() -> Parser:
     )
     add = result.add_argument
     add("folders", nargs="+", type=Path, metavar="DIR", help="masks ID.png or seeds ID.npy, ID.npz")
-    result.add_subclass_arguments(WSSSDataModule, "data", required=False, help="where images and masks are")
-    add("--images", type=Path, metavar="DIR", help="folder of images, instead of --data")
-    add("--masks", type=Path, metavar="DIR", help="folder of true masks ID.png, with --images")
-    add("--num_classes", type=int, help="as in `fbr-plugin evaluate`, with --images")
-    add("--class_names", nargs="+", help="as in `fbr-plugin evaluate`, with --images")
+    add_images(result)
     what = "images to compare: a text file of ids, or a list of the data; default: those in every folder"
     add("--list", metavar="LIST", help=what)
     add("--names", nargs="+", help="what the folders are called in the figure")
@@ -51,6 +47,16 @@ def parser() -> Parser:
     what = "PDF, or PNG, of which several pages are numbered"
     add("--output", type=Path, default=Path("comparison.png"), help=what)
     return result
+
+
+def add_images(result: ArgumentParser) -> None:
+    """Add the options that say where images and their true masks are."""
+    add = result.add_argument
+    result.add_subclass_arguments(WSSSDataModule, "data", required=False, help="where images and masks are")
+    add("--images", type=Path, metavar="DIR", help="folder of images, instead of --data")
+    add("--masks", type=Path, metavar="DIR", help="folder of true masks ID.png, with --images")
+    add("--num_classes", type=int, help="as in `fbr-plugin evaluate`, with --images")
+    add("--class_names", nargs="+", help="as in `fbr-plugin evaluate`, with --images")
 
 
 def run(words: list[str]) -> None:
@@ -81,11 +87,7 @@ def run(words: list[str]) -> None:
 def _check(config: Namespace) -> None:
     """Raise for options that cannot be used together."""
     check_choice(f"the suffix of --output {config.output}", config.output.suffix, (".png", ".pdf"))
-    plain = [name for name in ("images", "masks", "num_classes", "class_names") if config[name] is not None]
-    if config.data is None and config.images is None:
-        raise InputError("the images are missing: give --images DIR, or --data CLASS --data.root DIR")
-    if config.data is not None and plain:
-        raise InputError(f"--data and --{plain[0]} exclude each other: a data module has images and masks")
+    check_images(config)
     if config.ids and config.rows:
         raise InputError(f"--ids and --rows {config.rows} exclude each other: give one of them")
     for name in ("rows_per_page", "pages"):
@@ -96,6 +98,15 @@ def _check(config: Namespace) -> None:
             f"--rows_per_page {config.rows_per_page} is more than the {MAX_ROWS} that a screen has room for: "
             "give more --pages"
         )
+
+
+def check_images(config: Namespace) -> None:
+    """Raise unless the options of `add_images` name one place."""
+    plain = [name for name in ("images", "masks", "num_classes", "class_names") if config[name] is not None]
+    if config.data is None and config.images is None:
+        raise InputError("the images are missing: give --images DIR, or --data CLASS --data.root DIR")
+    if config.data is not None and plain:
+        raise InputError(f"--data and --{plain[0]} exclude each other: a data module has images and masks")
 
 
 def _images(
@@ -114,14 +125,28 @@ def _images(
     if data is not None:
         common = _common(config, ids, suffixes)
         return ListedSource(common, whole), predictions, data.class_names
-    suffixes[config.images] = IMAGE_SUFFIXES
+    source, class_names = plain_images(config, ids, suffixes)
+    return source, predictions, class_names
+
+
+def plain_images(
+    config: Namespace, ids: list[str], suffixes: Mapping[Path, tuple[str, ...]]
+) -> tuple[Source, tuple[str, ...]]:
+    """The images of the folders `--images` and `--masks`, and the names of their classes.
+
+    Args:
+        config: the options of `add_images` and `--list`.
+        ids: of the images; those that lack a file are left out, or an error if they were listed.
+        suffixes: those of the files that images have in other folders.
+    """
+    suffixes = {**suffixes, config.images: IMAGE_SUFFIXES}
     if config.masks is not None:
         suffixes[config.masks] = (".png",)
     common = _common(config, ids, suffixes)
     masks = [] if config.masks is None else [find_file(config.masks, name) for name in common]
     beside = config.masks or config.images
     names = read_classes(beside, masks, config.num_classes, config.class_names)[0][1:]
-    return LayoutSource(common, config.images, config.masks, len(names), None), predictions, names
+    return LayoutSource(common, config.images, config.masks, len(names), None), names
 
 
 def _common(config: Namespace, ids: list[str], suffixes: Mapping[Path, tuple[str, ...]]) -> list[str]:

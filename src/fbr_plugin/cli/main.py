@@ -25,6 +25,7 @@ COMMANDS = {
     "sweep": "train settings with the same seeds and compare them",
     "evaluate": "score seeds, masks or instances of any tool",
     "compare": "show folders of seeds or masks side by side, with the IoU of each image",
+    "browse": "write a page that shows runs side by side, to open in a browser",
     "export": "convert seeds between layouts; pack masks and instances for servers",
     "doctor": "check the lists, labels, photos and masks of a data set, with a remedy for each fault",
     "labels": "make labels.csv from masks, XML, COCO's JSON, tables or folders",

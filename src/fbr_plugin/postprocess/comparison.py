@@ -25,7 +25,7 @@ from fbr_plugin.metrics.segmentation import (
 )
 from fbr_plugin.metrics.sweep import check_thresholds
 from fbr_plugin.postprocess.seed_files import common_suffix, read_seed
-from fbr_plugin.postprocess.seeds import threshold_labels
+from fbr_plugin.postprocess.seeds import Seed, threshold_labels
 
 PREDICTIONS = (".png", ".npy", ".npz")
 
@@ -47,16 +47,21 @@ class Predictions(NamedTuple):
 
     def read(self, name: str, image: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:
         """The label map [H, W] of an image [H, W, 3]: 0 = background, 1..C, 255 = no prediction."""
+        if self.threshold is not None:
+            return threshold_labels(self.seed(name, image, num_classes), self.threshold, self.threshold)
         path = find_file(self.folder, name, (self.suffix,))
-        if self.threshold is None:
-            labels = read_mask(path, num_classes)
-        else:
-            seed = read_seed(path, empty_size=(image.shape[0], image.shape[1]))
-            if (wrong := seed.keys[seed.keys >= num_classes]).size:
-                raise InputError(f"{path}: keys must be 0 to {num_classes - 1}, got {wrong.tolist()}")
-            labels = threshold_labels(seed, self.threshold, self.threshold)
+        labels = read_mask(path, num_classes)
         check_same_size(path, labels, image)
         return labels
+
+    def seed(self, name: str, image: NDArray[np.uint8], num_classes: int) -> Seed:
+        """The seed of an image [H, W, 3], at its size."""
+        path = find_file(self.folder, name, (self.suffix,))
+        seed = read_seed(path, empty_size=(image.shape[0], image.shape[1]))
+        if (wrong := seed.keys[seed.keys >= num_classes]).size:
+            raise InputError(f"{path}: keys must be 0 to {num_classes - 1}, got {wrong.tolist()}")
+        check_same_size(path, np.empty(seed.scores.shape[1:]), image)
+        return seed
 
 
 def open_folders(
@@ -85,17 +90,17 @@ def open_folders(
         )
     )
     cuts = [None if kind == ".png" else next(given) for kind in suffixes]
-    titles = list(names or _titles(folders))
-    if len(titles) != len(folders):
-        raise InputError(f"{len(titles)} names for {len(folders)} folders: give one name for each")
+    called = list(names or titles(folders))
+    if len(called) != len(folders):
+        raise InputError(f"{len(called)} names for {len(folders)} folders: give one name for each")
     seen: set[object] = {"image", "truth", "id"}
-    for folder, cut, title in zip(folders, cuts, titles, strict=True):
+    for folder, cut, title in zip(folders, cuts, called, strict=True):
         if (folder.resolve(), cut) in seen:
             raise InputError(f"{folder} is given twice: leave it out once, or give its seeds two thresholds")
         if title in seen:
             raise InputError(f"two columns would be called {title!r}: give every folder a name of its own")
         seen |= {(folder.resolve(), cut), title}
-    return [Predictions(*each) for each in zip(titles, folders, suffixes, cuts, strict=True)]
+    return [Predictions(*each) for each in zip(called, folders, suffixes, cuts, strict=True)]
 
 
 def _thresholds(seeds: Sequence[Path], given: Sequence[float] | None) -> list[float]:
@@ -116,7 +121,7 @@ def _thresholds(seeds: Sequence[Path], given: Sequence[float] | None) -> list[fl
     return cuts
 
 
-def _titles(folders: Sequence[Path]) -> list[str]:
+def titles(folders: Sequence[Path]) -> list[str]:
     """The shortest ends of the folders' paths that tell them apart."""
     paths = [folder.absolute().parts for folder in folders]
     depth = next(n for n in count(1) if len({parts[-n:] for parts in paths}) == len({*paths}))
