@@ -12,7 +12,7 @@ from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES
 from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.data.sources import ListedSource, Source
-from fbr_plugin.errors import MissingFileError
+from fbr_plugin.errors import InputError, MissingFileError
 from fbr_plugin.postprocess import comparison
 from fbr_plugin.postprocess.comparison import Predictions
 
@@ -66,8 +66,9 @@ def _images(
     else:
         if not config.images.is_dir():
             raise MissingFileError(f"--images {config.images} does not exist: name the folder of the images")
-        files = sorted(config.images.iterdir())
-        inside = [path.stem for path in files if path.suffix in IMAGE_SUFFIXES]
+        inside = sorted(path.stem for path in config.images.iterdir() if path.suffix in IMAGE_SUFFIXES)
+        if not inside:
+            raise InputError(f"--images {config.images} holds no image: name the folder of ID.jpg or ID.png")
         ids = read_ids(Path(config.list)) if config.list else inside
     predictions = open_runs(config.runs, ids, config.names)
     ids = _predicted(list(dict.fromkeys(ids)), predictions)
