@@ -29,6 +29,7 @@ from fbr_plugin.data.instances.files import instances_path, write_instances
 from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.data.scenes.shapes import CLASS_NAMES
 from fbr_plugin.data.scenes.source import SyntheticScenes
+from fbr_plugin.instances import Instances
 from fbr_plugin.postprocess.comparison import Predictions
 from fbr_plugin.postprocess.seed_files import write_seed
 from fbr_plugin.postprocess.seeds import Seed, threshold_labels
@@ -81,12 +82,12 @@ def write_run(source: Photos, folder: Path, seed: int) -> list[Predictions]:
         write_seed(folder / "seeds" / f"{name}.npz", scores, "compact")
         labels = threshold_labels(scores, 0.3, 0.3)
         write_mask(folder / "masks" / f"{name}.png", labels)
-        masks = torch.from_numpy(labels == keys[:, None, None] + 1)
-        found = {
+        found: Instances = {
+            "masks": torch.from_numpy(labels == keys[:, None, None] + 1),
             "labels": torch.from_numpy(keys + 1),
             "scores": torch.from_numpy(rng.random(len(keys), np.float32)),
         }
-        write_instances(instances_path(folder / "instances", name), {"masks": masks, **found})
+        write_instances(instances_path(folder / "instances", name), found)
     suffixes = {"seeds": ".npz", "masks": ".png", "instances": ".json"}
     return [
         Predictions(f"{folder.name} {kind}", folder / kind, suffix, None) for kind, suffix in suffixes.items()
