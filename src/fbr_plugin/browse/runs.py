@@ -63,7 +63,7 @@ def _folders(run: Path) -> Iterator[tuple[str, Path]]:
         yield "", run
         return
     for stage in stages:
-        if "files" in (read_record(run / stage) or {}):  # it is complete
+        if read_record(run / stage):
             inner = sorted(folder for folder in (run / stage).iterdir() if folder.is_dir())
             for folder in (run / stage, *reversed(inner)):  # masks before refinement come first
                 yield "unrefined" if folder.name == "unrefined" else stage.replace("_", " "), folder
