@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from fbr_plugin.browse.page import check_output, write_page
 from fbr_plugin.browse.runs import open_runs, pipeline_report
 from fbr_plugin.cli.compare import add_images, check_images, plain_images
+from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES
 from fbr_plugin.data.readers.labels import read_ids
@@ -17,9 +18,9 @@ from fbr_plugin.postprocess import comparison
 from fbr_plugin.postprocess.comparison import Predictions
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The parser of the command."""
-    result = ArgumentParser(
+    result = Parser(
         prog="fbr-plugin browse",
         description="Write a folder with a page, index.html, that shows images with their truth and the "
         "seeds, masks and instances of runs side by side. A slider sets the background threshold of all "

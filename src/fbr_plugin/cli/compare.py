@@ -49,7 +49,7 @@ def parser() -> Parser:
     return result
 
 
-def add_images(result: ArgumentParser) -> None:
+def add_images(result: Parser) -> None:
     """Add the options that say where images and their true masks are."""
     add = result.add_argument
     result.add_subclass_arguments(WSSSDataModule, "data", required=False, help="where images and masks are")
