@@ -14,7 +14,8 @@ from helpers.browsing import KEYS, PLAIN, SIZES, mask_at, small, write_runs
 from helpers.tiny import command
 from PIL import Image
 
-from fbr_plugin.data.readers.images import read_mask, voc_palette
+from fbr_plugin.browse.page import colours
+from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.sources import LayoutSource
 from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
 from fbr_plugin.postprocess.comparison import Predictions, compare
@@ -82,10 +83,10 @@ def pixels(browser: Any, image: int, layer: int) -> np.ndarray:
 
 
 def painted(mask: np.ndarray) -> np.ndarray:
-    """A mask as the page paints it: VOC's colours over a clear background."""
-    colours = np.concatenate([voc_palette(), np.full((256, 1), 255, np.uint8)], 1)
-    colours[0] = 0
-    return colours[small(mask)]
+    """A mask as the page paints it: in colours over a clear background."""
+    opaque = np.concatenate([colours(3), np.full((256, 1), 255, np.uint8)], 1)
+    opaque[0] = 0
+    return opaque[small(mask)]
 
 
 def order(browser: Any) -> list[str]:
@@ -152,7 +153,7 @@ def test_images_are_sorted_worst_first_and_filtered_by_class(browser: Any, root:
     choice.select_by_visible_text("cow (2)")
     assert {*order(browser)} == {name for name, keys in KEYS.items() if 1 in keys}
     assert browser.find_element("id", "status").text == "2 of 4 images"
-    seen = pixels(browser, 1, 2)[3:] == [*voc_palette()[2], 255]
+    seen = pixels(browser, 1, 2)[3:] == [*colours(3)[2], 255]
     assert seen.any()
     truth, own = small(read_mask(root / "truth" / "b.png", 3))[3:] == 2, seen.all(-1)
     iou = 100 * (truth & own).sum() / (truth | own).sum()

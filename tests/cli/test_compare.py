@@ -237,7 +237,7 @@ def test_an_image_whose_mask_is_ignored_everywhere_has_no_score(drawn: list[list
     write_mask(Path(PLAIN[-1], f"{IDS[0]}.png"), np.full((32, 36), 255))
     compare("bad", "good", *PLAIN, "--pages", 2)
     assert Path("out/figure.csv").read_text().splitlines()[1] == f"{IDS[0]},,"
-    assert [row[0] for row in drawn[0][1:]] == IDS[:0:-1], "it has no change either"
+    assert [row[0] for row in drawn[0][1:]] == IDS[:0:-1], "nor a change of its IoU"
     compare("bad", "good", *PLAIN, "--ids", IDS[0])
     assert drawn[-1][1] == [IDS[0], "", "", ""]
     for number, name in enumerate(IDS):

@@ -183,7 +183,7 @@ def test_long_names_are_inside_the_canvas() -> None:
         figures.to_array(each)
         around = each.get_tightbbox().get_points() * each.dpi
         assert around.min() >= -1
-        assert (around[1] <= each.bbox.size + 2).all()
+        assert (around[1] <= each.bbox.size + 1).all()
     assert [" ".join(text.split()) for text in legend(figure)] == names
     assert figure.axes[2].get_title().split() == title.split()
 

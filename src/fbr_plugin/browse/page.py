@@ -10,6 +10,7 @@ from pathlib import Path
 from shutil import copyfile
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fbr_plugin.browse.layers import Item, Layer, Shown, open_layers
@@ -17,13 +18,20 @@ from fbr_plugin.browse.pictures import jpeg, png, shrink, small_size
 from fbr_plugin.data.readers.images import voc_palette
 from fbr_plugin.data.sources import Source
 from fbr_plugin.errors import InputError
-from fbr_plugin.figures.overlays import CATEGORICAL
+from fbr_plugin.figures.palette import CATEGORICAL, class_colours
 from fbr_plugin.files import replacing_folder
 from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
 from fbr_plugin.postprocess.comparison import Predictions
 
 STATIC = Path(__file__).parent / "static"
 _START = 0.25  # threshold at first, where no masks choose one
+
+
+def colours(num_classes: int) -> NDArray[np.uint8]:
+    """The colours [256, 3] of the values of a mask: of the classes as in the figures, of 255 as in VOC."""
+    found = voc_palette()
+    found[1 : 1 + num_classes] = (255 * class_colours(num_classes)).round()
+    return found
 
 
 def check_output(output: Path) -> None:
@@ -55,7 +63,7 @@ def write_page(
         oracles = [_oracle(layer) for layer in layers]
         content = {
             "classes": ["background", *class_names],
-            "palette": voc_palette().tolist(),
+            "palette": colours(len(class_names)).tolist(),
             "categorical": CATEGORICAL,
             "thresholds": BACKGROUND_THRESHOLDS,
             "start": next((cut for cut in oracles if cut is not None), BACKGROUND_THRESHOLDS.index(_START)),

@@ -86,10 +86,10 @@ def _command(words: list[str]) -> str:
     if word in ("-h", "--help"):
         lines = "\n".join(f"  {name:16}{what}" for name, what in COMMANDS.items())
         print(HELP.format(commands=lines))
-        sys.exit()
+        sys.exit(0)
     if word == "--version":
         print(f"fbr-plugin {fbr_plugin.__version__}")
-        sys.exit()
+        sys.exit(0)
     if word in COMMANDS:
         return "lightning" if word in LIGHTNING else word.replace("-", "_")
     if not word:

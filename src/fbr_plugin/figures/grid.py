@@ -34,6 +34,7 @@ _NARROWEST, _WIDEST = 3.2, 12.8  # inches of a figure; a screen is 1920 pixels w
 _ENTRIES = 6  # names in a column of a legend, if there is room for more columns
 _TITLE, _TEXT, _LEGEND = 9.5, 7.0, 8.0  # points of titles, of texts and notes, and of a legend
 _HANDLE = 0.5  # inches beside a name in a legend
+_COLUMN = 0.8  # inches of the narrowest column
 _HINTED = 1.06  # a text on whole pixels is wider than its outlines
 _PAD = 0.03  # inches around each picture, text and legend
 
@@ -86,12 +87,13 @@ def grid(
     beside = 0 if vertical else 0.25  # inches of the titles of rows
     cell = _CELL  # inches of the longer side of a picture
     for _ in range(3):  # smaller pictures break their texts into more lines
-        room = (cell * width + 2 * _PAD) * across + beside
+        column = max(_COLUMN, cell * width)
+        room = (column + 2 * _PAD) * across + beside
         below = _legend_of(legend, note, max(_NARROWEST, room))
         fixed = 2 * _PAD * down + below.height
         if vertical:
-            fixed += _height(strips, cell * width, _TITLE, "bold")
-        fixed += sum(_height(row, cell * width, _TEXT) for row in texts)
+            fixed += _height(strips, column, _TITLE, "bold")
+        fixed += sum(_height(row, column, _TEXT) for row in texts)
         widest = ((_WIDEST - beside) / across - 2 * _PAD) / width
         cell = max(_SMALLEST, min(_CELL, (MAX_HEIGHT - fixed) / sum(heights), widest))
     size = max(room, below.width), min(MAX_HEIGHT, cell * sum(heights) + fixed)
@@ -104,7 +106,7 @@ def grid(
     panels = dict(zip(strips, map(list, cells.T if vertical else cells), strict=True))
     for title, pictures in strips.items():
         if vertical:
-            name = _wrapped(title, cell * width, _TITLE, "bold")
+            name = _wrapped(title, column, _TITLE, "bold")
             panels[title][0].set_title(name, loc="center", fontsize=_TITLE)
         else:
             panels[title][0].set_ylabel(title, loc="center", fontsize=_TITLE, fontweight="bold")
@@ -113,13 +115,15 @@ def grid(
             axes.set(xticks=(), yticks=(), autoscale_on=False)
             axes.spines[:].set_visible(False)
         for axes, text in zip(panels[title], captions.get(title, ()), strict=False):
-            axes.set_xlabel(_wrapped(text, cell * width, _TEXT), fontsize=_TEXT, labelpad=2)
+            axes.set_xlabel(_wrapped(text, column, _TEXT), fontsize=_TEXT, labelpad=2)
     if legend:
         names: dict[str, Any] = {"handles": legend, "labels": below.names, "ncols": below.columns}
         names |= {"title": below.note, "title_fontsize": _TEXT, "fontsize": _LEGEND}
         figure.legend(**names, loc="outside lower center", borderaxespad=0)
     elif note:
         figure.supxlabel(below.note, fontsize=_TEXT)
+    if below.width > room:
+        engine.execute(figure)  # in a figure wider than its pictures, one pass leaves titles outside
     return figure, panels
 
 
@@ -151,7 +155,7 @@ def _height(texts: Iterable[str], inches: float, points: float, weight: str = "n
     """The inches of the highest of some texts, broken into lines of so many inches."""
     broken = (_wrapped(text, inches, points, weight) for text in texts)
     lines = max((text.count("\n") + 1 for text in broken if text), default=0)
-    return lines * 1.3 * points / 72 + _PAD / 2 * bool(lines)
+    return lines * 1.4 * points / 72 + _PAD / 2 * bool(lines)
 
 
 @lru_cache(4096)
