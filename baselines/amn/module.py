@@ -46,6 +46,8 @@ class AMN(SeedTask):
     ) -> None:
         super().__init__(num_classes, optimizer=optimizer, **kwargs)
         check_choice("condition_init", condition_init, ConditionInit)
+        if not 0 <= smoothing < 1:
+            raise InputError(f"smoothing must lie in [0, 1), got {smoothing}")
         self.head = ConditionedASPP(self.feature_channels, num_classes, rates, condition_init)
 
     def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:

@@ -1,6 +1,6 @@
 """DeepLab's heads, and its views of an image at several scales."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,12 @@ from fbr_plugin.errors import InputError
 from fbr_plugin.functional import resize
 
 FUSED_SCALES = (0.5, 0.75)  # of the released network, besides the image's own
+
+
+def check_rates(rates: Sequence[int]) -> None:
+    """Raise unless there are dilation rates of at least 1."""
+    if not rates or min(rates) < 1:
+        raise InputError(f"rates must be one or more dilations of at least 1, got {[*rates]}")
 
 
 class ASPP(nn.ModuleList):
@@ -24,6 +30,7 @@ class ASPP(nn.ModuleList):
     """
 
     def __init__(self, channels: int, num_classes: int, rates: tuple[int, ...]) -> None:
+        check_rates(rates)
         super().__init__(
             nn.Conv2d(channels, 1 + num_classes, 3, padding=rate, dilation=rate) for rate in rates
         )
@@ -51,6 +58,7 @@ class ConcatASPP(nn.Module):
 
     def __init__(self, channels: int, num_classes: int, rates: tuple[int, ...], width: int = 256) -> None:
         super().__init__()
+        check_rates(rates)
         self.branches = nn.ModuleList(
             normalised(nn.Conv2d(channels, width, 3, padding=rate, dilation=rate, bias=False))
             for rate in rates

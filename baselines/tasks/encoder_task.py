@@ -1,7 +1,7 @@
 """The base of all networks: an encoder with new layers, their optimizer, and the scores of a whole set."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -99,6 +99,29 @@ class EncoderTask(PipelineNetwork, LightningModule):
                 f"the model has num_classes={self.num_classes}, the data has {found} foreground classes; "
                 f"build the model with num_classes={found}"
             )
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights; raise if they are of other layers."""
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            last = str(error).splitlines()[-1].strip()
+            raise InputError(
+                f"the weights are not of {type(self).__name__} with these settings, encoder="
+                f"{self.hparams['encoder']!r} among them: give those that they were saved with ({last[:200]})"
+            ) from error
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> Any:
+        """Raise if the images are smaller than a pixel of the encoder's last level."""
+        height, width = batch["image"].shape[-2:]
+        if min(height, width) < self.stride:
+            raise InputError(
+                f"training images of {width}x{height} pixels are smaller than the encoder's stride, "
+                f"{self.stride}: raise crop_size"
+            )
+        return super().on_train_batch_start(batch, batch_idx)
 
     def compute_metrics(self) -> dict[str, float]:
         """The metrics of a set by name, from the counts in `self.scores`."""

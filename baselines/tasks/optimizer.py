@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,12 @@ class OptimizerConfig:
             total: steps of the run.
             epoch: steps of an epoch.
         """
+        if not total >= 1:
+            raise InputError(
+                f"the run has {total} steps: set the Trainer's max_steps or max_epochs to at least 1"
+            )
+        if not any(group["lr"] for group in groups):
+            warnings.warn("all learning rates are 0: nothing is trained; set lr and head_lr", stacklevel=2)
         own = {"momentum": self.momentum, "nesterov": self.nesterov} if self.name == "SGD" else {}
         optimizer = vars(torch.optim)[self.name](groups, weight_decay=self.weight_decay, **own)
 

@@ -13,7 +13,7 @@ from fbr_plugin.contract import Baseline, SeedPrediction, SeedStyle, ViewShape
 from fbr_plugin.data.datamodules.base import running_data
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.errors import InputError, check_choice
-from fbr_plugin.postprocess.multi_scale import GridExtent, multi_scale_scores
+from fbr_plugin.postprocess.multi_scale import GridExtent, check_scales, multi_scale_scores
 from fbr_plugin.stuff import WithStuff
 
 SHALLOW_STRIDE = 8  # of the last level with a small receptive field
@@ -49,6 +49,8 @@ class SeedTask(Baseline, EncoderTask):
     ) -> None:
         super().__init__(num_classes, **kwargs)
         check_choice("grid_extent", grid_extent, GridExtent)
+        check_scales("scales", scales)
+        check_scales("val_scales", val_scales)
         finer = sum(stride < SHALLOW_STRIDE for stride in self.encoder.strides)
         self.num_shallow = min(finer + 1, len(self.encoder.strides))
         shallow = sum(self.encoder.channels[: self.num_shallow])

@@ -33,8 +33,8 @@ class ViewShape:
 
     def __post_init__(self) -> None:
         sizes = (self.channels, self.num_classes, self.num_views, self.hypercolumn_channels)
-        if min(sizes) < 1:
-            raise InputError(f"all sizes of a view must be at least 1, got {self}")
+        if not all(isinstance(size, int) and size >= 1 for size in sizes):
+            raise InputError(f"all sizes of a view must be whole numbers of at least 1, got {self}")
 
     @property
     def hypercolumn_channels(self) -> int:

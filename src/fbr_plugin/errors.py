@@ -4,7 +4,7 @@ Each error is also the built-in one of its kind; the command line prints it as o
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 
@@ -51,6 +51,27 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     known: Iterable[object] = get_args(choices) or choices
     if value not in known:
         raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
+def check_label_thresholds(fg: float, bg: float, names: tuple[str, str] = ("fg", "bg")) -> None:
+    """Raise unless two thresholds of scores lie in [0, 1], in this order.
+
+    Args:
+        fg: the upper threshold.
+        bg: the lower threshold.
+        names: what they are called in errors.
+    """
+    for name, value in zip(names, (fg, bg), strict=True):
+        if not 0 <= value <= 1:
+            raise InputError(f"{name} must lie in [0, 1], as the scores of seeds do, got {value}")
+    if fg < bg:
+        raise InputError(f"{names[0]} ({fg}) is below {names[1]} ({bg}): swap them")
+
+
+def check_seeds(name: str, seeds: Sequence[int]) -> None:
+    """Raise `InputError` unless there are random seeds, all of them different; `name` is the argument's."""
+    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
+        raise InputError(f"{name} must be different whole numbers of at least 0, at least one, got {seeds}")
 
 
 class WarnOnce:

@@ -1,10 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, in places that are checked first."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from fbr_plugin.errors import InputError
 
 
 @contextmanager
@@ -28,7 +31,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file; missing folders are made."""
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -48,3 +51,20 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     finally:
         for folder in (partial, earlier):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder for results, and see that files can be written there, before anything is computed."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot hold results ({error.strerror}): name another folder") from error
+
+
+def make_room(path: str | Path) -> None:
+    """Make the folder of a file of results, and see that the file can be written there."""
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder: name the file to write")
+    make_folder(Path(path).parent)

@@ -130,7 +130,7 @@ def test_truth_masks_and_instances_are_painted(browser: Any, root: Path) -> None
         assert np.array_equal(pixels(browser, 0, layer), painted(mask))
     shown = pixels(browser, 2, 4)
     assert [int(value) for value in shown[7, 7]][3] == 115, "inside"
-    assert [int(value) for value in shown[5, 7]] == [0xE6, 0x19, 0x4B, 255], "the edge of the first"
+    assert [int(value) for value in shown[5, 7]] == [0xD5, 0x5E, 0, 255], "the edge of the first"
     assert not shown[30, 40].any()
     names = (
         "return [...cards.get(2).tiles.get(4).figure.querySelectorAll('li')].map((one) => one.textContent)"

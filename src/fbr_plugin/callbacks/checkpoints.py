@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -60,6 +61,8 @@ def read_checkpoint(
         OSError: the file is missing or cannot be opened.
         ValueError: the file is damaged or not a checkpoint.
     """
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder: name the checkpoint in it")
     if Path(path).suffix == ".safetensors":
         return _read_imported(path)
     try:
@@ -68,10 +71,19 @@ def read_checkpoint(
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # from a seek in a truncated file
             raise
         if isinstance(error, UnpicklingError) and is_zipfile(path):
-            raise  # an intact file with objects that torch refuses and names
+            refused = re.search(r"GLOBAL (\S+)", str(error))
+            raise InputError(
+                f"{path} holds objects that are not loaded, since this would run their code"
+                f"{f', such as {refused[1]}' if refused else ''}: give a checkpoint that `fit` wrote"
+            ) from error
         raise InputError(_unreadable(path)) from error
-    if not isinstance(content, dict) or "state_dict" not in content:
+    if not isinstance(content, dict):
         raise InputError(_unreadable(path))
+    if "state_dict" not in content:
+        raise InputError(
+            f"{path} is no checkpoint, as it has no 'state_dict': give one that `fit` wrote; weights alone go to "
+            "--model.weights, or through `fbr-plugin import-weights`"
+        )
     return content
 
 

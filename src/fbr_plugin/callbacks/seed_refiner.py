@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from fbr_plugin.contract import ScorePropagator, SeedPrediction
 from fbr_plugin.data.dataset import photos
 from fbr_plugin.errors import InputTypeError
+from fbr_plugin.files import make_folder
 from fbr_plugin.postprocess.pseudo_masks import ToMask, write_masks
 from fbr_plugin.postprocess.seed_files import check_names
-from fbr_plugin.postprocess.seeds import Seed, background_scores
+from fbr_plugin.postprocess.seeds import LabelledPixels, Seed, background_scores
 from fbr_plugin.postprocess.workers import start_workers
 
 
@@ -143,11 +144,13 @@ class SeedRefiner(SeedSpreader):
         self.to_mask = to_mask
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
-        self._jobs: deque[Future[None]] = deque()
+        self._jobs: deque[Future[tuple[bool, bool]]] = deque()
+        self._labelled = LabelledPixels(output_dir)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Start the processes."""
+        """Make the folder, and start the processes."""
         super().setup(trainer, pl_module, stage)
+        make_folder(self.output_dir)
         if self.workers:
             self._pool = start_workers(self.workers)
 
@@ -155,17 +158,18 @@ class SeedRefiner(SeedSpreader):
         """Write one image's masks, here or in a worker; the queue is short, so that memory stays bounded."""
         job = self.output_dir, self.to_mask, name, photo, seed
         if self._pool is None:
-            write_masks(*job, device)
+            self._labelled.add(*write_masks(*job, device))
             return
         self._jobs.append(self._pool.submit(write_masks, *job, torch.device("cpu")))
         while len(self._jobs) > 4 * self.workers:
-            self._jobs.popleft().result()
+            self._labelled.add(*self._jobs.popleft().result())
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait for the last masks."""
+        """Wait for the last masks, and warn if they are empty."""
         super().on_predict_end(trainer, pl_module)
         while self._jobs:
-            self._jobs.popleft().result()
+            self._labelled.add(*self._jobs.popleft().result())
+        self._labelled.warn()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """End the processes."""

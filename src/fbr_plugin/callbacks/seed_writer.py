@@ -10,10 +10,11 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from fbr_plugin.contract import MaskPrediction, SeedPrediction, SeedStyle
 from fbr_plugin.data.instances.files import instances_path, write_instances
 from fbr_plugin.data.readers.images import write_mask
-from fbr_plugin.errors import InputError, InputTypeError
+from fbr_plugin.errors import InputError, InputTypeError, check_label_thresholds
+from fbr_plugin.files import make_folder
 from fbr_plugin.instances import InstancePrediction
 from fbr_plugin.postprocess.seed_files import check_names, seed_path, write_seed
-from fbr_plugin.postprocess.seeds import Seed, threshold_labels
+from fbr_plugin.postprocess.seeds import LabelledPixels, Seed, kinds_of, threshold_labels
 
 
 class SeedWriter(BasePredictionWriter):
@@ -39,9 +40,23 @@ class SeedWriter(BasePredictionWriter):
         thresholds: tuple[float, float] | None = None,
     ) -> None:
         super().__init__("batch")
+        if thresholds is not None:
+            check_label_thresholds(*thresholds)
         self.output_dir = Path(output_dir)
         self.format = format
         self.thresholds = thresholds
+        self._labelled = LabelledPixels(self.output_dir)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the folder, before anything is computed."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "predict":
+            make_folder(self.output_dir)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn of thresholds that leave nothing."""
+        super().on_predict_end(trainer, pl_module)
+        self._labelled.warn()
 
     def write_on_batch_end(
         self,
@@ -86,4 +101,6 @@ class SeedWriter(BasePredictionWriter):
                 style = self.format or prediction.style or usual
                 write_seed(seed_path(self.output_dir, name, style), seed, style)
             else:
-                write_mask(self.output_dir / f"{name}.png", threshold_labels(seed, *self.thresholds))
+                labels = threshold_labels(seed, *self.thresholds)
+                self._labelled.add(*kinds_of(labels))
+                write_mask(self.output_dir / f"{name}.png", labels)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from fbr_plugin.cli.options.parser import Parser
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, check_seeds
+from fbr_plugin.files import make_folder
 
 
 def demo(
@@ -48,7 +49,10 @@ def demo(
     from fbr_plugin.experiments.report import paired_table, write_results
 
     training = recipe(weights is not None)
-    size = size or (64 if data is None else 204 if weights else 128)
+    if size is None:
+        size = 64 if data is None else 204 if weights else 128
+    if crop is None:
+        crop = min(size, FINE_TUNED_CROP) if weights else size
     settings = {
         "data": data and str(data),
         "preset": preset,
@@ -56,12 +60,13 @@ def demo(
         "encoder": encoder,
         "weights": weights and str(weights),
         "size": size,
-        "crop": crop or (min(size, FINE_TUNED_CROP) if weights else size),
+        "crop": crop,
         "cam_steps": training.cam_steps if cam_steps is None else cam_steps,
         "steps": training.steps if steps is None else steps,
     }
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     numbers = _parse_seeds(seeds)
+    make_folder(output)
     check_settings(settings)
     results = [cached_seed(seed, settings, Path(output), draw=seed == numbers[0]) for seed in numbers]
     write_results(results, settings, Path(output))
@@ -70,9 +75,11 @@ def demo(
 
 def _parse_seeds(seeds: str) -> list[int]:
     try:
-        return [int(seed) for seed in str(seeds).split(",")]
+        numbers = [int(seed) for seed in str(seeds).split(",")]
     except ValueError:
         raise InputError(f"--seeds takes whole numbers separated by commas, got {seeds!r}") from None
+    check_seeds("--seeds", numbers)
+    return numbers
 
 
 def parser() -> Parser:

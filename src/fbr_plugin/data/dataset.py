@@ -12,12 +12,13 @@ from torch.utils.data import Dataset
 from fbr_plugin.data.instances.arrays import to_tensors
 from fbr_plugin.data.instances.sources import PseudoInstances, fitting_instances
 from fbr_plugin.data.readers.files import find_file
-from fbr_plugin.data.readers.images import check_same_size, read_mask
+from fbr_plugin.data.readers.images import IGNORE, check_same_size, read_mask
 from fbr_plugin.data.readers.saliency import read_saliency, resize_saliency
 from fbr_plugin.data.sources import Source
 from fbr_plugin.data.transforms import Transform, apply_transform
 from fbr_plugin.errors import InputError, WarnOnce
 
+TINY = 8  # pixels: a shorter side is hardly that of a photo
 Stage = Literal["fit", "validate", "test", "predict"]
 
 
@@ -50,7 +51,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.pseudo_label_dir = None if pseudo_label_dir is None else Path(pseudo_label_dir)
         self.saliency = saliency
         self.pseudo_instances = pseudo_instances
-        self._warn = WarnOnce()
+        self._warn, self._warn_of_label, self._warn_of_size = WarnOnce(), WarnOnce(), WarnOnce()
 
     def __len__(self) -> int:
         return len(self.source)
@@ -63,11 +64,20 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         """
         index, seed = key if isinstance(key, tuple) else (key, key)
         item = dict(self.source[index])
+        if min(item["image"].shape[:2]) < TINY:
+            self._warn_of_size(
+                f"the image {item['id']!r} is {item['image'].shape[1]}x{item['image'].shape[0]} pixels: is it, or "
+                "any more this small, a damaged copy?"
+            )
         if self.pseudo_label_dir is not None:
             path = find_file(self.pseudo_label_dir, item["id"])
             if self.training or path.exists():
                 item["pseudo_label"] = read_mask(path, self.source.num_classes)
                 check_same_size(path, item["pseudo_label"], item["image"])
+                if self.training and (item["pseudo_label"] == IGNORE).all():
+                    self._warn_of_label(
+                        f"{path} is {IGNORE} at every pixel: nothing is learned from it, or from any more like it"
+                    )
         if self.saliency is not None:
             item["saliency"] = self._saliency(self.saliency[item["id"]], *item["image"].shape[:2])
         if self.pseudo_instances is not None:

@@ -13,7 +13,7 @@ from fbr_plugin.data.readers.images import check_same_size, read_image, read_mas
 from fbr_plugin.data.readers.labels import ImageLabels, labels_of_mask
 from fbr_plugin.data.readers.stuff import StuffMaps
 from fbr_plugin.data.readers.wsol.masks import ObjectMask, ObjectMasks
-from fbr_plugin.errors import InputError, WarnOnce
+from fbr_plugin.errors import InputError, MissingFileError, WarnOnce
 
 _ASPECT = 1.05  # largest ratio of a mask's shape to its image's that rounding explains
 
@@ -54,20 +54,22 @@ class LayoutSource:
         self.object_masks = object_masks
         self.stuff: StuffMaps | None = None
         self.instances: InstanceFiles | None = None
-        self._warn, self._warn_of_shape = WarnOnce(), WarnOnce()
+        self._warn, self._warn_of_shape, self._warn_of_label = WarnOnce(), WarnOnce(), WarnOnce()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name = self.ids[index]
-        item: dict[str, Any] = {"id": name, "image": read_image(self.image_path(name))}
+        item: dict[str, Any] = {"id": name, "image": read_image(self._existing(name))}
         if self.mask_dir is not None:
             path = find_file(self.mask_dir, name)
             item["mask"] = read_mask(path, self.num_classes)
             check_same_size(path, item["mask"], item["image"])
         if self.labels is not None:
             item["label"] = self.labels[name]
+            if self.mask_dir is not None:
+                self._compare(path, labels_of_mask(item["mask"], self.num_classes), item["label"])
         elif self.mask_dir is not None:
             item["label"] = labels_of_mask(item["mask"], self.num_classes)
         if self.stuff is not None:
@@ -84,6 +86,26 @@ class LayoutSource:
     def image_path(self, name: str) -> Path:
         """The file of an image."""
         return find_file(self.image_dir, name, IMAGE_SUFFIXES)
+
+    def _existing(self, name: str) -> Path:
+        """The file of an image; raise if there is none in a format that is read."""
+        path = self.image_path(name)
+        if not path.is_file() and (others := [each.name for each in self.image_dir.glob(f"{name}.*")]):
+            read = ", ".join(suffix for suffix in IMAGE_SUFFIXES if suffix.islower())
+            raise MissingFileError(
+                f"{self.image_dir} holds {others[0]}, but images are read from {read}: convert it"
+            )
+        return path
+
+    def _compare(self, path: Path, found: NDArray[np.float32], label: NDArray[np.float32]) -> None:
+        """Warn of a mask with classes [C] that the image's label [C] lacks."""
+        if (found > label).any():
+            numbers = [1 + np.flatnonzero(each) for each in (found, label)]
+            self._warn_of_label(
+                f"{path} holds the classes {numbers[0].tolist()}, but the image labels name "
+                f"{numbers[1].tolist()}: correct one of them, and any more that differ; is the order of the "
+                "class names that of the masks?"
+            )
 
     def _inside(self, name: str, boxes: NDArray[np.int64], image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The boxes [n, 4] of an image, clipped to it."""

@@ -1,6 +1,7 @@
 """Paired trainings: the arms of a baseline, from one classifier and initialisation."""
 
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fbr_plugin.baselines import CAM
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading, SyntheticDataModule
 from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.data.fingerprint import fingerprint
 from fbr_plugin.errors import InputError
 from fbr_plugin.experiments.arms import BASELINES, arms
 from fbr_plugin.experiments.pictures import draw_arms
@@ -43,8 +45,16 @@ def cached_seed(seed: int, settings: dict[str, Any], output: Path, draw: bool) -
         for name, (_, own) in arms(settings["baseline"]).items()
     }
     key = {**settings, "arms": fbr}
+    if settings["data"] is not None:
+        key["files"] = fingerprint(data_module(seed, settings).dataset("test").source)
     if known(path, key):
         print(f"seed {seed}: read from {path} (delete it to compute it again)")
+    elif path.exists():
+        warnings.warn(
+            f"{path} is of other settings or photos: its results are replaced; to keep both, give another "
+            "--output",
+            stacklevel=2,
+        )
     return cached(path, key, lambda: run_seed(seed, settings, folder, output if draw else folder))
 
 

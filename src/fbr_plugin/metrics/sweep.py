@@ -1,6 +1,5 @@
 """Shared parts of metrics over background thresholds: quantised scores, one histogram for all thresholds."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -28,11 +27,11 @@ def check_num_classes(num_classes: int) -> int:
 
 
 def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
-    """Return the background thresholds as floats, if there are any and they ascend from at least 0."""
+    """Return the background thresholds as floats, if there are any and they ascend within [0, 1]."""
     values = tuple(float(threshold) for threshold in thresholds)
     ascending = all(low < high for low, high in pairwise(values))
-    if not values or not ascending or values[0] < 0 or not all(map(math.isfinite, values)):
-        raise InputError(f"thresholds must be one or more numbers >= 0 in ascending order, got {values}")
+    if not values or not ascending or not all(0 <= value <= 1 for value in values):
+        raise InputError(f"thresholds must be one or more numbers in [0, 1] in ascending order, got {values}")
     return values
 
 

@@ -22,6 +22,10 @@ def check_view(view: DenseView, shape: ViewShape, index: int) -> None:
             f"labels must be [{batch}, {classes}] for these features and num_classes={classes}, "
             f"got {tuple(view.labels.shape)}"
         )
+    labels = view.labels
+    if labels.device.type == "cpu" and not ((labels == 0) | (labels == 1)).all():  # elsewhere this would wait
+        wrong = labels[(labels != 0) & (labels != 1)][0].item()
+        raise InputError(f"labels must be 0 or 1 for each class, got {wrong}")
     if view.scores.shape[-2:] != view.features.shape[-2:]:
         raise InputError(
             f"scores {tuple(view.scores.shape)} and features {tuple(view.features.shape)} must share "

@@ -12,7 +12,7 @@ from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.datamodules.voc import VOCDataModule
 from fbr_plugin.data.readers.files import reading_once
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, check_label_thresholds
 from fbr_plugin.pipeline import stages
 from fbr_plugin.pipeline.calibration import WALKED_BACKGROUND, calibrated_background, calibration
 from fbr_plugin.pipeline.instances import instance_network, pseudo_instances
@@ -24,6 +24,7 @@ from fbr_plugin.pipeline.training import Training, trainings
 from fbr_plugin.postprocess.affinity_labels import affinity_labels, power_labels
 from fbr_plugin.postprocess.exports import submission
 from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
+from fbr_plugin.postprocess.refine import check_refinement
 from fbr_plugin.postprocess.workers import refining_workers
 
 
@@ -81,8 +82,8 @@ def _training(
 
 def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...]) -> PipelineStage:
     """A stage that writes labels from two thresholds."""
-    if labels.fg < labels.bg:
-        raise InputError(f"{name}.fg ({labels.fg}) is below {name}.bg ({labels.bg}): swap them")
+    check_label_thresholds(labels.fg, labels.bg, (f"{name}.fg", f"{name}.bg"))
+    check_refinement(labels.scale, where=f"{name}.")
     own = {**labels.as_dict(), "refine": method(labels.refine)}
     powers = labels.background_powers
     if powers and not 0 < powers[0] <= powers[1]:
@@ -120,8 +121,12 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
             f"masks.background_power={power} makes a background of the seeds: leave out masks.background and "
             "calibrate, or the power"
         )
-    if power is not None and not power > 0:
-        raise InputError(f"masks.background_power must be above 0, got {power}")
+    check_refinement(masks.scale, masks.steps, "masks.")
+    for setting in ("power", "background_power"):
+        if own[setting] is not None and not own[setting] > 0:
+            raise InputError(f"masks.{setting} must be above 0, got {own[setting]}")
+    if own["background"] is not None and not 0 <= own["background"] <= 1:
+        raise InputError(f"masks.background must lie in [0, 1], got {own['background']}")
     known = own["background"] is not None or power or walk or calibrated or not seeds.module.prepared("test")
     if not known and not stages.has_masks(seeds.module):
         raise InputError(

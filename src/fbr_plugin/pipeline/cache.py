@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fbr_plugin.distributed import barrier, is_rank_zero
 from fbr_plugin.errors import DiskFullError, UsageError
-from fbr_plugin.files import write_text
+from fbr_plugin.files import make_folder, write_text
 from fbr_plugin.pipeline.record import (
     RECORD,
     PipelineStage,
@@ -124,7 +124,7 @@ def alone(output: Path) -> Iterator[None]:
     if not is_rank_zero():
         yield
         return
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     with (output / ".lock").open("w") as lock:
         try:
             import fcntl

@@ -15,9 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fbr_plugin.data.readers.images import IGNORE, read_mask
-from fbr_plugin.data.readers.labels import read_ids, read_lines
+from fbr_plugin.data.readers.labels import check_class_names, read_class_names, read_ids
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import write_text
+from fbr_plugin.files import make_room, write_text
 from fbr_plugin.metrics.calibration import Calibration, CalibrationResult
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
 from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
@@ -76,11 +76,17 @@ def evaluate(
         output: JSON file for the results; None writes no file.
     """
     predictions, masks, list_file = Path(predictions), Path(masks), Path(list_file)
+    if output is not None:
+        make_room(output)
+    if predictions.resolve() == masks.resolve():
+        raise InputError(f"{predictions} is the folder of the true masks itself: name the folder to score")
     ids = read_ids(list_file)
     truths = existing_files(masks, ids, ".png", "true masks")
     suffix = common_suffix(predictions, ids)
     paths = existing_files(predictions, ids, suffix, "predictions")
     names, source = read_classes(masks, truths, num_classes, class_names)
+    if suffix == ".png" and tuple(thresholds) != BACKGROUND_THRESHOLDS:
+        raise InputError(f"{predictions} holds masks, which have no threshold: leave out {[*thresholds]}")
     metric = SegmentationScore(len(names) - 1) if suffix == ".png" else SeedSweep(len(names) - 1, thresholds)
     calibration = None
     if calibrate is not None:
@@ -196,14 +202,18 @@ def read_classes(
         class_names: names of the foreground classes; None looks for them.
     """
     listed, source = folder.parent / "classes.txt", "class_names"
-    if class_names is None and listed.is_file():
-        class_names, source = read_lines(listed, "class name"), str(listed)
+    if class_names is not None:
+        check_class_names(class_names, source)
+    elif listed.is_file():
+        class_names, source = [*read_class_names(listed)], str(listed)
     if class_names is None:
         source = "num_classes"
         if num_classes is None:
             source = "the largest value in the masks (give num_classes if there are more)"
             values = (int((mask % IGNORE).max()) for mask in map(_any_mask, masks))
             num_classes = max(1, max(values, default=IGNORE - 1))
+        elif num_classes < 1:
+            raise InputError(f"num_classes must be at least 1, got {num_classes}")
         class_names = [f"class {index + 1}" for index in range(num_classes)]
     elif num_classes not in (None, len(class_names)):
         raise InputError(f"num_classes is {num_classes}, but {source} names {len(class_names)} classes")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import tarfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.datamodules.voc import VOC_CLASS_NAMES
 from fbr_plugin.data.instances.codes import encode, mask_tools
 from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
-from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, coco_image_id, find_file
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, coco_image_id, coco_number, find_file
 from fbr_plugin.data.readers.images import (
     IGNORE,
     check_same_size,
@@ -25,7 +26,7 @@ from fbr_plugin.data.readers.images import (
 )
 from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import replacing
+from fbr_plugin.files import make_folder, make_room, replacing
 from fbr_plugin.postprocess.instances.exports import coco_instances, voc_instances
 from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, read_seed, seed_path, write_seed
 
@@ -56,6 +57,12 @@ def export(
             90; False keeps the numbers, of any classes.
     """
     predictions, output, ids = Path(predictions), Path(output), read_ids(Path(list_file))
+    if what in ("voc", "coco", "coco-instances"):
+        make_room(output)
+    else:
+        make_folder(output)
+    if what in ("coco", "coco-instances") and coco_ids:
+        _check_coco(ids)
     if what == "voc":
         submission(predictions, ids, output, image_dir)
     elif what == "coco":
@@ -110,10 +117,11 @@ def coco_rle(mask_dir: Path, ids: Sequence[str], path: Path, coco_ids: bool = Tr
     """
     tools = mask_tools()
     numbers = [0, *COCO_CATEGORIES] if coco_ids else range(IGNORE)
-    records = []
+    records, unlabelled = [], 0
     masks = existing_files(mask_dir, ids, ".png", "masks")
     for name, file in zip(tqdm(ids, "run-length codes", disable=None), masks, strict=True):
         mask = read_mask(file, len(numbers) - 1)
+        unlabelled += IGNORE in mask
         for value in sorted({*np.unique(mask).tolist()} - {0, IGNORE}):
             code = encode(mask == value)
             record = {
@@ -125,6 +133,12 @@ def coco_rle(mask_dir: Path, ids: Sequence[str], path: Path, coco_ids: bool = Tr
                 "bbox": tools.toBbox(code).tolist(),
             }
             records.append(record)
+    if unlabelled:
+        warnings.warn(
+            f"{unlabelled} of {len(ids)} masks in {mask_dir} hold {IGNORE}: these pixels are in no record, as "
+            "if they were background; export masks with a class at every pixel",
+            stacklevel=2,
+        )
     with replacing(path) as partial:
         partial.write_text(json.dumps(records))
 
@@ -146,6 +160,15 @@ def convert_seeds(seed_dir: Path, ids: Sequence[str], output_dir: Path, style: S
     seeds = existing_files(seed_dir, ids, suffix, "seeds")
     for name, path in zip(tqdm(ids, f"{style} seeds", disable=None), seeds, strict=True):
         write_seed(seed_path(output_dir, name, style), read_seed(path), style)
+
+
+def _check_coco(ids: Sequence[str]) -> None:
+    """Raise for an id of no image of COCO, whose classes would get the category ids of COCO's."""
+    if others := [name for name in ids if coco_number(name) is None]:
+        raise InputError(
+            f"the id {others[0]!r} is of no image of COCO, and the classes 1 to 80 would become COCO's: give "
+            "--coco_ids false, which keeps their numbers"
+        )
 
 
 def _check_submitted(path: Path, image: Path | None) -> None:

@@ -12,6 +12,12 @@ from fbr_plugin.functional import resize
 GridExtent = Literal["own", "image", "cells"]
 
 
+def check_scales(name: str, scales: Sequence[float]) -> None:
+    """Raise unless there are scales, all of them positive; `name` is the argument's."""
+    if not scales or not min(scales) > 0:
+        raise InputError(f"{name} must be one or more positive factors, got {tuple(scales)}")
+
+
 def multi_scale_scores(
     score_fn: Callable[[Tensor, Any], Tensor],
     image: Tensor,
@@ -39,8 +45,7 @@ def multi_scale_scores(
     Returns:
         [B, K, H, W] mean of what `score_fn` returns, such as CAMs after ReLU or logits.
     """
-    if not scales or min(scales) <= 0:
-        raise InputError(f"scales must be one or more positive factors, got {tuple(scales)}")
+    check_scales("scales", scales)
     check_choice("extent", extent, GridExtent)
     height, width = image.shape[-2:]
     cell = stride if extent == "cells" else 1

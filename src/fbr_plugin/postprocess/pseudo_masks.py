@@ -12,7 +12,7 @@ from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.errors import InputError
 from fbr_plugin.postprocess.dense_crf import STEPS
 from fbr_plugin.postprocess.refine import Method, refine
-from fbr_plugin.postprocess.seeds import Seed
+from fbr_plugin.postprocess.seeds import Seed, kinds_of
 
 
 class ToMask(Protocol):
@@ -65,7 +65,7 @@ def write_masks(
     image: NDArray[np.uint8],
     seed: Seed,
     device: torch.device,
-) -> None:
+) -> tuple[bool, bool]:
     """Write an image's masks `ID.png`.
 
     Args:
@@ -75,6 +75,9 @@ def write_masks(
         image: [H, W, 3].
         seed: its seed.
         device: where PAMR is computed.
+
+    Returns:
+        Whether the last of the masks has pixels of a class, and pixels of the background.
     """
     for folder, function in to_mask.items():
         try:
@@ -82,3 +85,4 @@ def write_masks(
         except ValueError as error:
             raise InputError(f"the seed of {name} cannot be refined: {error}") from error
         write_mask(output_dir / folder / f"{name}.png", mask)
+    return kinds_of(mask)

@@ -61,13 +61,18 @@ def refine(
     return pamr(pixels, torch.from_numpy(scores).to(device)[None])[0].cpu().numpy()
 
 
+def check_refinement(scale: float, steps: int = STEPS, where: str = "") -> None:
+    """Raise unless scale and steps are positive; `where` stands before their names in errors."""
+    if not scale > 0:
+        raise InputError(f"{where}scale must be above 0, got {scale}")
+    if steps < 1:
+        raise InputError(f"{where}steps must be at least 1, got {steps}")
+
+
 def _checked(method: Method | None, scale: float, steps: int) -> Method:
     """Check the arguments, and choose the method."""
     check_choice("method", method, (*get_args(Method), None))
-    if not scale > 0:
-        raise InputError(f"scale must be above 0, got {scale}")
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, got {steps}")
+    check_refinement(scale, steps)
     method = method or default_method()
     if method != "pamr":
         import_pydensecrf()

@@ -1,5 +1,7 @@
 """Seeds, the scores of an image's classes, and labels made from them by two thresholds."""
 
+import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fbr_plugin.data.readers.images import IGNORE
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, check_label_thresholds
 from fbr_plugin.functional import min_max
 
 
@@ -68,8 +70,7 @@ def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
         fg: a pixel whose best score exceeds this gets its class.
         bg: a pixel whose best score is at most this is background; those in between are 255.
     """
-    if fg < bg:
-        raise InputError(f"the foreground threshold {fg} is below the background threshold {bg}: swap them")
+    check_label_thresholds(fg, bg)
     if not len(seed.keys):
         return np.zeros(seed.scores.shape[1:], np.uint8)
     if seed.keys.max() + 1 >= IGNORE:
@@ -78,6 +79,41 @@ def threshold_labels(seed: Seed, fg: float, bg: float) -> NDArray[np.uint8]:
         )
     best, classes = seed.scores.max(0), (seed.keys + 1)[seed.scores.argmax(0)]
     return np.where(best > fg, classes, np.where(best > bg, IGNORE, 0)).astype(np.uint8)
+
+
+class LabelledPixels:
+    """Whether the label images of a folder have pixels of a class, and pixels of the background.
+
+    Args:
+        folder: the folder, for warnings.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.images = 0
+        self.classes = self.background = False
+
+    def add(self, classes: bool, background: bool) -> None:
+        """Count an image in which there are such pixels or not."""
+        self.images += 1
+        self.classes |= classes
+        self.background |= background
+
+    def warn(self) -> None:
+        """Warn if not one pixel is of a class, or not one of the background."""
+        kinds = {"of a class": (self.classes, "lower"), "background": (self.background, "raise")}
+        for kind, (found, remedy) in kinds.items():
+            if self.images and not found:
+                warnings.warn(
+                    f"not one pixel of the {self.images} images labelled in {self.folder} is {kind}: "
+                    f"{remedy} the threshold",
+                    stacklevel=2,
+                )
+
+
+def kinds_of(labels: NDArray[np.uint8]) -> tuple[bool, bool]:
+    """Whether labels [H, W] have pixels of a class, and pixels of the background."""
+    return bool(((labels > 0) & (labels != IGNORE)).any()), bool((labels == 0).any())
 
 
 def logits_to_seeds(logits: Tensor, label: Tensor, pseudo_label: Tensor | None = None) -> Tensor:

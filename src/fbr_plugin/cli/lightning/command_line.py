@@ -8,9 +8,11 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 from pydoc import locate
+from typing import Any
 
 from jsonargparse import Namespace
-from pytorch_lightning import Callback, LightningDataModule, LightningModule
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 
@@ -33,6 +35,7 @@ from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
+from fbr_plugin.files import make_folder
 from fbr_plugin.pipeline.settings import Refiner
 from fbr_plugin.presets import all_fields
 from fbr_plugin.training.mixin import FBRMixin
@@ -102,6 +105,13 @@ class CommandLine(LightningCLI):
         if isinstance(found, type) and issubclass(found, FBRMixin):
             given = self.config[subcommand].model.init_args
             given.update(Namespace(**all_fields(found, given.as_dict())))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the Trainer; raise if it does not take its arguments, such as a device that is absent."""
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise InputError(f"the Trainer cannot be built: {error}") from error
 
     def before_instantiate_classes(self) -> None:
         """Give the run its own folder, also for its loggers."""
@@ -198,6 +208,7 @@ def _run_folder(given: str | None, class_path: str) -> str:
     default = Path("runs", class_path.rpartition(".")[-1], datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     base = folder = Path(given or default)
     if is_rank_zero():
+        make_folder(base.parent)
         for number in count(2):
             with suppress(FileExistsError):
                 folder.mkdir(parents=True)  # atomic: another run may start in the same second
@@ -205,6 +216,7 @@ def _run_folder(given: str | None, class_path: str) -> str:
             if given and not (folder / "config.yaml").exists():
                 break
             folder = base.with_name(f"{base.name}_{number}")
+        make_folder(folder)
         if given and folder != base:
             print(f"{base} already holds a run: this one is in {folder}")
     return str(folder)

@@ -1,5 +1,6 @@
 """What writes the files of `predict`."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -7,19 +8,32 @@ from jsonargparse import Namespace
 
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
-from fbr_plugin.errors import InputError
+from fbr_plugin.distributed import is_rank_zero
+from fbr_plugin.errors import InputError, check_label_thresholds
 from fbr_plugin.pipeline.settings import method
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
+from fbr_plugin.postprocess.refine import check_refinement
 from fbr_plugin.postprocess.workers import refining_workers
 
 
 def prediction_writer(config: Namespace) -> SeedWriter | SeedRefiner:
-    """What writes the predictions: labels that are to be refined are made in processes of their own."""
+    """What writes the predictions: labels that are to be refined are made in processes of their own.
+
+    A warning tells of files that are there already.
+    """
+    folder = Path(config.output_dir)
+    if is_rank_zero() and (old := len(list(folder.glob("*.*")) if folder.is_dir() else [])):
+        warnings.warn(
+            f"{folder} already holds {old} files: those of the same names are replaced, the others stay",
+            stacklevel=2,
+        )
     if (how := method(config.refine)) is None:
         thresholds = tuple(config.thresholds) if config.thresholds else None
         return SeedWriter(config.output_dir, config.format, thresholds)
     if not config.thresholds:
         raise InputError(f"--refine {config.refine} refines labels: give their --thresholds FG BG as well")
     fg, bg = config.thresholds
+    check_label_thresholds(fg, bg)
+    check_refinement(config.scale)
     labels = partial(affinity_labels, fg=fg, bg=bg, method=how, scale=config.scale)
-    return SeedRefiner(Path(config.output_dir), {"": labels}, workers=refining_workers(how))
+    return SeedRefiner(folder, {"": labels}, workers=refining_workers(how))

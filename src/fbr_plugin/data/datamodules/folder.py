@@ -8,7 +8,13 @@ from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.readers.files import find_file
 from fbr_plugin.data.readers.images import read_mask
-from fbr_plugin.data.readers.labels import ImageLabels, labels_from_csv, labels_of_mask, read_lines
+from fbr_plugin.data.readers.labels import (
+    ImageLabels,
+    labels_from_csv,
+    labels_of_mask,
+    read_class_names,
+    read_lines,
+)
 from fbr_plugin.data.readers.stuff import StuffMaps
 from fbr_plugin.data.settings import Lists
 from fbr_plugin.data.sources import LayoutSource
@@ -43,7 +49,7 @@ class FolderDataModule(LayoutDataModule):
         **kwargs: Any,
     ) -> None:
         root = Path(root)
-        self.class_names = tuple(read_lines(root / "classes.txt", "class name"))
+        self.class_names = read_class_names(root / "classes.txt")
         self.label_file = root / "labels.csv"
         found = "csv" if self.label_file.exists() else "masks"
         super().__init__(root, lists, mask_dir, **kwargs)

@@ -1,12 +1,13 @@
 """Images and masks in the folders of PASCAL VOC: the base for VOC, COCO and your own data."""
 
+import warnings
 from pathlib import Path
 
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.instances.sources import InstanceFiles, ObjectMaps, TruthStages
 from fbr_plugin.data.readers.files import find_file
-from fbr_plugin.data.readers.labels import ImageLabels, read_ids
+from fbr_plugin.data.readers.labels import ImageLabels, read_ids, without_class
 from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.data.settings import Augmentation, Lists, Loading
 from fbr_plugin.data.sources import LayoutSource
@@ -76,6 +77,8 @@ class LayoutDataModule(WSSSDataModule):
         self.instances = instances
         self.object_dir = self.root / object_dir
         self.pseudo_instance_dir = pseudo_instance_dir
+        if max_size is not None and max_size < 1:
+            raise InputError(f"max_size must be at least 1, got {max_size}")
         self.train_transform = train_transform(augmentation)
         self.eval_transform = eval_transform(max_size)
 
@@ -99,6 +102,8 @@ class LayoutDataModule(WSSSDataModule):
     def source(self, stage: Stage) -> LayoutSource:
         """The images of a stage as they are on disk."""
         ids = self.ids(stage)
+        if stage in ("validate", "test"):
+            self._warn_of_overlap(ids)
         evaluating = stage in ("validate", "test") and self.mask_dir.is_dir()
         if self.calibrate:  # only its own images need masks
             evaluating = evaluating and not self.without_mask(ids)
@@ -139,7 +144,27 @@ class LayoutDataModule(WSSSDataModule):
                 f"{self.label_source}, the first is {missing[0]}: add them; for a network that needs none, "
                 "set label_source to none"
             )
+        if empty := without_class(labels, ids):
+            counted = (
+                f"{len(empty)} of {len(ids)} images on the list {list_name!r} are labelled without a class"
+            )
+            if len(empty) == len(ids):
+                raise InputError(f"{counted}: label them, or set label_source to none for a network without")
+            warnings.warn(f"{counted}, the first is {empty[0]}: they count as background alone", stacklevel=2)
         return labels
+
+    def _warn_of_overlap(self, ids: list[str]) -> None:
+        """Warn of training images that are scored, unless the name of their list begins with "train"."""
+        train, scored = self.lists["fit"], self.lists["validate"]
+        if scored.startswith("train") or scored == train or not self.list_file(train).is_file():
+            return
+        if shared := {*ids} & {*self.listed(train)}:
+            warnings.warn(
+                f"{len(shared)} of the {len(ids)} ids on the list {scored!r} are on the list {train!r} as "
+                "well: their scores are those of training images; take them off one of the lists, or score "
+                f"all training images with lists.val={train}",
+                stacklevel=2,
+            )
 
     def dataset(self, stage: Stage) -> SegmentationDataset:
         training = stage == "fit"

@@ -1,4 +1,4 @@
-"""Finding an image's files under any spelling of its name, reading files once, and JSON."""
+"""Finding an image's files under any spelling of its name, reading files once, text and JSON."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from fbr_plugin.errors import InputError, MissingFileError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPEG", ".JPG", ".PNG")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".JPEG", ".JPG", ".PNG", ".WEBP")
 
 _COCO_NAME = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{1,12})")
 
@@ -23,6 +23,19 @@ _VOC_NAME = re.compile(r"\d{4}_\d{6}")
 _NAMED = 10  # ids that a complaint spells out
 
 _known: ContextVar[dict[Any, Any] | None] = ContextVar("_known", default=None)
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        known = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding, such as Latin-1"
+        raise InputError(
+            f"{path} is not in UTF-8 but in {known}, as its line {line} shows: save it as UTF-8"
+        ) from error
 
 
 def read_json(path: Path, remedy: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:

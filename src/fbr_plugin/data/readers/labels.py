@@ -1,6 +1,9 @@
 """Id lists and image labels in the formats in common use."""
 
 import csv
+import io
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -8,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, read_once
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, read_once, read_text
 from fbr_plugin.data.readers.images import IGNORE
 from fbr_plugin.data.readers.pickles import load_restricted
 from fbr_plugin.errors import InputError, MissingFileError
@@ -23,15 +26,36 @@ def read_lines(path: Path, what: str) -> list[str]:
         raise MissingFileError(f"the folder {path.parent} does not exist: it should hold {path.name}")
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist: create it with one {what} per line")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     lines = [line for line in lines if line]
     if not lines:
         raise InputError(f"{path} is empty: write one {what} per line into it")
     return lines
 
 
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names of the foreground classes in a text file, one per line."""
+    return check_class_names(read_lines(path, "class name"), path)
+
+
+def check_class_names(names: Sequence[str], where: object) -> tuple[str, ...]:
+    """Raise if foreground classes share a name, or if one is the background; `where` names their origin."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{where} names the class {twice[0]!r} twice: each class needs a name of its own")
+    for name in names:
+        if name.lower() in ("background", "__background__"):
+            raise InputError(
+                f"{where} names {name!r} as a class: leave it out, since it lists the foreground classes 1..C, "
+                "and 0 is the background in any case"
+            )
+    return tuple(names)
+
+
 def read_ids(path: Path) -> list[str]:
-    """Ids from a list file, which holds ids or pairs `/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`."""
+    """Ids from a list file, which holds ids or pairs `/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`.
+
+    An id that is listed again is left out, with a warning.
+    """
     lines = read_lines(path, "image id")
     names = [PurePosixPath(line.split()[0]) for line in lines]
     first: dict[PurePosixPath, str] = {}
@@ -40,7 +64,19 @@ def read_ids(path: Path) -> list[str]:
             raise InputError(
                 f"{path}: {other!r} and {line!r} both begin with the id {name}: ids must not contain spaces"
             )
-    return [name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name for name in names]
+    ids = [name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name for name in names]
+    counts = Counter(ids)
+    if again := [name for name, count in counts.items() if count > 1]:
+        warnings.warn(
+            f"{path} lists {len(again)} ids more than once, the first is {again[0]}: each is taken once",
+            stacklevel=2,
+        )
+    return list(counts)
+
+
+def without_class(labels: ImageLabels, ids: Iterable[str]) -> list[str]:
+    """The ids whose image label has no class."""
+    return [name for name in ids if not labels[name].any()]
 
 
 def labels_of_mask(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.float32]:
@@ -77,8 +113,8 @@ def labels_from_csv(path: Path, class_names: Sequence[str]) -> ImageLabels:
 @read_once
 def _cells(path: Path) -> list[list[str]]:
     """The non-empty rows of a table."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    file = io.StringIO(read_text(path), newline="")
+    return [[cell.strip() for cell in row] for row in csv.reader(file) if row]
 
 
 @read_once

@@ -6,7 +6,9 @@ import numpy as np
 
 from fbr_plugin.data.scenes.scene import PRESETS, Scene, ScenePreset, draw_scene
 from fbr_plugin.data.scenes.shapes import CLASS_NAMES
-from fbr_plugin.errors import check_choice
+from fbr_plugin.errors import InputError, check_choice
+
+SMALLEST = 16  # side in pixels at which objects are still of several pixels
 
 
 class SyntheticScenes:
@@ -38,6 +40,11 @@ class SyntheticScenes:
         if isinstance(preset, str):
             check_choice("preset", preset, PRESETS)
             preset = PRESETS[preset]
+        if size < SMALLEST or num_images < 1:
+            raise InputError(
+                f"scenes need a size of at least {SMALLEST} pixels and at least 1 image, got size={size} and "
+                f"num_images={num_images}"
+            )
         self.first = first
         self.saliency = saliency
         self.instances = False

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jsonargparse.typing import Path_fr
 
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, check_label_thresholds, check_seeds
 
 Arm = dict[str, Any]
 """Settings of a training by their dotted names."""
@@ -32,6 +32,10 @@ class Classifier:
     training: Path_fr
     settings: dict[str, Any] = field(default_factory=dict)
     labels: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            check_label_thresholds(*self.labels, ("labels[0]", "labels[1]"))
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,7 @@ class Sweep:
                 raise InputError(f"grid: {name} has no values: list some, or leave it out")
         if not self.arms and not self.grid:
             raise InputError("there is nothing to compare: give arms, a grid, or both")
-        if len({*self.seeds}) < len(self.seeds) or not self.seeds:
-            raise InputError(f"seeds must be different whole numbers, at least one, got {self.seeds}")
+        check_seeds("seeds", self.seeds)
         arms = self.all_arms()
         if self.reference is not None and self.reference not in arms:
             raise InputError(f"reference {self.reference!r} is none of the arms {', '.join(map(repr, arms))}")

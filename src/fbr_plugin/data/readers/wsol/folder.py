@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fbr_plugin.data.readers.boxes import object_boxes
-from fbr_plugin.data.readers.labels import labels_from_csv, read_ids, read_lines, read_objects
+from fbr_plugin.data.readers.labels import labels_from_csv, read_class_names, read_ids, read_objects
 from fbr_plugin.data.readers.wsol.layout import Split, only_class, split_from_xml
 from fbr_plugin.data.readers.wsol.masks import ClassMask, find_object_masks
 from fbr_plugin.errors import InputError
@@ -30,7 +30,7 @@ class FolderLayout:
         self.test_list = test_list
         self.box_origin = box_origin
         self.mask_dir = mask_dir
-        self.class_names = tuple(read_lines(root / "classes.txt", "class name"))
+        self.class_names = read_class_names(root / "classes.txt")
 
     def split(self, training: bool, scored: bool) -> Split:
         split = self._without_masks(training, scored)
