@@ -100,12 +100,10 @@ class EncoderTask(PipelineNetwork, LightningModule):
                 f"build the model with num_classes={found}"
             )
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load weights; raise if they are of other layers."""
         try:
-            return super().load_state_dict(state_dict, strict, assign)
+            return super().load_state_dict(state_dict, *args, **kwargs)
         except RuntimeError as error:
             last = str(error).splitlines()[-1].strip()
             raise InputError(

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,15 @@ def make_folder(path: str | Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"{path} cannot hold results ({error.strerror}): name another folder") from error
+
+
+def warn_of_files(folder: str | Path) -> None:
+    """Warn of files in a folder of results, which new ones would join."""
+    if old := [path for path in Path(folder).glob("*") if path.is_file()]:
+        warnings.warn(
+            f"{folder} already holds {len(old)} files: those of the same names are replaced, the others stay",
+            stacklevel=2,
+        )
 
 
 def make_room(path: str | Path) -> None:

@@ -81,8 +81,8 @@ def read_checkpoint(
         raise InputError(_unreadable(path))
     if "state_dict" not in content:
         raise InputError(
-            f"{path} is no checkpoint, as it has no 'state_dict': give one that `fit` wrote; weights alone go to "
-            "--model.weights, or through `fbr-plugin import-weights`"
+            f"{path} is no checkpoint, as it has no 'state_dict': give one that `fit` wrote; weights alone "
+            "go to --model.weights, or through `fbr-plugin import-weights`"
         )
     return content
 

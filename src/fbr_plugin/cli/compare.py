@@ -12,7 +12,7 @@ from fbr_plugin import figures
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, find_file
-from fbr_plugin.data.readers.labels import read_ids
+from fbr_plugin.data.readers.labels import read_classes, read_ids
 from fbr_plugin.data.sources import LayoutSource, ListedSource, Source
 from fbr_plugin.errors import InputError, MissingFileError, check_choice
 from fbr_plugin.figures import MAX_ROWS
@@ -20,7 +20,6 @@ from fbr_plugin.figures.choice import largest_changes, quantile_rows, random_row
 from fbr_plugin.files import make_room
 from fbr_plugin.postprocess import comparison
 from fbr_plugin.postprocess.comparison import Comparison, Predictions
-from fbr_plugin.postprocess.evaluate import read_classes
 
 
 def parser() -> Parser:

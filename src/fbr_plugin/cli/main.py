@@ -1,7 +1,9 @@
 """The entry point, which runs a command and reports a user's mistake in one line."""
 
+import io
 import logging
 import os
+import signal
 import sys
 import warnings
 from argparse import ArgumentError
@@ -13,6 +15,15 @@ import fbr_plugin
 from fbr_plugin.cli.options.completion import words_to_complete
 from fbr_plugin.cli.options.configs import find_configs
 from fbr_plugin.errors import UserError
+
+# What libraries warn of that is no mistake of a user, by the words of the message.
+NOISE = (
+    "isinstance.treespec, LeafSpec",
+    "The dirpath has changed from",
+    "LightningCLI's args parameter",
+    "does not have many workers",
+    "smaller than the logging interval",
+)
 
 # Lightning's subcommands share `lightning`; every other command has a file of its own in this folder.
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -52,12 +63,15 @@ def main(args: list[str] | None = None) -> None:
         args: the words after `fbr-plugin`; None uses those of the shell, and prints a user's mistake as one
             line instead of a traceback.
     """
-    # Lightning advertises other packages, and warns of its own use of torch, of a run's own folder and of how
-    # it is called here.
+    # Lightning advertises other packages, advises on speed and logging, and warns of its own use of torch, of
+    # a run's own folder and of how it is called here.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_advertises_nothing)
-    noise = ".*isinstance.treespec, LeafSpec", "The dirpath has changed from", "LightningCLI's args parameter"
-    for known in noise:
-        warnings.filterwarnings("ignore", known)
+    for known in NOISE:
+        warnings.filterwarnings("ignore", f".*{known}")
+    # Lightning calls what jsonargparse has renamed.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names and tables have letters that LANG=C cannot print
     sys.path.append(os.getcwd())  # to find your own classes, as `python -m fbr_plugin` does
     words = sys.argv[1:] if args is None else args
     if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
@@ -73,6 +87,11 @@ def main(args: list[str] | None = None) -> None:
         from fbr_plugin.cli.options.parser import Parser, one_line  # jsonargparse is imported by now
 
         _fail(one_line(str(error), Parser(prog=f"fbr-plugin {words[0]}")))
+    except KeyboardInterrupt:
+        if args is not None:
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one is not to break the end of this process
+        sys.exit("interrupted")
     except Exception as error:
         mistake = _mistake(error)
         if args is not None or mistake is None:

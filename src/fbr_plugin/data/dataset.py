@@ -64,10 +64,11 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         """
         index, seed = key if isinstance(key, tuple) else (key, key)
         item = dict(self.source[index])
-        if min(item["image"].shape[:2]) < TINY:
+        height, width = item["image"].shape[:2]
+        if min(height, width) < TINY:
             self._warn_of_size(
-                f"the image {item['id']!r} is {item['image'].shape[1]}x{item['image'].shape[0]} pixels: is it, or "
-                "any more this small, a damaged copy?"
+                f"the image {item['id']!r} is {width}x{height} pixels: is it, or any more this small, "
+                "a damaged copy?"
             )
         if self.pseudo_label_dir is not None:
             path = find_file(self.pseudo_label_dir, item["id"])
@@ -76,7 +77,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
                 check_same_size(path, item["pseudo_label"], item["image"])
                 if self.training and (item["pseudo_label"] == IGNORE).all():
                     self._warn_of_label(
-                        f"{path} is {IGNORE} at every pixel: nothing is learned from it, or from any more like it"
+                        f"{path} is {IGNORE} at every pixel: nothing is learned from it, or from more like it"
                     )
         if self.saliency is not None:
             item["saliency"] = self._saliency(self.saliency[item["id"]], *item["image"].shape[:2])

@@ -4,6 +4,7 @@ import json
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
+from pydoc import locate
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
@@ -14,7 +15,7 @@ from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.dataset import Stage
 from fbr_plugin.data.fingerprint import content_hash, fingerprint
-from fbr_plugin.data.readers.files import read_once
+from fbr_plugin.data.readers.files import read_once, reading_once
 from fbr_plugin.data.readers.saliency import find_saliency
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import MissingFileError
@@ -140,6 +141,21 @@ def trainings(config: Namespace) -> dict[str, Training]:
     """The networks in the settings, by name."""
     modules: dict[str, WSSSDataModule] = {}
     return {name: Training(config, name, modules) for name in TRAININGS if config[name].model}
+
+
+@reading_once()
+def data_files(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Hashes of the training and test images of a data module, and of what belongs to them; {} of others.
+
+    Args:
+        spec: class path and arguments of the data module.
+    """
+    found = locate(spec["class_path"])
+    if not isinstance(found, type) or not issubclass(found, LayoutDataModule):
+        return {}
+    module = _instance(LayoutDataModule, spec, {})
+    uses: tuple[Stage, ...] = ("fit", "test")
+    return {use: _files(module, use) for use in uses if module.list_file(module.lists[use]).is_file()}
 
 
 def prepare(config: Namespace) -> None:

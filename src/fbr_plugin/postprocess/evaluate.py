@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from fbr_plugin.data.readers.images import IGNORE, read_mask
-from fbr_plugin.data.readers.labels import check_class_names, read_class_names, read_ids
+from fbr_plugin.data.readers.labels import read_classes, read_ids
 from fbr_plugin.errors import InputError
 from fbr_plugin.files import make_room, write_text
 from fbr_plugin.metrics.calibration import Calibration, CalibrationResult
@@ -188,41 +186,6 @@ def _tensors(path: Path, metric: SegmentationScore | SeedSweep, size: tuple[int,
         return (torch.from_numpy(read_mask(path, metric.num_classes)),)
     seed = read_seed(path, empty_size=(size[0], size[1]))
     return torch.from_numpy(seed.scores), torch.from_numpy(seed.keys)
-
-
-def read_classes(
-    folder: Path, masks: Sequence[Path], num_classes: int | None, class_names: list[str] | None
-) -> tuple[tuple[str, ...], str]:
-    """Names of background and foreground classes, and where they come from.
-
-    Args:
-        folder: folder of the masks, beside which classes.txt may lie.
-        masks: files whose largest value is the number of classes that is named nowhere; none: 254 classes.
-        num_classes: number of foreground classes; None looks for it.
-        class_names: names of the foreground classes; None looks for them.
-    """
-    listed, source = folder.parent / "classes.txt", "class_names"
-    if class_names is not None:
-        check_class_names(class_names, source)
-    elif listed.is_file():
-        class_names, source = [*read_class_names(listed)], str(listed)
-    if class_names is None:
-        source = "num_classes"
-        if num_classes is None:
-            source = "the largest value in the masks (give num_classes if there are more)"
-            values = (int((mask % IGNORE).max()) for mask in map(_any_mask, masks))
-            num_classes = max(1, max(values, default=IGNORE - 1))
-        elif num_classes < 1:
-            raise InputError(f"num_classes must be at least 1, got {num_classes}")
-        class_names = [f"class {index + 1}" for index in range(num_classes)]
-    elif num_classes not in (None, len(class_names)):
-        raise InputError(f"num_classes is {num_classes}, but {source} names {len(class_names)} classes")
-    return ("background", *class_names), source
-
-
-def _any_mask(path: Path) -> NDArray[np.uint8]:
-    """Read a mask with any number of classes."""
-    return read_mask(path, IGNORE - 1)
 
 
 def _write_json(path: Path, evaluation: Evaluation) -> None:

@@ -135,8 +135,8 @@ def coco_rle(mask_dir: Path, ids: Sequence[str], path: Path, coco_ids: bool = Tr
             records.append(record)
     if unlabelled:
         warnings.warn(
-            f"{unlabelled} of {len(ids)} masks in {mask_dir} hold {IGNORE}: these pixels are in no record, as "
-            "if they were background; export masks with a class at every pixel",
+            f"{unlabelled} of {len(ids)} masks in {mask_dir} hold {IGNORE}: these pixels are in no record, "
+            "as if they were background; export masks with a class at every pixel",
             stacklevel=2,
         )
     with replacing(path) as partial:

@@ -1,6 +1,5 @@
 """What writes the files of `predict`."""
 
-import warnings
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError, check_label_thresholds
+from fbr_plugin.files import warn_of_files
 from fbr_plugin.pipeline.settings import method
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.refine import check_refinement
@@ -22,11 +22,8 @@ def prediction_writer(config: Namespace) -> SeedWriter | SeedRefiner:
     A warning tells of files that are there already.
     """
     folder = Path(config.output_dir)
-    if is_rank_zero() and (old := len(list(folder.glob("*.*")) if folder.is_dir() else [])):
-        warnings.warn(
-            f"{folder} already holds {old} files: those of the same names are replaced, the others stay",
-            stacklevel=2,
-        )
+    if is_rank_zero():
+        warn_of_files(folder)
     if (how := method(config.refine)) is None:
         thresholds = tuple(config.thresholds) if config.thresholds else None
         return SeedWriter(config.output_dir, config.format, thresholds)

@@ -1,4 +1,4 @@
-"""Id lists and image labels in the formats in common use."""
+"""Id lists, names of classes and image labels in the formats in common use."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, read_once, read_text
-from fbr_plugin.data.readers.images import IGNORE
+from fbr_plugin.data.readers.images import IGNORE, read_mask
 from fbr_plugin.data.readers.pickles import load_restricted
 from fbr_plugin.errors import InputError, MissingFileError
 
@@ -45,10 +45,45 @@ def check_class_names(names: Sequence[str], where: object) -> tuple[str, ...]:
     for name in names:
         if name.lower() in ("background", "__background__"):
             raise InputError(
-                f"{where} names {name!r} as a class: leave it out, since it lists the foreground classes 1..C, "
-                "and 0 is the background in any case"
+                f"{where} names {name!r} as a class: leave it out, since the names are of the foreground "
+                "classes 1..C, and 0 is the background in any case"
             )
     return tuple(names)
+
+
+def read_classes(
+    folder: Path, masks: Sequence[Path], num_classes: int | None, class_names: list[str] | None
+) -> tuple[tuple[str, ...], str]:
+    """Names of background and foreground classes, and where they come from.
+
+    Args:
+        folder: folder of the masks, beside which classes.txt may lie.
+        masks: files whose largest value is the number of classes that is named nowhere; none: 254 classes.
+        num_classes: number of foreground classes; None looks for it.
+        class_names: names of the foreground classes; None looks for them.
+    """
+    listed, source = folder.parent / "classes.txt", "class_names"
+    if class_names is not None:
+        check_class_names(class_names, source)
+    elif listed.is_file():
+        class_names, source = [*read_class_names(listed)], str(listed)
+    if class_names is None:
+        source = "num_classes"
+        if num_classes is None:
+            source = "the largest value in the masks (give num_classes if there are more)"
+            values = (int((mask % IGNORE).max()) for mask in map(_any_mask, masks))
+            num_classes = max(1, max(values, default=IGNORE - 1))
+        elif num_classes < 1:
+            raise InputError(f"num_classes must be at least 1, got {num_classes}")
+        class_names = [f"class {index + 1}" for index in range(num_classes)]
+    elif num_classes not in (None, len(class_names)):
+        raise InputError(f"num_classes is {num_classes}, but {source} names {len(class_names)} classes")
+    return ("background", *class_names), source
+
+
+def _any_mask(path: Path) -> NDArray[np.uint8]:
+    """Read a mask with any number of classes."""
+    return read_mask(path, IGNORE - 1)
 
 
 def read_ids(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ from fbr_plugin.errors import InputError, UserError
 from fbr_plugin.experiments.results import known
 from fbr_plugin.experiments.sweep.settings import Classifier, Sweep, folder_name, options
 from fbr_plugin.pipeline.record import first_change
-from fbr_plugin.pipeline.training import SHOWN
+from fbr_plugin.pipeline.training import SHOWN, data_files
 
 CHECKPOINT, LABELS, RESULT = "model.ckpt", "labels", "result.json"
 # A sweep scores the last weights by `test`. The files of its trainings may say otherwise.
@@ -71,6 +71,8 @@ class _Training:
         trainer = {flag: value for flag, value in settings["trainer"].items() if flag not in PLACE}
         ignored = {"config", "figures", "trainer"}
         kept = {key: value for key, value in settings.items() if key not in ignored}
+        if settings["data"]:
+            kept["files"] = data_files(settings["data"])
         self.settings: dict[str, Any] = json.loads(json.dumps({**kept, "trainer": trainer}, default=str))
 
     def words(self, seed: int, start: list[str]) -> list[str]:
@@ -144,6 +146,6 @@ def _check_unchanged(run: Run) -> None:
         kept, now = json.loads(path.read_text())["key"], json.loads(json.dumps(run.key))
         change = first_change({"inputs": {}, "settings": kept}, {"inputs": {}, "settings": now})
         raise InputError(
-            f"{run.folder} has the result of other settings: {change}; give another --output, or remove "
+            f"{run.folder} has the result of other settings or files: {change}; give another --output, or remove "
             "this folder"
         )

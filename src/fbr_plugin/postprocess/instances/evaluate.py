@@ -13,13 +13,13 @@ from fbr_plugin.data.instances.files import read_instances
 from fbr_plugin.data.instances.voc import CLASSES, read_voc_instances
 from fbr_plugin.data.readers.files import spellings
 from fbr_plugin.data.readers.instances import AnnotationFile, instances_of, read_annotations
-from fbr_plugin.data.readers.labels import read_ids
+from fbr_plugin.data.readers.labels import read_classes, read_ids
 from fbr_plugin.errors import InputError
 from fbr_plugin.files import make_room, write_text
 from fbr_plugin.instances import Instances
 from fbr_plugin.metrics.coco_ap import COCOInstanceAP
 from fbr_plugin.metrics.instances import AP_IOUS, InstanceAP, InstanceResult
-from fbr_plugin.postprocess.evaluate import read_classes, without_nan
+from fbr_plugin.postprocess.evaluate import without_nan
 from fbr_plugin.postprocess.seed_files import existing_files
 
 
