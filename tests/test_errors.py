@@ -1,6 +1,7 @@
 """The errors of a user's mistakes, the check of choices, and warnings that are given once."""
 
 import pickle
+import re
 import warnings
 from typing import Literal
 
@@ -17,6 +18,8 @@ from fbr_plugin.errors import (
     UserError,
     WarnOnce,
     check_choice,
+    check_label_thresholds,
+    check_seeds,
 )
 
 KINDS = {
@@ -57,3 +60,25 @@ def test_a_warning_is_given_once_by_each_and_survives_a_copy():
         pickle.loads(pickle.dumps(warn))("third")
     with pytest.warns(UserWarning, match="fourth"):
         other("fourth")
+
+
+@pytest.mark.parametrize(
+    ("fg", "bg", "message"),
+    [
+        (30, 5, r"^fg must lie in \[0, 1\], as the scores of seeds do, got 30$"),
+        (0.3, -1, r"^bg must lie in \[0, 1\], as the scores of seeds do, got -1$"),
+        (float("nan"), 0.1, "^fg must lie in .* got nan$"),
+        (0.1, 0.3, r"^fg \(0\.1\) is below bg \(0\.3\): swap them$"),
+    ],
+)
+def test_thresholds_of_labels(fg, bg, message):
+    with pytest.raises(InputError, match=message):
+        check_label_thresholds(fg, bg)
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1], [0, -1]])
+def test_random_seeds(seeds):
+    with pytest.raises(
+        InputError, match=rf"^--seeds must be different whole .*, got {re.escape(str(seeds))}$"
+    ):
+        check_seeds("--seeds", seeds)

@@ -17,6 +17,7 @@ from fbr_plugin.contract import NamedClasses, PipelineNetwork
 from fbr_plugin.data.datamodules.base import running_data
 from fbr_plugin.errors import InputError
 from fbr_plugin.functional import resize
+from fbr_plugin.metrics.segmentation import warn_without_class
 
 Batch = dict[str, Any]
 
@@ -161,6 +162,8 @@ class EncoderTask(PipelineNetwork, LightningModule):
 
     def _log_scores(self, stage: str) -> None:
         figures = self.compute_metrics()
+        if stage == "test":
+            warn_without_class(figures.get("recall", 0.0))
         first = next((name for name in self.ranked_by if name in figures), None)
         for name, value in figures.items():
             # In double precision, so that the value equals that of the files that predict writes.

@@ -1,6 +1,7 @@
 """AMN's loss, its head, and the labels it needs."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -72,3 +73,16 @@ def test_missing_pseudo_labels() -> None:
     batch = RandomData("pseudo_label").batch()
     with pytest.raises(ValueError, match=r"fbr-plugin predict \.\.\. --thresholds FG BG`.* pseudo_label_dir"):
         AMN(3, encoder="small").training_step(batch, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rates": (1, 0)}, r"^rates must be one or more dilations of at least 1, got \[1, 0\]$"),
+        ({"smoothing": 2}, r"^smoothing must lie in \[0, 1\), got 2$"),
+        ({"scales": ()}, r"^scales must be one or more positive factors, got \(\)$"),
+    ],
+)
+def test_settings_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AMN(2, encoder="small", **options)

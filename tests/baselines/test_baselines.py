@@ -232,3 +232,18 @@ def test_the_scale_of_amn_is_that_of_its_seeds_with_labels() -> None:
 def test_rejects_an_unknown_grid_extent() -> None:
     with pytest.raises(ValueError, match="grid_extent must be one of 'own', 'image', 'cells', got 'grid'"):
         CAM(NUM_CLASSES, encoder="small", grid_extent="grid")  # type: ignore[arg-type]
+
+
+def test_images_smaller_than_the_stride_are_named(tmp_path: Path) -> None:
+    model = build(CAM)
+    with pytest.raises(
+        ValueError, match=r"^training images of 2x7 pixels are smaller than the encoder's stride, 8"
+    ):
+        model.on_train_batch_start({"image": torch.zeros(2, 3, 7, 2)}, 0)
+
+
+def test_weights_of_other_layers_are_named() -> None:
+    state = CAM(NUM_CLASSES + 1, encoder="small").state_dict()
+    message = r"^the weights are not of CAM with these settings, encoder='small' among them: .*head\.weight"
+    with pytest.raises(ValueError, match=message):
+        build(CAM).load_state_dict(state)

@@ -1,7 +1,7 @@
 """Checkpoints are written whole or not at all, and one that cannot be read is named."""
 
 import errno
-import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,18 +82,29 @@ def test_a_damaged_checkpoint_is_named(checkpoint: Path, damage: Callable[[bytes
             WholeCheckpoints().load_checkpoint(checkpoint, **options)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"weight": torch.zeros(1)}])
-def test_a_file_of_something_else_is_no_checkpoint(tmp_path: Path, content: Any) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], r"weights\.pt is damaged or not a checkpoint"),
+        (
+            {"weight": torch.zeros(1)},
+            r"weights\.pt is no checkpoint, as it has no 'state_dict'",
+        ),
+    ],
+)
+def test_a_file_of_something_else_is_no_checkpoint(tmp_path: Path, content: Any, message: str) -> None:
     torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match=r"weights\.pt is damaged or not a checkpoint"):
+    with pytest.raises(ValueError, match=message):
         read_checkpoint(tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))} is a folder: name the"):
+        read_checkpoint(tmp_path)
 
 
-def test_other_errors_are_left_alone(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_and_one_with_refused_objects_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"Checkpoint file not found: .*nowhere\.ckpt"):
         WholeCheckpoints().load_checkpoint(tmp_path / "nowhere.ckpt")
     torch.save({"state_dict": {}, "own": Refused()}, tmp_path / "own.ckpt")
-    with pytest.raises(pickle.UnpicklingError, match="Refused"):
+    with pytest.raises(ValueError, match=r"own\.ckpt holds objects that are not loaded, .*\.Refused: give"):
         read_checkpoint(tmp_path / "own.ckpt")
 
 

@@ -215,4 +215,4 @@ def test_an_id_that_holds_a_path_is_refused(tmp_path: Path) -> None:
     data = [{**items()[0], "id": "../photo"}]
     with pytest.raises(ValueError, match=r"the id '\.\./photo' contains a path"):
         refine(SeedRefiner(tmp_path / "masks", {"masks": brightness}), data)
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.rglob("*")) == [tmp_path / "masks"]

@@ -134,7 +134,7 @@ def test_a_repeated_image_is_written_once(tmp_path: Path) -> None:
 def test_ids_with_a_path_are_refused(tmp_path: Path, name: str, kind: type[Seeds]) -> None:
     with pytest.raises(ValueError, match=r"the id '.*' contains a path, but must be a file name: rename"):
         predict(kind(), SeedWriter(tmp_path / "seeds"), [name])
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*")) == [tmp_path / "seeds"]
 
 
 def test_other_predictions_are_refused(tmp_path: Path) -> None:
@@ -148,3 +148,22 @@ def test_other_predictions_are_refused(tmp_path: Path) -> None:
         predict(Other(), SeedWriter(tmp_path), ["plain"])
     with pytest.raises(TypeError, match="returned Tensor"):
         predict(Other(), SeedWriter(tmp_path), ["a.b"])
+
+
+def test_thresholds_and_folders_are_checked_first(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^fg must lie in \[0, 1\], as the scores of seeds do, got 30$"):
+        SeedWriter(tmp_path, thresholds=(30, 5))
+    (tmp_path / "taken").touch()
+    with pytest.raises(ValueError, match=r"taken cannot hold results \(File exists\): name another folder"):
+        predict(Seeds(), SeedWriter(tmp_path / "taken"))
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [((1, 0), "3 images labelled in .* is of a class: lower"), ((0, 0), "3 images .* is background: raise")],
+)
+def test_thresholds_that_leave_nothing_are_warned_of(
+    tmp_path: Path, thresholds: tuple[float, float], message: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"not one pixel of the {message} the threshold"):
+        predict(Seeds(), SeedWriter(tmp_path, thresholds=thresholds))

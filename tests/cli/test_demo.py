@@ -185,3 +185,32 @@ def test_other_baselines(baseline: str, capsys: pytest.CaptureFixture[str]) -> N
     command("demo", *QUICK, "--baseline", baseline)
     assert [row[0] for row in table(capsys.readouterr().out)] == ["CAM", *arms(baseline)]
     assert {path.name for path in Path("runs/demo").glob("*.png")} == FIGURES
+
+
+def test_settings_are_checked_before_any_training(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^--seeds must be different whole numbers of at least 0.* got \[1, 1\]$"
+    ):
+        command("demo", "--seeds", "1,1")
+    with pytest.raises(ValueError, match=r"^scenes need a size of at least 16 pixels"):
+        command("demo", "--size", 0)
+    (tmp_path / "taken").touch()
+    with pytest.raises(ValueError, match=r"^taken cannot hold results \(File exists\)"):
+        command("demo", "--output", "taken")
+
+
+def test_results_of_photos_that_have_changed_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, made = write_photos(tmp_path / "photos"), []
+    monkeypatch.setattr(paired, "run_seed", lambda *_: made.append(1) or {"scores": {}})
+    settings = {"data": str(root), "size": 32, "crop": 32, "baseline": "amn"}
+    for _ in range(2):
+        paired.cached_seed(1, settings, tmp_path / "out", draw=False)
+    assert made == [1]
+    (root / "SegmentationClass" / "2007_000000.png").unlink()
+    with pytest.warns(
+        UserWarning, match=r"seed_1/metrics\.json is of other settings or photos: its results are"
+    ):
+        paired.cached_seed(1, settings, tmp_path / "out", draw=False)
+    assert made == [1, 1]

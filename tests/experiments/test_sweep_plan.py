@@ -6,10 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from helpers.tiny import write_photos
 from jsonargparse.typing import Path_fr
 
+from fbr_plugin.data import write_mask
 from fbr_plugin.errors import InputError
+from fbr_plugin.experiments.results import cached
 from fbr_plugin.experiments.statistics import interval, paired
 from fbr_plugin.experiments.sweep import report
 from fbr_plugin.experiments.sweep.plan import Run, plan
@@ -192,3 +196,28 @@ def test_the_csv_files() -> None:
 def test_figures_that_are_not_logged_are_named() -> None:
     with pytest.raises(ValueError, match="metrics: test logs no loss; it logs miou, fp"):
         report.check_metrics(["miou", "loss"], SCORES["baseline"][0])
+
+
+def test_mistakes_in_seeds_and_thresholds_are_named(training: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"^seeds must be different whole numbers of at least 0.*, got \[-1\]$"
+    ):
+        Sweep(training, arms={"a": {}}, seeds=[-1])
+    with pytest.raises(InputError, match=r"^labels\[0\] \(0\.1\) is below labels\[1\] \(0\.3\): swap them$"):
+        Classifier(training, labels=(0.1, 0.3))
+
+
+def test_a_result_of_photos_that_have_changed_is_refused(training: Any, tmp_path: Path) -> None:
+    root = write_photos(tmp_path / "photos")
+
+    def read_photos(words: list[str]) -> dict[str, Any]:
+        data = {"class_path": "fbr_plugin.data.FolderDataModule", "init_args": {"root": str(root)}}
+        return {**read(words), "data": data}
+
+    sweep = Sweep(training, arms={"one": {}}, seeds=[1])
+    (one,) = plan(sweep, tmp_path / "out", read_photos)
+    cached(one.folder / "result.json", one.key, dict)
+    assert plan(sweep, tmp_path / "out", read_photos)[0].result()
+    write_mask(root / "SegmentationClass" / "2007_000000.png", np.zeros((32, 36)))
+    with pytest.raises(InputError, match=r"seed_1 has the result of other settings or files: .*masks"):
+        plan(sweep, tmp_path / "out", read_photos)

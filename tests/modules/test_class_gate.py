@@ -469,3 +469,11 @@ def test_something_else_in_place_of_the_gate():
     for other in (None, torch.nn.Linear(1, 1)):
         with pytest.raises(TypeError, match=r"ClassAwareGate, got (NoneType|Linear).*self.gate_scores"):
             gate_scores(other, torch.rand(1, 3, 2, 2), [torch.rand(1, 5, 2, 2)])
+
+
+def test_negative_maps_are_refused():
+    gate = ClassAwareGate(ViewShape(4, 2)).eval()
+    with pytest.raises(
+        ValueError, match=r"^scores must not be negative, or a gate raises them: give maps after"
+    ):
+        gate_scores(gate, -torch.ones(1, 2, 3, 3), [torch.ones(1, 4, 3, 3)])

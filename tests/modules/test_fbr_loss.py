@@ -411,3 +411,26 @@ def test_released_heads_train_no_normalisation():
     assert all(torch.equal(value, before[name]) for name, value in loss.classifier.state_dict().items())
     unused = FBRLoss(ViewShape(5, 3), replace(CONFIG, released_heads=True, weight_seg=0.0))
     assert not any(value.requires_grad for value in unused.classifier.parameters())
+
+
+def test_labels_that_are_no_labels_are_refused():
+    view = make_view()
+    with pytest.raises(ValueError, match=r"^labels must be 0 or 1 for each class, got 3\.0$"):
+        FBRLoss(ViewShape(5, 3), CONFIG)(replace(view, labels=view.labels * 3))
+    with pytest.raises(
+        ValueError, match=r"must be whole numbers of at least 1, got ViewShape\(channels=5\.0"
+    ):
+        ViewShape(5.0, 3)
+
+
+def test_features_without_gradient_are_warned_of():
+    loss, view = FBRLoss(ViewShape(5, 3), CONFIG), make_view()
+    detached = replace(view, features=view.features.detach())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(view)
+        with torch.no_grad():
+            loss(detached)
+        loss.eval()(detached)
+    with pytest.warns(UserWarning, match="the features of a view carry no gradient"):
+        loss.train()(detached)

@@ -81,7 +81,7 @@ def test_an_image_without_classes_is_background(image: NDArray[np.uint8]) -> Non
 
 
 def test_mistakes(image: NDArray[np.uint8], seed: Seed) -> None:
-    with pytest.raises(ValueError, match=r"threshold 0\.1 is below the background threshold 0\.3: swap"):
+    with pytest.raises(ValueError, match=r"^fg \(0\.1\) is below bg \(0\.3\): swap them$"):
         affinity_labels(image, seed, 0.1, 0.3, "pamr")
     with pytest.raises(ValueError, match=r"scores have the grid \[12, 14\], but their image \[5, 14\]"):
         affinity_labels(image[:5], seed, 0.3, 0.1, "pamr")

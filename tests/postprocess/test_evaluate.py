@@ -271,6 +271,26 @@ def test_wrong_input_is_named(folder: Path) -> None:
         evaluate(folder / "seeds", masks, listed, 3)
 
 
+def test_what_would_be_scored_without_a_word(folder: Path) -> None:
+    predictions, masks, listed = folder / "predictions", folder / "masks", folder / "list.txt"
+    with pytest.raises(
+        ValueError, match=r"predictions holds masks, which have no threshold: leave out \[0\.3\]"
+    ):
+        evaluate(predictions, masks, listed, thresholds=[0.3])
+    with pytest.raises(ValueError, match=r"list\.txt/in cannot hold results \(Not a directory\)"):
+        evaluate(predictions, masks, listed, output=listed / "in" / "scores.json")
+    with pytest.warns(UserWarning, match=r"masks is the folder of the true masks itself: name another"):
+        evaluate(masks, masks, listed)
+    for name in IDS:
+        write_mask(masks / f"{name}.png", 255 * (load(masks / f"{name}.png") > 0))
+    with pytest.warns(UserWarning, match="not one pixel of the true masks is of a class: they hold 0 for"):
+        evaluate(predictions, masks, listed, num_classes=3)
+    with pytest.raises(
+        ValueError, match=r"must be one or more numbers in \[0, 1\] in ascending order, got \(1\.5,\)"
+    ):
+        SeedSweep(3, [1.5])
+
+
 def test_list_of_pairs(folder: Path) -> None:
     arguments = folder / "predictions", folder / "masks"
     bare = evaluate(*arguments, folder / "list.txt", 3).result

@@ -208,3 +208,17 @@ def test_words_of_a_command_line(tmp_path: Path, seed: Seed, what: str, made: st
     done = auto_cli(export, as_positional=False, args=[str(word) for word in words], allow_abbrev=True)
     assert done == tmp_path / "out"
     assert (tmp_path / made).is_file()
+
+
+def test_classes_that_are_not_cocos_keep_their_numbers(tmp_path: Path) -> None:
+    write_mask(tmp_path / "masks" / "photo.png", np.array([[0, 2, 255]]))
+    (tmp_path / "list.txt").write_text("photo")
+    words = tmp_path / "masks", tmp_path / "list.txt", "coco", tmp_path / "out.json"
+    with pytest.raises(
+        ValueError, match=r"no id is of an image of COCO, the first is 'photo', .*--coco_ids false"
+    ):
+        export(*words)
+    with pytest.warns(UserWarning, match="1 of 1 masks in .*masks hold 255: these pixels are in no record"):
+        export(*words, coco_ids=False)
+    with pytest.raises(ValueError, match=r"masks is a folder: name the file to write$"):
+        export(*words[:3], tmp_path / "masks", coco_ids=False)

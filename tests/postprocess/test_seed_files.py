@@ -206,7 +206,7 @@ def test_two_threshold_labels_are_strict() -> None:
     labels = threshold_labels(Seed(np.array([3, 5]), scores), 0.35, 0.1)
     assert labels.tolist() == [[0, 255, 255, 6]]
     assert labels.dtype == np.uint8
-    with pytest.raises(ValueError, match=r"foreground threshold 0\.1 is below the background threshold 0\.3"):
+    with pytest.raises(ValueError, match=r"^fg \(0\.1\) is below bg \(0\.3\): swap them$"):
         threshold_labels(Seed(np.array([3, 5]), scores), 0.1, 0.3)
 
 

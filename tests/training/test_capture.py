@@ -144,7 +144,7 @@ def test_features_of_a_call_without_gradient_are_warned_of():
                 model.training_step(make_batch(), 0)
         told = [str(each.message) for each in caught if "carry no gradient" in str(each.message)]
         assert len(told) == warned
-        assert all(f"{model_class.__name__}: the features" in each and "call=-1" in each for each in told)
+        assert all("call=-1" in each for each in told)
 
 
 def test_predictions_are_gated_from_outside(scenes, tmp_path):

@@ -1,6 +1,7 @@
 """Segmentation quality over a whole set: of masks, and of seeds at every background threshold at once."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,16 @@ from fbr_plugin.metrics.sweep import (
     histogram,
     top_class_bins,
 )
+
+
+def warn_without_class(recall: float) -> None:
+    """Warn if the recall of the foreground is nan, as that of masks without a class."""
+    if math.isnan(recall):
+        warnings.warn(
+            "not one pixel of the true masks is of a class: they hold 0 for the background and 1..C for the "
+            "classes, and 255 is ignored",
+            stacklevel=2,
+        )
 
 
 class SegmentationResult(NamedTuple):

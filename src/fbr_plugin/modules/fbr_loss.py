@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import FBRConfig
 from fbr_plugin.contract import DenseView, FBRTerms, ViewShape
+from fbr_plugin.errors import WarnOnce
 from fbr_plugin.modules.checks import check_view
 from fbr_plugin.modules.heads import BackgroundClassifier, ProjectionHeads
 from fbr_plugin.modules.memory_bank import MemoryBank
@@ -48,6 +49,7 @@ class FBRLoss(StepRandom):
         banks = 1 if self.config.shared_bank else shape.num_views
         self.banks = nn.ModuleList(MemoryBank(self.config.bank_size, dim, classes) for _ in range(banks))
         self.skipped = SkippedSteps("FBR's loss")
+        self._no_gradient = WarnOnce()
         self._freeze_unused()
 
     def forward(self, view: DenseView, index: int = 0) -> FBRTerms:
@@ -61,6 +63,11 @@ class FBRLoss(StepRandom):
             ValueError: shapes that disagree with each other or with the constructor.
         """
         check_view(view, self.shape, index)
+        if self.training and torch.is_grad_enabled() and not view.features.requires_grad:
+            self._no_gradient(
+                "the features of a view carry no gradient, so FBR's losses do not train the network: take "
+                "them from a call with gradient, not detached; capture(..., call=-1) takes the last"
+            )
         config = self.config
         size = view.features.shape[-2:] if view.grid is None else view.grid
         coarse = partial(fbr.resize, size=size, align_corners=True)

@@ -150,7 +150,7 @@ def data_files(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
     Args:
         spec: class path and arguments of the data module.
     """
-    found = locate(spec["class_path"])
+    found = locate(spec.get("class_path", ""))
     if not isinstance(found, type) or not issubclass(found, LayoutDataModule):
         return {}
     module = _instance(LayoutDataModule, spec, {})

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,13 @@ from fbr_plugin.data.readers.labels import read_classes, read_ids
 from fbr_plugin.errors import InputError
 from fbr_plugin.files import make_room, write_text
 from fbr_plugin.metrics.calibration import Calibration, CalibrationResult
-from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationResult, SegmentationScore, SweepResult
+from fbr_plugin.metrics.segmentation import (
+    SeedSweep,
+    SegmentationResult,
+    SegmentationScore,
+    SweepResult,
+    warn_without_class,
+)
 from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
 from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, read_seed
 
@@ -77,7 +84,7 @@ def evaluate(
     if output is not None:
         make_room(output)
     if predictions.resolve() == masks.resolve():
-        raise InputError(f"{predictions} is the folder of the true masks itself: name the folder to score")
+        warnings.warn(f"{predictions} is the folder of the true masks itself: name another", stacklevel=2)
     ids = read_ids(list_file)
     truths = existing_files(masks, ids, ".png", "true masks")
     suffix = common_suffix(predictions, ids)
@@ -115,6 +122,7 @@ def evaluate(
     )
     if output is not None:
         _write_json(Path(output), evaluation)
+    warn_without_class(evaluation.result.recall)
     return evaluation
 
 

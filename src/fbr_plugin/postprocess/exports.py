@@ -163,11 +163,11 @@ def convert_seeds(seed_dir: Path, ids: Sequence[str], output_dir: Path, style: S
 
 
 def _check_coco(ids: Sequence[str]) -> None:
-    """Raise for an id of no image of COCO, whose classes would get the category ids of COCO's."""
-    if others := [name for name in ids if coco_number(name) is None]:
+    """Raise if no id is of an image of COCO, but the classes would get the category ids of COCO's."""
+    if all(coco_number(name) is None for name in ids):
         raise InputError(
-            f"the id {others[0]!r} is of no image of COCO, and the classes 1 to 80 would become COCO's: give "
-            "--coco_ids false, which keeps their numbers"
+            f"no id is of an image of COCO, the first is {ids[0]!r}, and the classes would become COCO's: "
+            "give --coco_ids false, which keeps their numbers"
         )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.config import FBRConfig, GateConfig
 from fbr_plugin.contract import DenseView, FBRTerms, GateTerms, ViewShape
-from fbr_plugin.errors import InputAttributeError, InputError, InputTypeError, WarnOnce
+from fbr_plugin.errors import InputAttributeError, InputError, InputTypeError
 from fbr_plugin.modules import ClassAwareGate, FBRLoss, gate_scores
 from fbr_plugin.presets import resolve
 from fbr_plugin.training.captured_steps import CapturedSteps
@@ -76,7 +75,6 @@ class FBRMixin(CapturedSteps):
         self.gate = ClassAwareGate(shape, lowers) if lowers.enabled else None
         self.fbr_terms: FBRTerms | None = None
         self.gate_terms: GateTerms | None = None
-        self._no_gradient = WarnOnce()
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
         self.save_hyperparameters({"fbr": asdict(losses), "gate": asdict(lowers)})
         # Every rank keeps the same memory; broadcasting it would cost its size at each step.
@@ -172,11 +170,6 @@ class FBRMixin(CapturedSteps):
         """The mean over the views of FBR's weighted terms."""
         if self.fbr is None or not views:
             return 0.0
-        if torch.is_grad_enabled() and not any(view.features.requires_grad for view in views):
-            self._no_gradient(
-                f"{type(self).__name__}: the features of the views carry no gradient, so FBR's losses do not "
-                "train the network. Take them from a call with gradient: capture(..., call=-1) takes the last"
-            )
         terms: list[FBRTerms] = [self.fbr(view, index) for index, view in enumerate(views)]
         self.fbr_terms = FBRTerms(*(value.detach() for value in terms[0]))
         self._log_means("fbr", terms)

@@ -182,3 +182,13 @@ def test_poly_schedule() -> None:
     assert optimizer.param_groups[0]["lr"] == 0
     assert poly_factor(7, 10, 0) == 1
     assert poly_factor(7, float("inf"), 0.9) == 1
+
+
+def test_a_run_that_trains_nothing_is_named() -> None:
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": 0.0}]
+    with pytest.raises(
+        ValueError, match=r"^the run has 0 steps: raise the Trainer's max_steps or max_epochs$"
+    ):
+        OptimizerConfig().build(groups, 0)
+    with pytest.warns(UserWarning, match="all learning rates are 0: nothing is trained; set lr and head_lr"):
+        OptimizerConfig().build(groups, 1)

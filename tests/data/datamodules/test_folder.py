@@ -173,3 +173,72 @@ def test_files_that_do_not_exist_show_before_training(make_folder: MakeFolder) -
         module.train_dataloader()
     with pytest.raises(FileNotFoundError, match=r"img_1.jpg does not exist: .* 1 of 4 have no images"):
         module.predict_dataloader()
+
+
+def test_images_without_a_class_are_counted(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    table = (root / "labels.csv").read_text()
+    (root / "labels.csv").write_text(table.replace("img_2,1,0", "img_2,0,0"))
+    with pytest.warns(
+        UserWarning, match="1 of 4 images on the list 'train' are labelled without a class, the f"
+    ):
+        open_folder(root).dataset("fit")
+    (root / "labels.csv").write_text("id,cat,dog\n" + "".join(f"img_{i},0,0\n" for i in range(4)))
+    with pytest.raises(
+        ValueError, match="4 of 4 images on the list 'train' are labelled without a class: label"
+    ):
+        open_folder(root).dataset("fit")
+
+
+def test_training_images_that_are_scored_are_counted(
+    make_folder: MakeFolder, recwarn: pytest.WarningsRecorder
+) -> None:
+    root = make_folder()
+    (root / "ImageSets/Segmentation/train.txt").write_text("img_0\nimg_1\n")
+    (root / "ImageSets/Segmentation/train_some.txt").write_text("img_1\n")
+    for name in ("train", "train_some"):
+        open_folder(root, lists=Lists(val=name)).dataset("validate")
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="2 of the 4 ids on the list 'val' are on the list 'train' as well"):
+        open_folder(root).dataset("validate")
+
+
+def test_masks_that_contradict_the_labels_are_warned_of_once(make_folder: MakeFolder) -> None:
+    source = open_folder(make_folder(csv="id,dog,cat"), lists=Lists(val="train")).dataset("validate").source
+    with pytest.warns(
+        UserWarning, match=r"img_0\.png holds the classes \[1\], but the image labels name \[2\]"
+    ) as w:
+        assert len([source[index] for index in range(4)]) == len(w) + 3
+
+
+def test_formats_of_photos(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    photo = root / "JPEGImages" / "img_0.jpg"
+    source = open_folder(root).dataset("fit").source
+    Image.open(photo).save(photo.with_suffix(".webp"))
+    Image.open(photo).save(photo.with_suffix(".bmp"))
+    photo.unlink()
+    assert source[0]["image"].shape == (20, 24, 3)
+    photo.with_suffix(".webp").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"holds img_0\.bmp, but images are read from \.jpg, .*, \.webp: "
+    ):
+        source[0]
+
+
+def test_tiny_photos_and_labels_of_nothing_are_warned_of(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    Image.new("RGB", (1, 1)).save(root / "JPEGImages" / "img_0.jpg")
+    for i in range(1, 4):
+        write_mask(root / "labels" / f"img_{i}.png", np.full((20, 24 + i), 255))
+    write_mask(root / "labels" / "img_0.png", np.zeros((1, 1)))
+    dataset = open_folder(root, pseudo_label_dir=root / "labels").dataset("fit")
+    with pytest.warns(UserWarning, match=r"the image 'img_0' is 1x1 pixels"):
+        dataset[0]
+    with pytest.warns(UserWarning, match=r"img_1\.png is 255 at every pixel: nothing is learned"):
+        dataset[1]
+
+
+def test_a_size_of_no_pixel_is_refused(make_folder: MakeFolder) -> None:
+    with pytest.raises(ValueError, match=r"^max_size must be at least 1, got 0$"):
+        open_folder(make_folder(), max_size=0)

@@ -110,3 +110,11 @@ def test_data_module_evaluates_on_its_training_scenes() -> None:
     fresh = SyntheticDataModule(num_images=6, val_images=2, size=32)
     assert next(iter(fresh.val_dataloader()))["id"] == ["scene_000006", "scene_000007"]
     assert len(fresh.predict_dataloader().dataset) == 6
+
+
+@pytest.mark.parametrize("options", [{"size": 1}, {"size": -5}, {"num_images": 0}])
+def test_scenes_of_nothing_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(
+        ValueError, match=r"^scenes need a size of at least 16 pixels and at least 1 image, got "
+    ):
+        SyntheticScenes(**{"num_images": 1, **options})

@@ -146,6 +146,6 @@ def _check_unchanged(run: Run) -> None:
         kept, now = json.loads(path.read_text())["key"], json.loads(json.dumps(run.key))
         change = first_change({"inputs": {}, "settings": kept}, {"inputs": {}, "settings": now})
         raise InputError(
-            f"{run.folder} has the result of other settings or files: {change}; give another --output, or remove "
-            "this folder"
+            f"{run.folder} has the result of other settings or files: {change}; give another --output, or "
+            "remove this folder"
         )

@@ -1,0 +1,85 @@
+"""The entry point: an interrupted command, a stream of few letters, and no warning in a run."""
+
+import io
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.tiny import command, quick, write_photos
+
+from fbr_plugin.cli import evaluate
+from fbr_plugin.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder of the test's own, and leave the signals as they were."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_command_ends_in_a_line_that_another_interrupt_does_not_break(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(words: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["fbr-plugin", "evaluate"])
+    with pytest.raises(SystemExit, match=r"^interrupted$"):
+        main()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    with pytest.raises(KeyboardInterrupt):
+        main(["evaluate"])
+
+
+def test_letters_that_the_shell_cannot_print_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(evaluate, "run", lambda words: print("bär", flush=True))
+    main(["evaluate"])
+    assert written.getvalue() == b"b?r\n"
+
+
+def test_a_small_run_warns_of_nothing(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos")
+    common = ["--model", "CAMFBR", "--model.encoder", "small", "--model.num_classes", 2]
+    common += ["--model.scales", "[1.0]"]
+    common += ["--data", "FolderDataModule", "--data.root", photos, "--data.lists.val", "train", *quick(2)]
+    sizes = ["--data.augmentation.crop_size", 32, "--data.loading.batch_size", 3]
+    listed = photos / "ImageSets" / "Segmentation" / "train.txt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gate = ["--model.gate.enabled", "true"]
+        command("fit", *common, *gate, *sizes, "--trainer.default_root_dir", "run")
+        (checkpoint,) = Path("run").rglob("*.ckpt")
+        command("predict", *common, "--ckpt_path", checkpoint, "--output_dir", "seeds")
+        command(
+            "evaluate",
+            "--predictions",
+            "seeds",
+            "--masks",
+            photos / "SegmentationClass",
+            "--list_file",
+            listed,
+        )
+
+
+def test_a_device_that_is_absent_is_named(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos")
+    words = ["fit", "--model", "CAM", "--model.encoder", "small", "--model.num_classes", 2]
+    words += ["--data", "FolderDataModule", "--data.root", photos]
+    with pytest.raises(ValueError, match=r"^the Trainer cannot be built: .*should be an int > 0"):
+        command(*words, "--trainer.accelerator", "cpu", "--trainer.devices", "[0]")
+
+
+def test_files_that_a_prediction_would_join_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(ValueError, match=r"taken cannot hold results \(File exists\): name another folder"):
+        command("pipeline", "--output", "taken", "--data", "SyntheticDataModule", "--classifier.model", "CAM")
