@@ -92,9 +92,7 @@ class OptimizerConfig:
             epoch: steps of an epoch.
         """
         if not total >= 1:
-            raise InputError(
-                f"the run has {total} steps: set the Trainer's max_steps or max_epochs to at least 1"
-            )
+            raise InputError(f"the run has {total} steps: raise the Trainer's max_steps or max_epochs")
         if not any(group["lr"] for group in groups):
             warnings.warn("all learning rates are 0: nothing is trained; set lr and head_lr", stacklevel=2)
         own = {"momentum": self.momentum, "nesterov": self.nesterov} if self.name == "SGD" else {}

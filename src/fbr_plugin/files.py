@@ -4,7 +4,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -73,8 +73,19 @@ def warn_of_files(folder: str | Path) -> None:
         )
 
 
-def make_room(path: str | Path) -> None:
-    """Make the folder of a file of results, and see that the file can be written there."""
+def check_folder(path: str | Path) -> None:
+    """Raise unless a folder can hold results; a folder that is missing is made and removed again."""
+    made = [each for each in (Path(path), *Path(path).parents) if not each.exists()]
+    try:
+        make_folder(path)
+    finally:
+        for each in made:
+            with suppress(OSError):
+                each.rmdir()
+
+
+def check_file(path: str | Path) -> None:
+    """Raise unless a file of results can be written; nothing is left behind."""
     if Path(path).is_dir():
         raise InputError(f"{path} is a folder: name the file to write")
-    make_folder(Path(path).parent)
+    check_folder(Path(path).parent)

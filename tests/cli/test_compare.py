@@ -289,7 +289,10 @@ def test_folders_are_named_by_what_tells_them_apart(folders: Path, drawn: list[l
         (["bad", "irn"], "irn holds seeds: give the threshold that their scores must exceed"),
         (["bad", "good", "--thresholds", ".3"], r"all folders hold masks, .*: leave out \[0.3\]"),
         (["bad", "irn", "--thresholds", ".3", ".4"], "2 thresholds for 1 folders of seeds"),
-        (["bad", "irn", "--thresholds", "-1"], r"thresholds must be one or more numbers >= 0 .* \(-1.0,\)"),
+        (
+            ["bad", "irn", "--thresholds", "-1"],
+            r"thresholds must be one or more numbers in \[0, 1\] .* \(-1.0,\)",
+        ),
         (
             ["bad", "good", "--ids", "nobody"],
             "the id nobody is not among the 6 images .* such as 2007_000000",

@@ -107,7 +107,9 @@ def test_results_are_kept_as_long_as_the_settings_are_the_same(training: Any, tm
     more = replace(sweep, arms={**sweep.arms, "c": {"model.temperature": 2}}, seeds=[1, 0], reference="b")
     assert [title for title, run in runs(more, tmp_path).items() if run.result()] == ["b, seed 0"]
     changed = replace(sweep, arms={"a": {}, "b": {"model.temperature": 0.2}})
-    message = r"arms/b/seed_0 has the result of other settings: arm.model.temperature was 0.1, is 0.2; give"
+    message = (
+        r"arms/b/seed_0 has the result of other settings or files: arm.model.temperature was 0.1, is 0.2"
+    )
     with pytest.raises(ValueError, match=message):
         runs(changed, tmp_path)
 
@@ -122,7 +124,10 @@ ARMS: dict[str, Any] = {"a": {}, "b": {"model.temperature": 0.1}}
         ({"grid": {"model.temperature": []}}, "grid: model.temperature has no values"),
         ({"arms": ARMS, "reference": "c"}, "reference 'c' is none of the arms 'a', 'b'"),
         ({"arms": ARMS, "seeds": [1, 2, 1]}, r"seeds must be different .* got \[1, 2, 1\]"),
-        ({"arms": ARMS, "seeds": []}, r"seeds must be different whole numbers, at least one, got \[\]"),
+        (
+            {"arms": ARMS, "seeds": []},
+            r"seeds must be different whole numbers .* at least one, got \[\]",
+        ),
         ({"arms": {"K 4": {}, "K-4": {}}}, "arms 'K 4' and 'K-4' would share a folder: rename one"),
         ({"grid": {"model.temperature": [1, 1]}}, "the grid has two arms 'temperature=1'"),
         ({"arms": ARMS, "devices": ["gpu"]}, "devices must be cpu, mps or cuda:NUMBER, got 'gpu'"),

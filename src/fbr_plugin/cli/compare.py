@@ -17,7 +17,7 @@ from fbr_plugin.data.sources import LayoutSource, ListedSource, Source
 from fbr_plugin.errors import InputError, MissingFileError, check_choice
 from fbr_plugin.figures import MAX_ROWS
 from fbr_plugin.figures.choice import largest_changes, quantile_rows, random_rows
-from fbr_plugin.files import make_room
+from fbr_plugin.files import check_file
 from fbr_plugin.postprocess import comparison
 from fbr_plugin.postprocess.comparison import Comparison, Predictions
 
@@ -98,7 +98,7 @@ def _check(config: Namespace) -> None:
             f"--rows_per_page {config.rows_per_page} is more than the {MAX_ROWS} that a screen has room for: "
             "give more --pages"
         )
-    make_room(config.output)
+    check_file(config.output)
 
 
 def check_images(config: Namespace) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.errors import InputError, check_seeds
-from fbr_plugin.files import make_folder
+from fbr_plugin.files import check_folder
 
 
 def demo(
@@ -66,7 +66,7 @@ def demo(
     }
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     numbers = _parse_seeds(seeds)
-    make_folder(output)
+    check_folder(output)
     check_settings(settings)
     results = [cached_seed(seed, settings, Path(output), draw=seed == numbers[0]) for seed in numbers]
     write_results(results, settings, Path(output))

@@ -12,7 +12,7 @@ from fbr_plugin.baselines.released.convert import Imported, convert, fitting_kin
 from fbr_plugin.baselines.released.kinds import KINDS
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import make_room, replacing
+from fbr_plugin.files import check_file, replacing
 
 SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".safetensors")
 SHOWN = 3  # names in a row of the table
@@ -49,7 +49,7 @@ def run(words: list[str]) -> None:
         raise InputError(f"the result would take the place of {source}: give --output FILE.safetensors")
     if output.suffix != ".safetensors":
         raise InputError(f"--output {output} must end with .safetensors, by which it is loaded")
-    make_room(output)
+    check_file(output)
     imported = convert(kind, released)
     print(f"{KINDS[kind].source}\n\n{_table(imported)}\n")
     others = [other for other in fitting_kinds(released) if other != kind] if _unsuitable(imported) else []

@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import make_folder, write_text
+from fbr_plugin.files import check_folder, write_text
 from fbr_plugin.pipeline import cache
 from fbr_plugin.pipeline.build import build_stages
 from fbr_plugin.pipeline.record import PipelineStage
@@ -34,7 +34,8 @@ def run(words: list[str]) -> None:
         warnings.filterwarnings("ignore", f".*{known}")
     config = parser(Parser).parse_args(words[1:])
     if not config.dry_run:
-        make_folder(config.output)
+        if is_rank_zero():
+            check_folder(config.output)
         prepare(config)
     stages = _chosen(build_stages(config), config)
     if config.dry_run:

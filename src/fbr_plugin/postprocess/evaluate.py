@@ -16,7 +16,7 @@ from tqdm import tqdm
 from fbr_plugin.data.readers.images import IGNORE, read_mask
 from fbr_plugin.data.readers.labels import read_classes, read_ids
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import make_room, write_text
+from fbr_plugin.files import check_file, write_text
 from fbr_plugin.metrics.calibration import Calibration, CalibrationResult
 from fbr_plugin.metrics.segmentation import (
     SeedSweep,
@@ -82,7 +82,7 @@ def evaluate(
     """
     predictions, masks, list_file = Path(predictions), Path(masks), Path(list_file)
     if output is not None:
-        make_room(output)
+        check_file(output)
     if predictions.resolve() == masks.resolve():
         warnings.warn(f"{predictions} is the folder of the true masks itself: name another", stacklevel=2)
     ids = read_ids(list_file)

@@ -26,7 +26,7 @@ from fbr_plugin.data.readers.images import (
 )
 from fbr_plugin.data.readers.labels import read_ids
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import make_folder, make_room, replacing
+from fbr_plugin.files import check_file, check_folder, replacing
 from fbr_plugin.postprocess.instances.exports import coco_instances, voc_instances
 from fbr_plugin.postprocess.seed_files import common_suffix, existing_files, read_seed, seed_path, write_seed
 
@@ -58,9 +58,9 @@ def export(
     """
     predictions, output, ids = Path(predictions), Path(output), read_ids(Path(list_file))
     if what in ("voc", "coco", "coco-instances"):
-        make_room(output)
+        check_file(output)
     else:
-        make_folder(output)
+        check_folder(output)
     if what in ("coco", "coco-instances") and coco_ids:
         _check_coco(ids)
     if what == "voc":

@@ -15,7 +15,7 @@ from fbr_plugin.data.readers.files import spellings
 from fbr_plugin.data.readers.instances import AnnotationFile, instances_of, read_annotations
 from fbr_plugin.data.readers.labels import read_classes, read_ids
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import make_room, write_text
+from fbr_plugin.files import check_file, write_text
 from fbr_plugin.instances import Instances
 from fbr_plugin.metrics.coco_ap import COCOInstanceAP
 from fbr_plugin.metrics.instances import AP_IOUS, InstanceAP, InstanceResult
@@ -91,7 +91,7 @@ def score_instances(
     """
     predictions, truth, ids = Path(predictions), Path(truth), read_ids(Path(list_file))
     if output is not None:
-        make_room(output)
+        check_file(output)
     existing_files(predictions, ids, ".json", "instances")
     targets: Iterator[tuple[str, Instances]]
     if truth.is_dir():

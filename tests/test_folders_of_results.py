@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import make_folder, make_room, warn_of_files, write_text
+from fbr_plugin.files import check_file, check_folder, make_folder, warn_of_files, write_text
 
 
 @pytest.mark.parametrize(("name", "why"), [("taken", "File exists"), ("taken/in/it", "Not a directory")])
@@ -24,10 +24,12 @@ def test_a_folder_without_permission_is_named() -> None:
         make_folder("/proc/self/nothing")
 
 
-def test_a_file_of_results_needs_room(tmp_path: Path) -> None:
-    make_room(tmp_path / "folder" / "file.json")
-    with pytest.raises(InputError, match=r"folder is a folder: name the file to write$"):
-        make_room(tmp_path / "folder")
+def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "in it")
+    check_file(tmp_path / "new" / "file.json")
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(InputError, match=r"is a folder: name the file to write$"):
+        check_file(tmp_path)
 
 
 def test_files_of_an_earlier_result_are_counted(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
