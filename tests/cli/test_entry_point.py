@@ -58,7 +58,7 @@ def test_a_small_run_warns_of_nothing(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         gate = ["--model.gate.enabled", "true"]
         command("fit", *common, *gate, *sizes, "--trainer.default_root_dir", "run")
-        (checkpoint,) = Path("run").rglob("*.ckpt")
+        (checkpoint,) = Path("run").rglob("epoch*.ckpt")
         command("predict", *common, "--ckpt_path", checkpoint, "--output_dir", "seeds")
         command(
             "evaluate",

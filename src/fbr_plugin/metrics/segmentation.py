@@ -122,8 +122,7 @@ def image_iou(confusion: Tensor) -> float:
     Returns:
         The mean; nan if the true mask is 255 everywhere.
     """
-    own = torch.tensor(summarise_confusion(confusion).iou)[confusion.sum(1) > 0]
-    return own.mean().item()
+    return torch.tensor(summarise_confusion(confusion).iou)[confusion.sum(1) > 0].mean().item()
 
 
 class SegmentationScore(Metric):

@@ -24,19 +24,17 @@ from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
 from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
-from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.cli.lightning.callbacks import run_callbacks
 from fbr_plugin.cli.lightning.checkpoint_settings import checkpoint_settings
 from fbr_plugin.cli.lightning.classes import num_classes
 from fbr_plugin.cli.lightning.report import fit_report, predict_report
-from fbr_plugin.cli.lightning.writer import prediction_writer
+from fbr_plugin.cli.lightning.writer import add_writer_options, prediction_writer
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
 from fbr_plugin.files import make_folder
-from fbr_plugin.pipeline.settings import Refiner
 from fbr_plugin.presets import all_fields
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -45,12 +43,6 @@ CALIBRATE = (
     "also score the seeds at the background threshold that the masks of these images choose: the name of a "
     "list of the data, or a text file of ids"
 )
-
-REFINE = (
-    "with --thresholds, refine the labels along the edges of the photos, as the stage labels of the pipeline "
-    "does: crf (as published), pamr, or auto, which takes the CRF where it is installed"
-)
-SCALE = "with --refine, divides the distances of the CRF: use n if objects are n times smaller than VOC's"
 
 
 class LightningParser(Parser, LightningArgumentParser):
@@ -68,16 +60,7 @@ class CommandLine(LightningCLI):
         if parser.prog == "test":
             parser.add_argument("--calibrate", metavar="LIST", help=CALIBRATE)
         if parser.prog == "predict":
-            parser.add_class_arguments(SeedWriter, skip={"thresholds"}, instantiate=False)
-            parser.add_argument(
-                "--thresholds",
-                nargs=2,
-                type=float,
-                metavar=("FG", "BG"),
-                help="write label PNGs instead of seeds: the class above FG, 0 below BG, 255 in between",
-            )
-            parser.add_argument("--refine", type=Refiner, default="none", help=REFINE)
-            parser.add_argument("--scale", type=float, default=1.0, help=SCALE)
+            add_writer_options(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments, and note which of the model's settings are on the command line itself."""

@@ -1,19 +1,35 @@
-"""What writes the files of `predict`."""
+"""What writes the files of `predict`, and its options."""
 
 from functools import partial
 from pathlib import Path
 
 from jsonargparse import Namespace
+from pytorch_lightning.cli import LightningArgumentParser
 
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError, check_label_thresholds
 from fbr_plugin.files import warn_of_files
-from fbr_plugin.pipeline.settings import method
+from fbr_plugin.pipeline.settings import Refiner, method
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.refine import check_refinement
 from fbr_plugin.postprocess.workers import refining_workers
+
+REFINE = (
+    "with --thresholds, refine the labels along the edges of the photos, as the stage labels of the pipeline "
+    "does: crf (as published), pamr, or auto, which takes the CRF where it is installed"
+)
+SCALE = "with --refine, divides the distances of the CRF: use n if objects are n times smaller than VOC's"
+
+
+def add_writer_options(parser: LightningArgumentParser) -> None:
+    """Add the options that say what `predict` writes."""
+    parser.add_class_arguments(SeedWriter, skip={"thresholds"}, instantiate=False)
+    what = "write label PNGs instead of seeds: the class above FG, 0 below BG, 255 in between"
+    parser.add_argument("--thresholds", nargs=2, type=float, metavar=("FG", "BG"), help=what)
+    parser.add_argument("--refine", type=Refiner, default="none", help=REFINE)
+    parser.add_argument("--scale", type=float, default=1.0, help=SCALE)
 
 
 def prediction_writer(config: Namespace) -> SeedWriter | SeedRefiner:
