@@ -100,8 +100,17 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label = int(mask[mask < 255].max())
         found = {"masks": torch.from_numpy(mask == label)[None], "labels": torch.tensor([label])}
         write_instances(folder / "instances" / f"{path.stem}.json", {**found, "scores": torch.ones(1)})
-    given = ["--predictions", folder / "instances", "--list", folder / "LIST.txt"]
-    command("export", "--what", "coco-instances", *given, "--output", folder / "instances_val2014.json")
+    given = ["--predictions", folder / "instances", "--list", folder / "LIST.txt", "--coco_ids", "false"]
+    command(
+        "export",
+        "--what",
+        "coco-instances",
+        *given,
+        "--coco_ids",
+        "false",
+        "--output",
+        folder / "instances_val2014.json",
+    )
     return folder
 
 

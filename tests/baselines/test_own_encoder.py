@@ -147,8 +147,8 @@ def test_paths_that_cannot_be_imported() -> None:
 
 def test_the_example_in_the_settings(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
-    (example,) = re.findall(r"```python\n(class MyEncoder.*?)```", page, re.S)
-    (tmp_path / "example_encoder.py").write_text(f"from torch import nn\n\n\n{example}")
+    (example,) = re.findall(r"```python\n(from torch import nn\n\nclass MyEncoder.*?)```", page, re.S)
+    (tmp_path / "example_encoder.py").write_text(example)
     model = BAS(NUM_CLASSES, encoder="example_encoder.MyEncoder")
     assert model.training_step(RandomData().batch(), 0)["loss"].isfinite()
 

@@ -118,11 +118,12 @@ def test_size_of_the_second_view() -> None:
 
 def test_whether_fbr_replaces_the_contrast_within_a_view() -> None:
     def logged(kind: type[PPC], **options: Any) -> dict[str, float]:
-        model, values = build(kind, **options), []
-        model.log_dict = lambda terms, **_: values.append(terms)
+        model, values = build(kind, **options), {}
+        model.log_dict = lambda terms, **_: values.update(terms)
+        model.log = lambda name, value, **_: values.update({name: value})
         model.wants_views = True  # which changes nothing of the loss
         PPC.training_step(model, RandomData().batch(), 0)
-        return values[0]
+        return values
 
     on, off = logged(PPC), logged(PPC, intra_view=False)
     assert on.keys() - off.keys() == {"train/intra_view"}

@@ -52,13 +52,13 @@ def test_settings_of_an_arm_that_changed_are_computed_again(
     computed: list[int] = []
     monkeypatch.setattr(paired, "run_seed", lambda seed, *_: computed.append(seed) or {"seed": seed})
     for _ in range(2):
-        paired.cached_seed(3, {"baseline": "amn"}, tmp_path, draw=False)
+        paired.cached_seed(3, {"baseline": "amn", "data": None}, tmp_path, draw=False)
     assert computed == [3]
     last = [*arms("amn")][-1]
     network, own = arms("amn")[last]
     changed = {**arms("amn"), last: (network, {**own, "gate": replace(own["gate"], num_clusters=2)})}
     monkeypatch.setattr(paired, "arms", lambda _: changed)
-    paired.cached_seed(3, {"baseline": "amn"}, tmp_path, draw=False)
+    paired.cached_seed(3, {"baseline": "amn", "data": None}, tmp_path, draw=False)
     assert computed == [3, 3]
 
 
