@@ -101,6 +101,7 @@ def test_released_networks(name: str) -> None:
     model.forward = lambda image: seen.append(forward(image)) or seen[0]
     logged: dict[str, Tensor] = {}
     model.log_dict = lambda values, **_: logged.update(values)
+    model.log = lambda name, value, **_: logged.update({name: value})
     loss = model.training_step({"image": image, "label": label}, 0)["loss"]
     loss.backward()
     class_maps, maps, _ = seen[0]

@@ -32,7 +32,7 @@ ON_EPS: dict[str, Any] = {
 }
 
 
-def agree(ours: Tensor, name: str, tolerance: float = 1e-5) -> None:
+def agree(ours: Tensor, name: str, tolerance: float = 1e-6) -> None:
     """Compare with the released output, relative to its largest value."""
     close(ours.detach(), RELEASED[name], tolerance)
 

@@ -124,8 +124,9 @@ class CommandLine(LightningCLI):
 
     def after_fit(self) -> None:
         """Print the scores, and where the run's files are."""
+        report = fit_report(self.trainer)  # on every process, as Lightning sends the folder's name around
         if is_rank_zero():
-            print(f"\n{fit_report(self.trainer)}")
+            print(f"\n{report}")
 
     def before_test(self) -> None:
         """Calibrate a threshold, if asked for, and plot boxes, if the set has any."""
