@@ -113,3 +113,10 @@ def test_documents_list_every_setting():
         assert f"| `{field.name}` | {ours} |{cell}|" in table, field.name
     for field in fields(GateConfig):
         assert f"| `{field.name}` | {field.default} |" in table, field.name
+
+
+def test_terms_of_weight_0_are_disabled():
+    assert FBRConfig().disabled_terms() == []
+    assert FBRConfig(weight_sim=0, weight_fg=0).disabled_terms() == ["fg", "sim"]
+    off = {f"weight_{term}": 0.0 for term in ("fg", "bg", "seg", "sim")}
+    assert FBRConfig(**off).disabled_terms() == ["fg", "bg", "seg", "sim", "total"]

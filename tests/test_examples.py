@@ -22,6 +22,7 @@ from helpers.tiny import (
     write_scene_labels,
 )
 
+from fbr_plugin.cli.sweep import read_training
 from fbr_plugin.data.readers.instances import rasterise_instances
 
 SCENES = ["--data.num_images", 8, "--data.size", 32, "--data.loading.batch_size", 4]
@@ -100,7 +101,8 @@ def smaller(settings: dict, folder: Path) -> list[object]:
 
 PIPELINES = sorted(EXAMPLES.glob("*_pipeline.yaml"))
 INSTANCES = sorted(EXAMPLES.glob("*_instances.yaml"))  # what differs from a pipeline
-TRAININGS = sorted({*EXAMPLES.glob("*.yaml")} - {*PIPELINES, *INSTANCES})
+SEARCH = EXAMPLES / "wandb_sweep.yaml"
+TRAININGS = sorted({*EXAMPLES.glob("*.yaml")} - {*PIPELINES, *INSTANCES, SEARCH})
 
 
 @pytest.mark.slow
@@ -113,7 +115,25 @@ def test_settings_train(path: Path, tmp_path: Path) -> None:
     (checkpoint,) = run.rglob("epoch*.ckpt")
     assert torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"] == 2
     assert (run / "config.yaml").is_file()
-    assert bool(list(run.glob("figures/step_000002_nroi.png"))) == model.endswith("FBR")
+    assert bool(list(run.glob("figures/step_000002_pseudo_labels.png"))) == model.endswith("FBR")
+
+
+def test_every_choice_of_the_search_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EXAMPLES.parent)
+    search = yaml.safe_load(SEARCH.read_text())
+    program, subcommand, *words = search["command"]
+    assert (program, subcommand, words.pop()) == ("fbr-plugin", "fit", "${args}")
+    ranges = search["parameters"].items()
+    chosen = {name: each["values"][-1] if "values" in each else each["max"] for name, each in ranges}
+    training = read_training([*words, *(f"--{name}={value}" for name, value in chosen.items())])
+    assert training["trainer"]["logger"]["init_args"]["offline"] is False
+    for name, value in chosen.items():
+        *groups, field = name.removeprefix("model.").split(".")
+        found = training["model"]["init_args"] if name.startswith("model.") else training
+        for group in groups:
+            found = found[group]
+        assert found[field] == value
+    assert search["metric"] == {"name": "val/miou_label_free", "goal": "maximize"}
 
 
 @pytest.mark.slow

@@ -149,20 +149,19 @@ class DeepLabV2(EncoderTask):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the masks of a batch, predicted at the images' own scale."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Count the masks of a batch, predicted at the images' own scale, and return them."""
         check_masks(batch)
-        image = batch["image"]
-        self.scores.update(self.full_logits(image).argmax(1), batch["mask"])
+        return self._counted(self.full_logits(batch["image"]).argmax(1), batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the masks of a batch, at all scales and refined."""
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Count the masks of a batch, at all scales and refined, and return them."""
         check_masks(batch)
         maps = self.probabilities(batch["image"])
         if self.hparams["refine"]:
             size = batch["mask"].shape[-2:]
             maps = torch.cat([resize(each[None], size) for each in self.refined(maps, batch)])
-        self.scores.update(maps.argmax(1), batch["mask"])
+        return self._counted(maps.argmax(1), batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> MaskPrediction:
         """The masks of a batch, at the images' sizes on disk."""
@@ -191,6 +190,10 @@ class DeepLabV2(EncoderTask):
         pairs = zip(photos(batch), (each.cpu().numpy() for each in sized), strict=True)
         refined = [refine(photo, scores, method, device=self.device) for photo, scores in pairs]
         return [torch.from_numpy(each).to(self.device) for each in refined]
+
+    def _counted(self, masks: Tensor, batch: Batch) -> MaskPrediction:
+        self.scores.update(masks, batch["mask"])
+        return MaskPrediction(batch["id"], list(masks))
 
     def compute_metrics(self) -> dict[str, float]:
         """The metrics of a set in percent; the IoU of each class is in `self.scores.compute().iou`."""

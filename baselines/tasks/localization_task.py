@@ -9,7 +9,7 @@ from torch import Tensor
 from fbr_plugin.baselines.tasks.encoder_task import Batch
 from fbr_plugin.baselines.tasks.localization_scores import LocalizationScores
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
-from fbr_plugin.contract import BoxPrediction
+from fbr_plugin.contract import BoxPrediction, SeedPrediction
 from fbr_plugin.errors import InputError, check_choice
 from fbr_plugin.functional import max_normalise
 from fbr_plugin.metrics.boxes import SIZE
@@ -67,7 +67,7 @@ class LocalizationTask(SeedTask):
         height, width = maps.shape[-2:]
         return BoxPrediction(maps, torch.from_numpy(drawn * [width, height, width, height] / SIZE))
 
-    def _count(self, batch: Batch, scales: Any) -> None:
+    def _count(self, batch: Batch, scales: Any) -> SeedPrediction | None:
         if not _localizes(batch):
             return super()._count(batch, scales)
         self._count_localization(batch)

@@ -124,20 +124,22 @@ class SeedTask(Baseline, EncoderTask):
         maps = self.matched_seeds((plain + mirrored) / 2, batch)
         return SeedPrediction(batch["id"], original_sizes(maps, batch), batch["label"], self.seed_style)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the seeds of a batch, at the validation scales."""
-        self._count(batch, self.hparams["val_scales"])
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Count the seeds of a batch, at the validation scales, and return them."""
+        return self._count(batch, self.hparams["val_scales"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Count the seeds of a batch, at all scales."""
-        self._count(batch, self.hparams["scales"])
+        """Count the seeds of a batch, at all scales, and return them."""
+        return self._count(batch, self.hparams["scales"])
 
     def compute_metrics(self) -> dict[str, float]:
         """The metrics of a set's seeds by name."""
         return self.scores.compute()
 
-    def _count(self, batch: Batch, scales: Sequence[float]) -> None:
+    def _count(self, batch: Batch, scales: Sequence[float]) -> SeedPrediction | None:
         check_masks(batch)
         plain, mirrored = self.view_scores(batch, scales)
-        seeds = (self.matched_seeds(scores, batch) for scores in ((plain + mirrored) / 2, plain, mirrored))
-        self.scores.update(batch, *(seed[:, -self.num_classes :] for seed in seeds))
+        maps = (self.matched_seeds(scores, batch) for scores in ((plain + mirrored) / 2, plain, mirrored))
+        seeds = [each[:, -self.num_classes :] for each in maps]
+        self.scores.update(batch, *seeds)
+        return SeedPrediction(batch["id"], list(seeds[0]), batch["label"], self.seed_style)

@@ -81,6 +81,12 @@ class FBRConfig:
         if self.min_bank > self.bank_size:
             raise InputError(f"min_bank ({self.min_bank}) must not exceed bank_size ({self.bank_size})")
 
+    def disabled_terms(self) -> list[str]:
+        """The terms of `FBRTerms` whose weight is 0, and their total if that leaves none."""
+        weights = {"fg": self.weight_fg, "bg": self.weight_bg, "seg": self.weight_seg, "sim": self.weight_sim}
+        off = [name for name, weight in weights.items() if weight == 0]
+        return off if len(off) < len(weights) else [*off, "total"]
+
     @classmethod
     def amn(cls) -> "FBRConfig":
         """The published values for AMN.

@@ -131,6 +131,7 @@ class FBRTerms(NamedTuple):
         pseudo_labels: [B, h, w] int64, 0 = background.
         assignments: [B, h, w] int64, the NROI of each background pixel, -1 elsewhere.
         graph: [C, C] semantic graph: row c has the probabilities with which negatives of c are sampled.
+        bank: [N, D] the rows of the memory bank, of which the first `bank_fill` are filled.
     """
 
     fg: Tensor
@@ -146,6 +147,7 @@ class FBRTerms(NamedTuple):
     pseudo_labels: Tensor
     assignments: Tensor
     graph: Tensor
+    bank: Tensor
 
 
 class GateTerms(NamedTuple):
@@ -158,7 +160,8 @@ class GateTerms(NamedTuple):
         reclusters: 0-d int64, how often prototypes and clusters have been computed anew.
         finite: 0-d bool, False where NaN or infinite values made the gate skip this step.
         pseudo_labels: [B, h, w] int64, 0 = background.
-        assignments: [B, h, w] int64, the nearest background cluster of each background pixel, -1 elsewhere.
+        gate: [B, C, h, w] in (0, 1], by which the scores of each class are multiplied.
+        distributions: [2, bins] running histograms of ungated and of gated seeds, even in the square root.
     """
 
     mean_gate: Tensor
@@ -167,17 +170,13 @@ class GateTerms(NamedTuple):
     reclusters: Tensor
     finite: Tensor
     pseudo_labels: Tensor
-    assignments: Tensor
+    gate: Tensor
+    distributions: Tensor
 
 
 @runtime_checkable
 class WithFBR(Protocol):
-    """A module that trains with FBR, as its figures see it.
-
-    Attributes:
-        fbr_terms: terms of the last step's first view, detached; None without the loss or before a step.
-        gate_terms: the same of the class-aware gate.
-    """
+    """A module that trains with FBR: the terms of the last step's first view, detached, or None."""
 
     fbr_terms: FBRTerms | None
     gate_terms: GateTerms | None

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -16,7 +15,7 @@ from fbr_plugin.contract import FBRTerms, GateTerms
 from fbr_plugin.data import WSSSDataModule
 
 NAMES = ("boat", "train")
-KINDS = ("nroi", "pseudo_labels", "semantic_graph")
+KINDS = ("histograms", "nroi", "pseudo_labels", "semantic_graph")
 
 
 class Bare(LightningModule):
@@ -41,10 +40,12 @@ class WithTerms(Bare):
     graph = torch.eye(2)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        scalars = [torch.zeros(())] * 10
+        scalars, filled = [torch.zeros(())] * 6, torch.tensor(3)
         labels = torch.randint(0, 3, (len(batch["image"]), 4, 4))
         clusters = torch.where(labels == 0, 1, -1)
-        self.fbr_terms = FBRTerms(*scalars, labels, clusters, self.graph)
+        self.fbr_terms = FBRTerms(
+            *scalars, filled, *scalars[:3], labels, clusters, self.graph, torch.randn(4, 2)
+        )
         return super().training_step(batch, batch_idx)
 
 
@@ -133,64 +134,24 @@ def test_tensorboard_gets_every_figure(tmp_path: Path) -> None:
     assert [event.step for event in events.Images("fbr/nroi")] == [2, 4]
 
 
-def test_wandb_gets_pseudo_labels_as_masks_with_class_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logged: dict[str, Any] = {}
-
-    def log_image(self: WandbLogger, key: str, images: list, step: int, **kwargs: Any) -> None:
-        logged[key] = (images, step, kwargs)
-
-    monkeypatch.setattr(WandbLogger, "log_image", log_image)
-    monkeypatch.setattr(WandbLogger, "log_hyperparams", lambda *_: None)
-    monkeypatch.setattr(WandbLogger, "log_metrics", lambda *_: None)
-    logger = WandbLogger(save_dir=tmp_path, offline=True)
-    monkeypatch.setattr(logger, "_experiment", object())
-    module = WithTerms()
-    fit(tmp_path, module, logger, max_steps=2)
-    assert sorted(logged) == [f"fbr/{kind}" for kind in KINDS]
-    images, step, kwargs = logged["fbr/pseudo_labels"]
-    assert step == 2
-    assert [(image.shape, image.dtype) for image in images] == [((16, 16, 3), np.uint8)] * 2
-    mask = kwargs["masks"][0]["pseudo_labels"]
-    assert mask["class_labels"] == {0: "background", 1: "boat", 2: "train"}
-    assert np.array_equal(mask["mask_data"][::4, ::4], module.fbr_terms.pseudo_labels[0])
-    assert mask["mask_data"].shape == (16, 16)
-
-
-@pytest.mark.slow
-def test_wandb_works_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    logger = WandbLogger(save_dir=tmp_path, offline=True)
-    try:
-        assert fit(tmp_path, WithTerms(), logger) == expected(2, 4)
-    finally:
-        logger.experiment.finish()
-    names = {file.name.rsplit("_", 2)[0] for file in tmp_path.rglob("media/**/*.png")}
-    assert {"nroi", "pseudo_labels", "semantic_graph"} <= names
-
-
 @pytest.mark.slow
 def test_a_failing_logger_is_warned_about_once_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(WandbLogger, "log_hyperparams", lambda *_: None)
-    monkeypatch.setattr(WandbLogger, "log_metrics", lambda *_: None)
-    broken = WandbLogger(save_dir=tmp_path, offline=True)
-    monkeypatch.setattr(broken, "_experiment", object())
+    broken = TensorBoardLogger(tmp_path, name=None, version="broken")
+    working = TensorBoardLogger(tmp_path, name=None, version="run")
 
     def fail(*args: Any, **kwargs: Any) -> None:
-        raise ConnectionError("no route to host")
+        raise OSError("no space left")
 
-    monkeypatch.setattr(broken, "log_image", fail)
-    working = TensorBoardLogger(tmp_path, name=None, version="run")
     images: list[str] = []
+    monkeypatch.setattr(broken.experiment, "add_image", fail)
     monkeypatch.setattr(working.experiment, "add_image", lambda name, *args, **kwargs: images.append(name))
-    with pytest.warns(UserWarning, match=r"logging figures failed, training continues: .*no route") as caught:
+    with pytest.warns(
+        UserWarning, match=r"TensorBoardLogger failed, the run continues: .*no space"
+    ) as caught:
         assert fit(tmp_path, WithTerms(), [broken, working]) == expected(2, 4)
-    assert sum("logging figures failed" in str(warning.message) for warning in caught) == 1
+    assert sum("TensorBoardLogger failed" in str(warning.message) for warning in caught) == 1
     assert len(images) == 2 * len(KINDS)
 
 
@@ -212,7 +173,7 @@ def test_a_batch_that_cannot_be_drawn_does_not_stop_training(tmp_path: Path) -> 
 def test_a_graph_without_negatives_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WithTerms, "graph", torch.zeros(2, 2))
     drawn = fit(tmp_path, WithTerms(), max_steps=2)
-    assert drawn == ["step_000002_nroi.png", "step_000002_pseudo_labels.png"]
+    assert drawn == [f"step_000002_{kind}.png" for kind in KINDS[:-1]]
 
 
 def test_an_interval_of_0_draws_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 import wandb
 import yaml
 from helpers.tiny import EXAMPLES, command, quick, write_photos
+from helpers.wandb_records import OfflineRun
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import WandbLogger
 
@@ -30,6 +31,7 @@ from fbr_plugin.config import preset
 from fbr_plugin.data import Augmentation, FolderDataModule, Loading, read_mask, write_mask
 from fbr_plugin.data.readers.images import read_image
 from fbr_plugin.errors import InputError
+from fbr_plugin.pipeline.settings import with_save_dir
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.seed_files import read_seed
 from fbr_plugin.postprocess.seeds import threshold_labels
@@ -160,7 +162,8 @@ def test_the_same_command_twice_gives_two_equal_runs(words: list[object]) -> Non
     for run in (first, second):
         names = {path.name for path in run.iterdir()}
         assert names == {"checkpoints", "config.yaml", "figures", "hparams.yaml", "metrics.csv"}
-        kinds = ("nroi", "pseudo_labels", "semantic_graph")
+        kinds = ["confusion_matrix", "histograms", "nroi", "predictions", "pseudo_labels"]
+        kinds += ["semantic_graph", "threshold_sweep"]
         assert sorted(path.name for path in (run / "figures").iterdir()) == [
             f"step_000003_{kind}.png" for kind in kinds
         ]
@@ -375,19 +378,50 @@ def test_checkpoints_go_from_the_command_line_to_python_and_back(
 
 
 @pytest.mark.slow
-def test_wandb_writes_mask_overlays_into_the_run_folder(words: list[object]) -> None:
+def test_wandb_gets_figures_and_settings_from_the_run_folder(words: list[object]) -> None:
     logger = ["--trainer.logger", "WandbLogger", "--trainer.logger.offline", "true"]
-    command("fit", *words, *quick(2), *logger, "--figures.every_n_steps", 2)
+    command("fit", *words, *quick(3), *logger, "--figures.every_n_steps", 3)
+    wandb.finish()
+    wandb.teardown()  # waits until the file is complete
     run = only(Path("runs/AMNFBR").iterdir())
-    media = only(run.glob("wandb/offline-run-*")) / "files" / "media" / "images"
-    assert len(list(media.glob("mask/fbr/pseudo_labels_*.mask.png"))) == 2
-    assert {path.name.rsplit("_", 2)[0] for path in media.glob("fbr/*.png")} == {
-        "pseudo_labels",
-        "nroi",
-        "semantic_graph",
-    }
-    assert (run / "figures" / "step_000002_nroi.png").is_file()
+    offline = OfflineRun(only(run.glob("wandb/offline-run-*")))
+    expected = {"fbr/pseudo_labels", "fbr/nroi", "val/confusion_matrix", "val/predictions"}
+    assert expected <= offline.history.keys()
+    assert offline.config["figures"] == {"every_n_steps": 3, "num_images": 4}
+    assert offline.config["data"]["classes"] == ["class_1", "class_2"]
+    assert offline.config["data_fit"]["sha256"].keys() == {"images", "labels", "list"}
+    assert "masks" in offline.config["data_validate"]["sha256"]
+    assert (run / "figures" / "step_000003_nroi.png").is_file()
+    assert (run / "figures" / "step_000003_predictions.png").is_file()
     assert not Path("wandb").exists()
+
+
+@pytest.mark.slow
+def test_tensorboard_needs_no_folder_and_gets_the_same_figures(words: list[object]) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    shown = ["--trainer.logger", "TensorBoardLogger", "--figures.every_n_steps", 3]
+    command("fit", *words, *quick(3), *shown)
+    run = only(Path("runs/AMNFBR").iterdir())
+    events = event_accumulator.EventAccumulator(str(only(run.glob("lightning_logs/version_0"))))
+    events.Reload()
+    files = {path.stem.removeprefix("step_000003_") for path in run.rglob("figures/step_000003_*.png")}
+    assert {name.rpartition("/")[2] for name in events.Tags()["images"]} == files
+    assert {"pseudo_labels", "confusion_matrix"} <= files
+    assert only(run.rglob("*.ckpt"))
+
+
+LONG = "pytorch_lightning.loggers.CSVLogger"
+
+
+@pytest.mark.parametrize("named", [["--trainer.logger", "TensorBoardLogger"], [f"--trainer.logger={LONG}"]])
+def test_a_logger_is_given_a_folder_after_its_name(named: list[str]) -> None:
+    given = ["--trainer.logger.save_dir", "."]
+    assert with_save_dir(["fit", *named, "--seed"]) == ["fit", *named, *given, "--seed"]
+
+
+@pytest.mark.parametrize("logger", [["--trainer.logger", "WandbLogger"], ["--trainer.logger"], ["CSVLogger"]])
+def test_other_words_stay(logger: list[str]) -> None:
+    assert with_save_dir(["fit", *logger]) == ["fit", *logger]
 
 
 def test_a_logger_that_cannot_start_is_left_out(words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def curves() -> Figure:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: figures.seeds_over_images(IMAGES, LABELS, NAMES),
+        lambda: figures.labels_over_images(IMAGES, {"labels": LABELS}, NAMES),
         lambda: figures.examples(IMAGES, LABELS, {"AMN": LABELS, "AMN + FBR": LABELS}, NAMES),
         lambda: figures.boxes_over_images(IMAGES, IMAGES[:, 0], [BOXES, BOXES[:1]], BOXES),
         lambda: figures.instances_over_images(IMAGES, {"truth": INSTANCES}, NAMES),
@@ -80,6 +80,8 @@ def curves() -> Figure:
         lambda: figures.nroi_clusters(IMAGES, LABELS - 1),
         lambda: figures.semantic_graph(torch.eye(3), NAMES),
         lambda: figures.semantic_graph(torch.zeros(26, 26), "abcdefghijklmnopqrstuvwxyz"),
+        lambda: figures.confusion_matrix(torch.eye(4, 5), NAMES, "Confusion"),
+        lambda: figures.histograms({"gate": (np.array([1.0, 3.0]), np.array([0.0, 0.5, 1.0]))}),
         curves,
         lambda: SWEEP,
     ],
@@ -94,6 +96,8 @@ def curves() -> Figure:
         "nroi",
         "graph",
         "large graph",
+        "confusion",
+        "histograms",
         "losses",
         "sweep",
     ],
@@ -108,7 +112,7 @@ def test_every_figure_is_saved_whole_and_rendered(draw: Callable[[], Figure], tm
 
 
 def test_labels_lie_over_the_image_on_its_grid_and_the_legend_names_those_present() -> None:
-    figure = figures.seeds_over_images(IMAGES, LABELS, NAMES)
+    figure = figures.labels_over_images(IMAGES, {"labels": LABELS}, NAMES)
     image, overlay = IMAGES[0].permute(1, 2, 0).numpy(), drawn(figure, 2)
     assert np.array_equal(drawn(figure, 0), image)
     assert np.array_equal(overlay[8:], image[8:])
@@ -161,7 +165,7 @@ def test_a_figure_of_many_images_is_a_screen_high_and_says_how_many_it_shows() -
         (figures.examples(photos, labels, {"AMN": labels}, NAMES), MAX_ROWS),
         (figures.class_maps(photos, {"seed": photos[:, 0]}), MAX_ROWS),
         (figures.instances_over_images(photos, {"found": INSTANCES[:1] * 100}, NAMES), MAX_ROWS),
-        (figures.seeds_over_images(photos, labels, NAMES), MAX_COLUMNS),
+        (figures.labels_over_images(photos, {"labels": labels}, NAMES), MAX_COLUMNS),
         (figures.nroi_clusters(photos, clusters), MAX_COLUMNS),
         (figures.boxes_over_images(photos, photos[:, 0], boxes, BOXES[:1].expand(100, -1)), MAX_COLUMNS),
     ):
@@ -324,7 +328,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="2 images but 1 maps; give one map per image"):
         figures.nroi_clusters(IMAGES, LABELS[:1])
     with pytest.raises(ValueError, match="label 4 has no name: 3 foreground classes are named"):
-        figures.seeds_over_images(IMAGES, (LABELS == 2) * 4, NAMES)
+        figures.labels_over_images(IMAGES, {"labels": (LABELS == 2) * 4}, NAMES)
     with pytest.raises(ValueError, match=r"graph is \[2, 2\], but 3 foreground classes are named"):
         figures.semantic_graph(torch.eye(2), NAMES)
 
@@ -385,3 +389,11 @@ def test_the_iou_below_instances_is_the_mean_over_the_true_ones() -> None:
     columns = {"truth": [truth, INSTANCES[1]], "found": [half, half]}
     figure = figures.instances_over_images(IMAGES, columns, NAMES)
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "IoU 50.0", "", "", ""]
+
+
+def test_confusion_is_in_percent_of_the_true_pixels() -> None:
+    counts = torch.tensor([[6, 2, 0, 2], [0, 0, 0, 0], [0, 1, 3, 0]])  # the last column has no prediction
+    axes = figures.confusion_matrix(counts, ("boat", "train"), "Confusion").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["60", "20", "25", "75"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["background", "boat", "train"]
+    assert axes.images[0].get_array().mask[1].all()  # without pixels

@@ -24,6 +24,7 @@ def quick(steps: int) -> list[object]:
     """Words that keep a training run short and quiet."""
     switches = ("enable_progress_bar", "enable_model_summary")
     silent = [word for name in switches for word in (f"--trainer.{name}", "false")]
+    silent += ["--figures.every_n_steps", "0"]
     return ["--trainer.accelerator", "cpu", "--trainer.max_steps", steps, *silent]
 
 

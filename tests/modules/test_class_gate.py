@@ -439,7 +439,8 @@ def test_its_own_figures():
     train(before, 6)
     values = before(view.levels, (6, 6))
     torch.testing.assert_close(before.eval().update(view).mean_gate, values[present].mean())
-    assert (last.assignments >= 0).equal(last.pseudo_labels == 0)
+    torch.testing.assert_close(last.mean_gate, last.gate[present].mean())
+    assert last.distributions.equal(gate.distributions)
 
 
 def test_scores_are_lowered():

@@ -1,30 +1,33 @@
 """Figures of FBR, plotted at an interval during training."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from fbr_plugin import figures
-from fbr_plugin.contract import FBRTerms, GateTerms, NamedClasses, WithFBR
-from fbr_plugin.data.datamodules.base import running_data
+from fbr_plugin.callbacks.loggers.panels import Histogram, Mask, Overlay, Panel, mask_names
+from fbr_plugin.callbacks.loggers.show import show
+from fbr_plugin.contract import FBRTerms, GateTerms, WithFBR
+from fbr_plugin.data.datamodules.base import class_names
 from fbr_plugin.data.transforms import denormalise, to_photo
 from fbr_plugin.errors import InputError, WarnOnce
 
+BINS = 64  # of a histogram
+ROWS = 256  # of the memory bank, of which pairs are compared
+
 
 class FBRFigures(Callback):
-    """Plots pseudo labels and background clusters over a batch's images, and the semantic graph.
+    """Plots what FBR sees in a batch: pseudo labels and where the gate lowers them, clusters, the graph.
 
-    The figures are saved as PNGs in the run's folder `figures`, and sent to TensorBoard and Weights & Biases
-    if the run logs there; the latter gets the pseudo labels as mask overlays with class names. If a figure or
-    a logger fails, a single warning is given and training continues. Nothing is plotted without FBR.
+    The figures are saved as PNGs in the run's folder `figures`, and sent to TensorBoard and, by `WandbRun`,
+    to Weights & Biases if the run logs there; the latter gets label maps as overlays with class names, and
+    statistics as histograms. If a figure or a logger fails, a single warning is given and training
+    continues. Nothing is plotted without FBR.
 
     Args:
         every_n_steps: optimizer steps between figures, which are also plotted at the end of the first epoch
@@ -58,14 +61,13 @@ class FBRFigures(Callback):
     ) -> None:
         """Plot on the first process at the end of a step, if it is due."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        terms = (pl_module.fbr_terms or pl_module.gate_terms) if isinstance(pl_module, WithFBR) else None
         step, before = trainer.global_step, self._last_step
         self._last_step = step  # several batches with accumulated gradients make one step
-        if terms is None or step == before or not self._due(trainer, step, batch_idx):
+        if step == before or not self._due(trainer, step, batch_idx):
             return
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and isinstance(pl_module, WithFBR):
             try:
-                self._draw(trainer, terms, batch, step)
+                show(trainer, self._panels(trainer, pl_module, batch), self._folder, step)
             except Exception as error:
                 self._warn(f"plotting figures failed, training continues: {error!r}")
 
@@ -75,52 +77,70 @@ class FBRFigures(Callback):
         last = step == trainer.estimated_stepping_batches
         return self.every_n_steps > 0 and (first or last or step % self.every_n_steps == 0)
 
-    def _draw(self, trainer: Trainer, terms: FBRTerms | GateTerms, batch: Any, step: int) -> None:
-        """Plot the figures of a step, save them, and send them to the loggers."""
-        data = running_data(trainer)
-        if isinstance(data, NamedClasses):
-            names: Sequence[str] = data.class_names
-        else:
-            names = [f"class {number}" for number in range(1, batch["label"].shape[1] + 1)]
-        normalised = self.images(batch)[: self.num_images]
+    def _panels(self, trainer: Trainer, module: WithFBR, batch: Any) -> dict[str, Panel]:
+        """What there is to see of a step."""
+        fbr, gate, number = module.fbr_terms, module.gate_terms, self.num_images
+        terms = fbr or gate
+        if terms is None:
+            return {}
+        names = class_names(trainer, batch["label"].shape[1])
+        normalised = self.images(batch)[:number]
         photos, images = denormalise(normalised), to_photo(normalised)
-        labels = terms.pseudo_labels[: self.num_images]
-        drawn = {
-            "pseudo_labels": figures.seeds_over_images(images, labels, names),
-            "nroi": figures.nroi_clusters(images, terms.assignments[: self.num_images]),
+        maps = {"pseudo labels": terms.pseudo_labels[:number]}
+        if gate:
+            maps["lowered by the gate"] = _lowered(gate.gate, batch["label"])[:number]
+        panels = {
+            "fbr/pseudo_labels": Panel(
+                figures.labels_over_images(images, maps, names),
+                [
+                    Overlay(photo, {title: _mask(own[index], photo, names) for title, own in maps.items()})
+                    for index, photo in enumerate(photos)
+                ],
+            )
         }
-        if isinstance(terms, FBRTerms) and terms.graph.any():  # there were several classes
-            drawn["semantic_graph"] = figures.semantic_graph(terms.graph, names)
-        for name, figure in drawn.items():
-            figures.save(figure, self._folder / f"step_{step:06d}_{name}.png")
-        overlays = _overlays(labels, photos.shape[1:3], names)
-        for logger in trainer.loggers:
-            self._log(logger, drawn, photos, overlays, step)
-
-    def _log(
-        self,
-        logger: Logger,
-        drawn: dict[str, Figure],
-        photos: NDArray[np.uint8],
-        overlays: list[dict[str, Any]],
-        step: int,
-    ) -> None:
-        """Send the figures to a logger; a failure becomes a warning."""
-        try:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("fbr/pseudo_labels", list(photos), step, masks=overlays)
-                for name in drawn.keys() - {"pseudo_labels"}:
-                    logger.log_image(f"fbr/{name}", [figures.to_array(drawn[name])], step)
-            elif isinstance(logger, TensorBoardLogger):
-                for name, figure in drawn.items():
-                    pixels = figures.to_array(figure)
-                    logger.experiment.add_image(f"fbr/{name}", pixels, step, dataformats="HWC")
-        except Exception as error:
-            self._warn(f"logging figures failed, training continues: {error!r}")
+        if fbr:
+            panels["fbr/nroi"] = Panel(figures.nroi_clusters(images, fbr.assignments[:number]))
+            if fbr.graph.any():  # there were several classes
+                panels["fbr/semantic_graph"] = Panel(figures.semantic_graph(fbr.graph, names))
+        shown = {**_of_bank(fbr), **_of_gate(gate, batch["label"])}
+        if shown:
+            panels["fbr/histograms"] = Panel(figures.histograms(shown), shown)
+        return panels
 
 
-def _overlays(labels: Tensor, size: tuple[int, ...], class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Label maps [N, h, w], resized to the images, in W&B's format of masks with class names."""
-    named = dict(enumerate(["background", *class_names]))
-    grown = F.interpolate(labels[:, None].double(), size, mode="nearest-exact")[:, 0].byte().cpu().numpy()
-    return [{"pseudo_labels": {"mask_data": mask, "class_labels": named}} for mask in grown]
+def _lowered(gate: Tensor, labels: Tensor) -> Tensor:
+    """The class [B, h, w] of its image that a gate [B, C, h, w] lowers most; 0 where by less than half."""
+    lowest, index = torch.where(labels[..., None, None] > 0, gate, 1.0).min(1)
+    return torch.where(lowest < 0.5, index + 1, 0)
+
+
+def _mask(labels: Tensor, photo: Any, names: Any) -> Mask:
+    """A label map [h, w] at the size of its photo [H, W, 3]."""
+    grown = F.interpolate(labels[None, None].double(), photo.shape[:2], mode="nearest-exact")[0, 0]
+    return Mask(grown.byte().cpu().numpy(), mask_names(names))
+
+
+def _of_bank(terms: FBRTerms | None) -> dict[str, Histogram]:
+    """Cosines between rows of the memory bank: all near 1 if the NROIs have become alike."""
+    if terms is None or (filled := int(terms.bank_fill)) < 2:
+        return {}
+    rows = F.normalize(terms.bank[: min(filled, ROWS)].float(), dim=1)
+    first, second = torch.triu_indices(len(rows), len(rows), 1)
+    return {"cosines in the bank": _histogram((rows @ rows.T)[first, second], -1.0)}
+
+
+def _of_gate(terms: GateTerms | None, labels: Tensor) -> dict[str, Histogram]:
+    """Values of the gate for the classes of each image, and scores of seeds with and without it."""
+    if terms is None:
+        return {}
+    found = {"gate": _histogram(torch.where(labels[..., None, None] > 0, terms.gate, torch.inf), 0.0)}
+    edges = np.linspace(0, 1, BINS + 1) ** 2  # as even as the distributions, in the square root
+    for title, counts in zip(("ungated seeds", "gated seeds"), terms.distributions, strict=True):
+        found[title] = (counts.view(BINS, -1).sum(1).double().cpu().numpy(), edges)
+    return found
+
+
+def _histogram(values: Tensor, least: float) -> Histogram:
+    """Counts of the values from `least` to 1; others are left out."""
+    counts = torch.histc(values.float().cpu(), BINS, least, 1.0)
+    return counts.double().numpy(), np.linspace(least, 1, BINS + 1)

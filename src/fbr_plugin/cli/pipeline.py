@@ -14,8 +14,9 @@ from fbr_plugin.pipeline import cache
 from fbr_plugin.pipeline.build import build_stages
 from fbr_plugin.pipeline.record import PipelineStage
 from fbr_plugin.pipeline.report import build_report, stage_table
-from fbr_plugin.pipeline.settings import parser
+from fbr_plugin.pipeline.settings import parser, with_save_dir
 from fbr_plugin.pipeline.training import prepare
+from fbr_plugin.pipeline.wandb_stages import log_stages
 
 
 def run(words: list[str]) -> None:
@@ -32,7 +33,7 @@ def run(words: list[str]) -> None:
         "Using `DistributedSampler`",
     ):
         warnings.filterwarnings("ignore", f".*{known}")
-    config = parser(Parser).parse_args(words[1:])
+    config = parser(Parser).parse_args(with_save_dir(words[1:]))
     if not config.dry_run:
         if is_rank_zero():
             check_folder(config.output)
@@ -44,6 +45,7 @@ def run(words: list[str]) -> None:
         return
     say = print if is_rank_zero() else _nothing
     settings, records = json.loads(parser().dump(config, format="json")), {}
+    stages = log_stages(stages, config)
     for stage, record in cache.run(stages, config.output, config["from"], say):
         records[stage.name] = record
         if is_rank_zero():

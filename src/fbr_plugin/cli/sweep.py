@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import fields
@@ -12,8 +11,10 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from pytorch_lightning.loggers import WandbLogger
 from tqdm import tqdm
 
+from fbr_plugin.callbacks.loggers.wandb_run import end_run
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.cli import lightning
 from fbr_plugin.cli.options.configs import find_config
@@ -104,8 +105,9 @@ def train(run: Run, device: str, group: str) -> dict[str, float]:
         writer = SeedWriter(run.folder / LABELS, thresholds=run.labels)
         trainer.callbacks.append(writer)  # type: ignore[attr-defined]
         trainer.predict(model, data, return_predictions=False)
-    if "wandb" in sys.modules:  # the next run of this process is another one
-        sys.modules["wandb"].finish()
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            end_run(logger)
     return {name.removeprefix("test/"): value for each in found for name, value in each.items()}
 
 

@@ -1,4 +1,4 @@
-"""Charts: the semantic graph, loss curves, the threshold sweep, precision and recall."""
+"""Charts: heat maps, loss curves, histograms, the threshold sweep, precision and recall."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from itertools import cycle
 from textwrap import fill
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -38,29 +39,41 @@ def semantic_graph(graph: Tensor, class_names: Sequence[str]) -> Figure:
     if graph.shape != (count, count):
         raise InputError(f"the graph is {list(graph.shape)}, but {count} foreground classes are named")
     values = graph.detach().float().cpu().numpy()
-    numbered, every = count <= _MAX_NUMBERED, math.ceil(count / _MAX_NAMED)
-    points = 9 if count <= 12 else 7 if numbered else 6
-    names = [fill(name, 24, max_lines=2, placeholder=" …") for name in class_names[::every]]
-    beside = max(text_width(name, points) for name in names)
-    height = min(MAX_HEIGHT, 0.7 + 0.42 * count + beside)
-    figure = Figure(figsize=(height + 1.2, height))
-    axes = figure.subplots()
-    axes.set_facecolor("#e8e8e8")
-    empty = np.broadcast_to(values.sum(1, keepdims=True) == 0, values.shape)
-    heat = axes.imshow(np.ma.array(values, mask=empty), cmap="Blues", vmin=0, vmax=values.max() or 1)
-    size = 7 if count <= 12 else 6
-    for row, column in zip(*np.nonzero(values), strict=True) if numbered else ():
-        colour = "white" if values[row, column] > 0.6 * values.max() else INK
-        number = f"{values[row, column]:.2f}"
-        axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=size)
-    angle, anchor = (45, "top") if numbered else (90, "center")
-    places = range(0, count, every)
-    axes.set_xticks(places, names, rotation=angle, va=anchor, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, names)
-    axes.tick_params(length=0, labelsize=points)
-    axes.spines[:].set_visible(False)
+    figure, axes = _heat_map(values, class_names, "{:.2f}", "probability of being sampled")
     axes.set(title="Semantic graph", xlabel="class of the negative", ylabel="class of the query")
-    figure.colorbar(heat, ax=axes, shrink=0.8, label="probability of being sampled", aspect=30)
+    return figure
+
+
+@style
+def confusion_matrix(confusion: Tensor, class_names: Sequence[str], title: str) -> Figure:
+    """Plot the shares of each true class's pixels by prediction; rows of classes without pixels stay grey.
+
+    Numbers and names are as in `semantic_graph`.
+
+    Args:
+        confusion: [1+C, 1+C] or more columns: pixels by truth and prediction, background first.
+        class_names: names of the C foreground classes.
+        title: of the figure.
+    """
+    counts = confusion[:, : len(confusion)].double().cpu()
+    shares = 100 * counts / confusion.double().cpu().sum(1, keepdim=True).clamp_min(1)
+    figure, axes = _heat_map(shares.numpy(), ["background", *class_names], "{:.0f}", "% of the true pixels")
+    axes.set(title=title, xlabel="prediction", ylabel="truth")
+    return figure
+
+
+@style
+def histograms(shown: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Figure:
+    """Plot histograms side by side.
+
+    Args:
+        shown: title -> N counts, and the N+1 edges of their bins.
+    """
+    figure = Figure(figsize=(3.1 * len(shown), 2.4))
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axes, (title, (counts, edges)) in zip(panels, shown.items(), strict=True):
+        axes.stairs(counts / max(counts.sum(), 1e-12), edges, fill=True, color=METHODS[0])
+        axes.set(title=title, ylabel="share")
     return figure
 
 
@@ -144,6 +157,36 @@ def precision_recall(
     axes.grid(color="#e8e8e8")
     axes.legend(loc="lower left")
     return figure
+
+
+def _heat_map(
+    values: NDArray[np.floating], names: Sequence[str], form: str, unit: str
+) -> tuple[Figure, Axes]:
+    """A heat map of named rows and columns, with numbers where they fit; rows of zeros stay grey."""
+    count = len(names)
+    numbered, every = count <= _MAX_NUMBERED, math.ceil(count / _MAX_NAMED)
+    points = 9 if count <= 12 else 7 if numbered else 6
+    names = [fill(name, 24, max_lines=2, placeholder=" …") for name in names[::every]]
+    beside = max(text_width(name, points) for name in names)
+    height = min(MAX_HEIGHT, 0.7 + 0.42 * count + beside)
+    figure = Figure(figsize=(height + 1.2, height))
+    axes = figure.subplots()
+    axes.set_facecolor("#e8e8e8")
+    empty = np.broadcast_to(values.sum(1, keepdims=True) == 0, values.shape)
+    heat = axes.imshow(np.ma.array(values, mask=empty), cmap="Blues", vmin=0, vmax=values.max() or 1)
+    size = 7 if count <= 12 else 6
+    for row, column in zip(*np.nonzero(values), strict=True) if numbered else ():
+        colour = "white" if values[row, column] > 0.6 * values.max() else INK
+        number = form.format(values[row, column])
+        axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=size)
+    angle, anchor = (45, "top") if numbered else (90, "center")
+    places = range(0, count, every)
+    axes.set_xticks(places, names, rotation=angle, va=anchor, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
+    axes.tick_params(length=0, labelsize=points)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(heat, ax=axes, shrink=0.8, label=unit, aspect=30)
+    return figure, axes
 
 
 def _smoothed(values: Sequence[float]) -> NDArray[np.float64]:

@@ -23,24 +23,30 @@ _IOU = "IoU in %: mean over the background and the classes in the true mask."
 
 
 @style
-def seeds_over_images(images: Maps, labels: Maps, class_names: Sequence[str], note: str = "") -> Figure:
-    """Plot images and, below them, the images under their label maps.
+def labels_over_images(
+    images: Maps, labels: Mapping[str, Maps], class_names: Sequence[str], note: str = ""
+) -> Figure:
+    """Plot images and, below them, the images under label maps.
 
     Args:
         images: N images [3, H, W] in [0, 1], of which at most the first `MAX_COLUMNS` are drawn.
-        labels: N label maps [h, w], possibly on a coarser grid, 0 = background (left clear), 255 = ignored.
+        labels: title -> N label maps [h, w], possibly on a coarser grid, 0 = background (left clear), 255 =
+            ignored.
         class_names: names of the foreground classes.
         note: text above the legend, such as the rule by which the images were chosen.
     """
-    check_number(images, labels)
-    pairs = list(pairs_of(images[:MAX_COLUMNS], labels[:MAX_COLUMNS]))
-    over = [_painted(*pair, class_names) for pair in pairs]
-    note = note_of(len(pairs), len(images), note)
-    strips = {"image": [photo for photo, _ in pairs], "labels": over}
-    shown = [label for _, label in pairs]
+    for maps in labels.values():
+        check_number(images, maps)
+    first = images[:MAX_COLUMNS]
+    pairs = {title: list(pairs_of(first, maps[:MAX_COLUMNS])) for title, maps in labels.items()}
+    strips = {"image": photo_arrays(first)}
+    strips |= {title: [_painted(*pair, class_names) for pair in own] for title, own in pairs.items()}
+    shown = [label for own in pairs.values() for _, label in own]
+    note = note_of(len(first), len(images), note)
     figure, panels = grid(strips, legend=_class_legend(shown, class_names), note=note)
-    for axes, label in zip(panels["labels"], shown, strict=True):
-        _outline(axes, label, len(class_names))
+    for title, own in pairs.items():
+        for axes, (_, label) in zip(panels[title], own, strict=True):
+            _outline(axes, label, len(class_names))
     return figure
 
 

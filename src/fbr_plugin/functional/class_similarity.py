@@ -33,12 +33,10 @@ class ClassSimilarity(NamedTuple):
     Attributes:
         own: [B, C, h, w] cosine to the nearest prototype of the class; infinite for a class without one.
         class_absent: [B, C, h, w] cosine to the nearest class-absent cluster; -infinite if there is none.
-        cluster: [B, h, w] int64, the nearest background cluster.
     """
 
     own: Tensor
     class_absent: Tensor
-    cluster: Tensor
 
 
 @torch.no_grad()
@@ -118,7 +116,7 @@ def class_similarity(pixels: Tensor, prototypes: Tensor, clusters: BackgroundClu
     others.masked_fill_(~clusters.class_absent, -torch.inf)
     class_absent = torch.stack([(to_clusters + column[:, None]).amax(1) for column in others.T], 1)
     grid = pixels.shape[-2:]
-    return ClassSimilarity(*(x.unflatten(-1, grid) for x in (own, class_absent, to_clusters.argmax(1))))
+    return ClassSimilarity(*(x.unflatten(-1, grid) for x in (own, class_absent)))
 
 
 @torch.no_grad()

@@ -136,7 +136,8 @@ class ClassAwareGate(StepRandom):
             reclusters=self.reclusters.clone(),
             finite=finite,
             pseudo_labels=pseudo_labels,
-            assignments=torch.where(background, near.cluster, -1),
+            gate=gate,
+            distributions=self.distributions.clone(),
         )
 
     @torch.no_grad()

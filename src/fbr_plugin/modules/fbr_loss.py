@@ -124,6 +124,7 @@ class FBRLoss(StepRandom):
             pseudo_labels=pseudo_labels,
             assignments=assignments,
             graph=graph,
+            bank=bank.nrois[:-1],
         )
 
     def _weights(self) -> tuple[float, ...]:

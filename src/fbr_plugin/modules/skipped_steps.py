@@ -28,10 +28,14 @@ class SkippedSteps(nn.Module):
         if finite.device.type == "cpu":
             self.warn()
 
-    def warn(self) -> None:
-        """Warn once if a step was skipped; off the CPU it waits for the device, so call it now and then."""
-        if not self._warn.given and int(self.count) > 0:
+    def warn(self) -> int:
+        """Warn once if a step was skipped, and return how many were.
+
+        Off the CPU it waits for the device, so call it now and then.
+        """
+        if count := int(self.count):
             self._warn(
                 f"{self.what} met NaN or infinite features and left that step out. Lower the learning rate, "
                 "or train in float32."
             )
+        return count

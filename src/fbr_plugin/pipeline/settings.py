@@ -1,7 +1,9 @@
 """The settings of the pipeline and their parser."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,3 +137,14 @@ def method(refiner: Refiner) -> Method | None:
     if refiner == "crf":
         import_pydensecrf()
     return default_method() if refiner == "auto" else None if refiner == "none" else refiner
+
+
+def with_save_dir(words: list[str]) -> list[str]:
+    """Let a logger that needs a `save_dir` be named alone: `.`, as Weights & Biases has by default."""
+    needy = re.compile(r"(.*\.)?(TensorBoardLogger|CSVLogger)")
+    for index, (option, value) in enumerate(pairwise([*words, ""])):
+        option, _, joined = option.partition("=")
+        if option == "--trainer.logger" and needy.fullmatch(joined or value):
+            after = index + (1 if joined else 2)
+            return [*words[:after], "--trainer.logger.save_dir", ".", *words[after:]]
+    return words

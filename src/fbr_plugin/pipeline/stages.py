@@ -11,13 +11,17 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import BasePredictionWriter, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from torch.utils.data import Subset
 from tqdm import tqdm
 
 from fbr_plugin import figures
 from fbr_plugin.callbacks.checkpoints import save_whole
 from fbr_plugin.callbacks.exact_resume import ExactResume
+from fbr_plugin.callbacks.fbr_figures import FBRFigures
+from fbr_plugin.callbacks.loggers.guard import guard
+from fbr_plugin.callbacks.loggers.wandb_run import WandbRun
+from fbr_plugin.callbacks.score_figures import ScoreFigures
 from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
 from fbr_plugin.contract import ScorePropagator
 from fbr_plugin.data.datamodules.base import WSSSDataModule
@@ -51,7 +55,11 @@ def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Ma
         begun.parent, begun.stem, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
     state = [] if isinstance(model, FBRMixin) else [ExactResume()]  # the mixin has its own
-    trainer = _trainer(folder, flags, saver, *state, logger=CSVLogger(folder, name=CURVES))
+    given = flags.get("logger")
+    loggers = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
+    shown = [FBRFigures(), ScoreFigures(), WandbRun()] if loggers else []
+    every = {**flags, "logger": [CSVLogger(folder, name=CURVES), *loggers]}
+    trainer = _trainer(folder, every, saver, *state, *shown)
     trainer.fit(model, data, ckpt_path=str(begun) if begun.exists() else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -197,16 +205,14 @@ def _read(folders: Mapping[str, Path], name: str, num_classes: int) -> list[NDAr
     return [read_mask(folder / f"{name}.png", num_classes) for folder in folders.values()]
 
 
-def _trainer(
-    folder: Path, flags: Mapping[str, Any], *callbacks: pl.Callback, logger: Any = False
-) -> pl.Trainer:
+def _trainer(folder: Path, flags: Mapping[str, Any], *callbacks: pl.Callback) -> pl.Trainer:
     own = flags.get("callbacks") or []
     options = {
-        "logger": logger,
+        "logger": False,
         "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         "enable_model_summary": False,
         "default_root_dir": folder,
         **flags,
         "callbacks": [*own, *callbacks],
     }
-    return save_whole(pl.Trainer(**options))
+    return save_whole(guard(pl.Trainer(**options)))

@@ -151,10 +151,11 @@ class FBRMixin(CapturedSteps):
             )
 
     def on_train_epoch_end(self) -> None:
-        """Warn of steps that FBR skipped."""
+        """Warn of steps that FBR skipped, and log their number; without any there is nothing to see."""
         super().on_train_epoch_end()
-        for part in self._parts():
-            part.skipped.warn()
+        for group, part in (("fbr", self.fbr), ("gate", self.gate)):
+            if part is not None and (count := part.skipped.warn()):
+                self.log(f"{group}/skipped", float(count))
 
     def on_test_epoch_end(self) -> None:
         """Warn of a gate that was not used."""
@@ -172,8 +173,7 @@ class FBRMixin(CapturedSteps):
             return 0.0
         terms: list[FBRTerms] = [self.fbr(view, index) for index, view in enumerate(views)]
         self.fbr_terms = FBRTerms(*(value.detach() for value in terms[0]))
-        self._log_means("fbr", terms)
-        self.log("fbr/skipped", self.fbr.skipped.count.float())
+        self._log_means("fbr", terms, self.fbr.config.disabled_terms())
         return sum(term.total for term in terms) / len(terms)
 
     def _learn(self, views: Sequence[DenseView]) -> None:
@@ -183,12 +183,14 @@ class FBRMixin(CapturedSteps):
         terms = [self.gate.update(view, index) for index, view in enumerate(views)]
         self.gate_terms = terms[0]
         self._log_means("gate", terms)
-        self.log("gate/skipped", self.gate.skipped.count.float())
 
-    def _log_means(self, group: str, terms: Sequence[FBRTerms] | Sequence[GateTerms]) -> None:
-        """Log every term that is a number, as its mean over the views; one of them in the progress bar."""
+    def _log_means(self, group: str, terms: Sequence[Any], disabled: Sequence[str] = ()) -> None:
+        """Log every term that is a number and not disabled, as its mean over the views.
+
+        One of them is in the progress bar.
+        """
         for name, *values in zip(terms[0]._fields, *terms, strict=True):
-            if name != "finite" and not values[0].dim():
+            if name not in ("finite", *disabled) and not values[0].dim():
                 mean = sum(value.detach().float() for value in values) / len(values)
                 self.log(f"{group}/{name}", mean, prog_bar=name in ("total", "mean_gate"))
 

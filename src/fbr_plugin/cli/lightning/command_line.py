@@ -3,9 +3,6 @@
 import re
 import sys
 import warnings
-from contextlib import suppress
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 from pydoc import locate
 from typing import Any
@@ -14,7 +11,6 @@ from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import Logger
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
@@ -23,18 +19,22 @@ from fbr_plugin.callbacks.end_of_bar import EndOfBar
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
+from fbr_plugin.callbacks.loggers.guard import guard
+from fbr_plugin.callbacks.loggers.wandb_run import WandbRun
+from fbr_plugin.callbacks.score_figures import ScoreFigures
 from fbr_plugin.callbacks.seed_calibrator import SeedCalibrator
 from fbr_plugin.cli.lightning.callbacks import run_callbacks
 from fbr_plugin.cli.lightning.checkpoint_settings import checkpoint_settings
 from fbr_plugin.cli.lightning.classes import num_classes
 from fbr_plugin.cli.lightning.report import fit_report, predict_report
+from fbr_plugin.cli.lightning.run_folder import run_folder
 from fbr_plugin.cli.lightning.writer import add_writer_options, prediction_writer
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.distributed import is_rank_zero
 from fbr_plugin.errors import InputError
-from fbr_plugin.files import make_folder
+from fbr_plugin.pipeline.settings import with_save_dir
 from fbr_plugin.presets import all_fields
 from fbr_plugin.training.mixin import FBRMixin
 
@@ -53,8 +53,9 @@ class CommandLine(LightningCLI):
     """Lightning's command line, with a folder for each run, FBR's figures, exact resume and seed files."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings of the figures, of calibration to `test`, and of the files to `predict`."""
+        """Add the settings of figures and Weights & Biases, of calibration, and of the files of `predict`."""
         parser.add_lightning_class_args(FBRFigures, "figures")
+        parser.add_lightning_class_args(WandbRun, "wandb")
         target = "model.init_args.num_classes"
         parser.link_arguments("data", target, compute_fn=self._classes, apply_on="instantiate")
         if parser.prog == "test":
@@ -64,8 +65,8 @@ class CommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments, and note which of the model's settings are on the command line itself."""
-        super().parse_arguments(parser, args)
-        words = args if isinstance(args, list) else sys.argv[1:]
+        words = with_save_dir(args if isinstance(args, list) else sys.argv[1:])
+        super().parse_arguments(parser, words)
         named = (re.match(r"--model\.(?:init_args\.)?([\w.]+)", word) for word in words)
         self.typed = {match[1] for match in named if match}
 
@@ -99,7 +100,7 @@ class CommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Give the run its own folder, also for its loggers."""
         config = self.config[self.subcommand]
-        folder = _run_folder(config.trainer.default_root_dir, config.model.class_path)
+        folder = run_folder(config.trainer.default_root_dir, config.model.class_path)
         config.trainer.default_root_dir = folder
         if config.trainer.logger in (None, True):
             plain = Namespace(save_dir=folder, name="", version="")
@@ -113,10 +114,10 @@ class CommandLine(LightningCLI):
         return num_classes(data, self.config[self.subcommand].model.init_args)
 
     def after_instantiate_classes(self) -> None:
-        """Drop loggers that cannot start, write checkpoints whole, and save any model's random state."""
-        save_whole(self.trainer)
-        self.trainer.loggers = [logger for logger in self.trainer.loggers if _starts(logger)]
-        added: list[Callback] = [EndOfBar()]
+        """Survive loggers, plot scores, write checkpoints whole, and save any model's random state."""
+        save_whole(guard(self.trainer))
+        every = self.config[self.subcommand].figures.every_n_steps
+        added: list[Callback] = [EndOfBar(), ScoreFigures(every)]
         if not isinstance(self.model, FBRMixin):  # which has its own
             added.append(ExactResume())
         added += run_callbacks(self.trainer, self.model)
@@ -172,38 +173,6 @@ class CommandLine(LightningCLI):
         config = self.config_init.predict
         if is_rank_zero():
             print(f"\n{predict_report(Path(config.output_dir), bool(config.thresholds))}")
-
-
-def _starts(logger: Logger) -> bool:
-    """Whether a logger starts; warn if it does not."""
-    try:
-        getattr(logger, "experiment", None)  # starts it; Lightning's base class does not declare it
-    except Exception as error:
-        warnings.warn(f"{type(logger).__name__} could not start and is left out: {error}", stacklevel=2)
-        return False
-    return True
-
-
-def _run_folder(given: str | None, class_path: str) -> str:
-    """A folder for a run, by default `runs/<model>/<time>`, with a number if that already holds a run.
-
-    The first process creates it; Lightning sends its name to the others.
-    """
-    default = Path("runs", class_path.rpartition(".")[-1], datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-    base = folder = Path(given or default)
-    if is_rank_zero():
-        make_folder(base.parent)
-        for number in count(2):
-            with suppress(FileExistsError):
-                folder.mkdir(parents=True)  # atomic: another run may start in the same second
-                break
-            if given and not (folder / "config.yaml").exists():
-                break
-            folder = base.with_name(f"{base.name}_{number}")
-        make_folder(folder)
-        if given and folder != base:
-            print(f"{base} already holds a run: this one is in {folder}")
-    return str(folder)
 
 
 def run(words: list[str], kind: type[CommandLine] = CommandLine, exit_on_error: bool = True) -> CommandLine:

@@ -1,6 +1,7 @@
 """The base of all data modules: sampling order, augmentation seeds and exact resume."""
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.dataset import SegmentationDataset, Stage
 from fbr_plugin.data.instances.sources import PseudoInstances, TruthStages
 from fbr_plugin.data.readers.labels import read_ids
@@ -36,6 +38,12 @@ def running_data(trainer: Trainer) -> LightningDataModule | None:
     """The data module of a Trainer's current run; None where it was given loaders."""
     data: LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]  # set, but not declared
     return data
+
+
+def class_names(trainer: Trainer, number: int) -> Sequence[str]:
+    """The foreground classes of a Trainer's data module, or as many numbers if it names none."""
+    data = running_data(trainer)
+    return data.class_names if isinstance(data, NamedClasses) else [f"class {c + 1}" for c in range(number)]
 
 
 class WSSSDataModule(LightningDataModule):

@@ -1,0 +1,1 @@
+"""What loggers receive, and that training survives them."""
