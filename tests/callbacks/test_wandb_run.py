@@ -179,12 +179,12 @@ def test_the_budget_bounds_what_is_sent_and_keeps_a_tenth_for_the_end(
 
 
 def test_a_checkpoint_beyond_the_budget_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "last.ckpt"
-    file.write_bytes(bytes(2 * MB))
-    saver = ModelCheckpoint(tmp_path)
-    saver.best_model_path = str(file)
+    savers = [ModelCheckpoint(tmp_path), ModelCheckpoint(tmp_path, monitor="val/miou")]
+    for size, saver in enumerate(savers, start=1):  # the last checkpoint and, larger, the best one
+        saver.best_model_path = str(tmp_path / f"{size}.ckpt")
+        Path(saver.best_model_path).write_bytes(bytes(size * MB))
     logger = WandbLogger(save_dir=tmp_path, offline=True)
-    trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True, checkpoint_callback=saver)
+    trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True, checkpoint_callbacks=savers)
     with pytest.warns(UserWarning, match=r"the checkpoint of 2.0 MB is not uploaded.*wandb.budget_mb \(1\)"):
         WandbRun(1, artifacts=True).on_fit_end(trainer, None)
 

@@ -21,7 +21,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 """Steps and values of the same length."""
 
 
-_MAX_NUMBERED = 20  # most classes for which a heat map has room for numbers
+_MAX_NUMBERED = 21  # most rows of a heat map with room for numbers: 20 classes and the background
 _MAX_NAMED = 45  # most names beside it
 
 
@@ -29,7 +29,7 @@ _MAX_NAMED = 45  # most names beside it
 def semantic_graph(graph: Tensor, class_names: Sequence[str]) -> Figure:
     """Plot the semantic graph as a heat map; rows of classes without negatives stay grey.
 
-    There are numbers for up to 20 classes. Of more than 45, only every second or third name has room.
+    There are numbers for up to 21 classes. Of more than 45, only every second or third name has room.
 
     Args:
         graph: [C, C]; row c holds the probability with which each class is sampled as a negative of c.
@@ -48,7 +48,7 @@ def semantic_graph(graph: Tensor, class_names: Sequence[str]) -> Figure:
 def confusion_matrix(confusion: Tensor, class_names: Sequence[str], title: str) -> Figure:
     """Plot the shares of each true class's pixels by prediction; rows of classes without pixels stay grey.
 
-    Numbers and names are as in `semantic_graph`.
+    There are numbers for up to 20 classes. Of more than 44, only every second or third name has room.
 
     Args:
         confusion: [1+C, 1+C] or more columns: pixels by truth and prediction, background first.
