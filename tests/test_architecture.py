@@ -205,7 +205,7 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 import fbr_plugin, fbr_plugin.baselines
 
-sys.argv = ["fbr-plugin", "--help"]
+sys.argv = ["fbr-plugin", "fit", "--help"]
 try:
     runpy.run_module("fbr_plugin", run_name="__main__")
 except SystemExit as stop:

@@ -407,7 +407,7 @@ def test_tensorboard_needs_no_folder_and_gets_the_same_figures(words: list[objec
     files = {path.stem.removeprefix("step_000003_") for path in run.rglob("figures/step_000003_*.png")}
     assert {name.rpartition("/")[2] for name in events.Tags()["images"]} == files
     assert {"pseudo_labels", "confusion_matrix"} <= files
-    assert only(run.rglob("*.ckpt"))
+    assert only(run.rglob("epoch*.ckpt"))
 
 
 LONG = "pytorch_lightning.loggers.CSVLogger"
@@ -448,12 +448,13 @@ def test_classes_in_the_working_folder_are_found(capsys: pytest.CaptureFixture[s
         "--data.loading.batch_size",
         4,
     ]
-    command("fit", "--model", "mine.TheirsFBR", *scenes, *quick(2), *FIELDS)
+    drawn = ["--figures.every_n_steps", 500]  # the last step is drawn as well
+    command("fit", "--model", "mine.TheirsFBR", *scenes, *quick(2), *drawn, *FIELDS)
     checkpoint = only(Path("runs/TheirsFBR").rglob("epoch*.ckpt"))
     assert state(checkpoint)["fbr.heads.foreground"].shape[0] == 64
     report = capsys.readouterr().out
     assert re.search(
-        rf"run +runs/TheirsFBR/.*\nlast checkpoint +{checkpoint}\nfigures .* \(3 files\)", report
+        rf"run +runs/TheirsFBR/.*\nlast checkpoint +{checkpoint}\nfigures .* \(4 files\)", report
     )
 
 
