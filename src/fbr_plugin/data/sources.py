@@ -72,6 +72,11 @@ class LayoutSource:
                 self._compare(path, labels_of_mask(item["mask"], self.num_classes), item["label"])
         elif self.mask_dir is not None:
             item["label"] = labels_of_mask(item["mask"], self.num_classes)
+            if not item["label"].any():
+                self._warn_of_label(
+                    f"{path} holds no class, only 0 for the background and 255: the image "
+                    "has no label, nor has any more like it, as the image labels come from the masks"
+                )
         if self.stuff is not None:
             item["stuff"] = self.stuff.read(name)
             check_same_size(self.stuff.files[name], item["stuff"], item["image"])

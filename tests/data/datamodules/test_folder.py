@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading, write_mask
+from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading, read_mask, write_mask
 
 MakeFolder = Callable[..., Path]
 
@@ -207,6 +207,17 @@ def test_masks_that_contradict_the_labels_are_warned_of_once(make_folder: MakeFo
     source = open_folder(make_folder(csv="id,dog,cat"), lists=Lists(val="train")).dataset("validate").source
     with pytest.warns(
         UserWarning, match=r"img_0\.png holds the classes \[1\], but the image labels name \[2\]"
+    ) as w:
+        assert len([source[index] for index in range(4)]) == len(w) + 3
+
+
+def test_masks_without_a_class_are_warned_of_once(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    for path in (root / "SegmentationClass").iterdir():
+        write_mask(path, np.zeros_like(read_mask(path, 2)))
+    source = open_folder(root, label_source="masks").dataset("fit").source
+    with pytest.warns(
+        UserWarning, match=r"img_0\.png holds no class, only 0 for the background and 255"
     ) as w:
         assert len([source[index] for index in range(4)]) == len(w) + 3
 
