@@ -36,6 +36,7 @@ from fbr_plugin.data import (
     SyntheticDataModule,
     WSSSDataModule,
 )
+from fbr_plugin.errors import InputError
 from fbr_plugin.figures import save
 
 SIZES = np.concatenate(
@@ -77,7 +78,7 @@ def classifier(data: WSSSDataModule, options: argparse.Namespace) -> CAM:
     weights = {name: each for name, each in saved["state_dict"].items() if name in model.state_dict()}
     try:
         model.load_state_dict(weights)
-    except RuntimeError:
+    except InputError:
         raise SystemExit(f"{options.ckpt} is no checkpoint of a CAM of {data.num_classes} classes") from None
     return model
 

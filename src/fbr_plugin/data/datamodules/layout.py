@@ -108,7 +108,7 @@ class LayoutDataModule(WSSSDataModule):
         if self.calibrate:  # only its own images need masks
             evaluating = evaluating and not self.without_mask(ids)
         mask_dir = self.mask_dir if evaluating or self.label_source == "masks" else None
-        labels = self._labels_of(ids, self.lists[stage])
+        labels = self._labels_of(ids, self.lists[stage], training=stage == "fit")
         source = self.source_class(ids, self.image_dir, mask_dir, self.num_classes, labels)
         source.instances = self.true_instances(ids) if self.reads_truth(stage) else None
         return source
@@ -133,7 +133,7 @@ class LayoutDataModule(WSSSDataModule):
         source.labels = self._labels_of(ids, self.calibrate)
         return SegmentationDataset(source, self.eval_transform, False, self.pseudo_label_dir)
 
-    def _labels_of(self, ids: list[str], list_name: str) -> ImageLabels | None:
+    def _labels_of(self, ids: list[str], list_name: str, training: bool = False) -> ImageLabels | None:
         """Image labels of a list; None where the masks or nothing gives them."""
         if self.label_source in ("masks", "none"):
             return None
@@ -148,7 +148,7 @@ class LayoutDataModule(WSSSDataModule):
             counted = (
                 f"{len(empty)} of {len(ids)} images on the list {list_name!r} are labelled without a class"
             )
-            if len(empty) == len(ids):
+            if training and len(empty) == len(ids):
                 raise InputError(f"{counted}: label them, or set label_source to none for a network without")
             warnings.warn(f"{counted}, the first is {empty[0]}: they count as background alone", stacklevel=2)
         return labels
