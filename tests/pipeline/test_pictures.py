@@ -4,6 +4,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 
 from fbr_plugin import figures
 from fbr_plugin.data import SyntheticDataModule
@@ -11,6 +12,7 @@ from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.pipeline.stages import draw_masks, score_masks
 
 
+@pytest.mark.filterwarnings("error")
 def test_images_are_spread_over_the_quantiles_of_their_iou(tmp_path: Path) -> None:
     data = SyntheticDataModule(num_images=12, size=32)
     source = data.dataset("test").source

@@ -161,10 +161,10 @@ def score_masks(
     ious = {}
     for index in tqdm(shard(known), "score masks", disable=None, leave=False):
         item = source[index]
+        truth = torch.from_numpy(item["mask"])
         for score, mask in zip(scores.values(), _read(folders, item["id"], source.num_classes), strict=True):
-            confusion = score.count(torch.from_numpy(mask), torch.from_numpy(item["mask"]))
-            score.confusion += confusion
-        ious[index] = image_iou(confusion)
+            score.update(labels := torch.from_numpy(mask), truth)
+        ious[index] = image_iou(score.count(labels, truth))
     found = {index: value for own in all_gather_object(ious) for index, value in own.items()}
     miou = {name: score.to(collective_device()).compute().miou for name, score in scores.items() if known}
     return miou, dict(sorted(found.items()))
