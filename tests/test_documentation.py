@@ -78,9 +78,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     masks, lists = folder / "PHOTOS" / "SegmentationClass", folder / "PHOTOS" / "ImageSets" / "Segmentation"
     for copy in ("masks_1", "masks_2", "CAM/masks", "AMN/masks"):
         shutil.copytree(masks, folder / copy)
-    for weights in ("deeplabv1_resnet101-coco.pth", "ilsvrc-cls_rna-a1_cls1000_ep-0001.params"):
+    files = "deeplabv1_resnet101-coco.pth", "ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
+    for weights in (*files, "squeezenet1_0.safetensors"):
         (folder / weights).touch()
-    for file in ("LIST.txt", "val.txt"):
+    for file in ("LIST.txt", "val.txt", "drawn.txt"):
         shutil.copy(lists / "val.txt", folder / file)
     shutil.copy(lists / "val.txt", lists / "drawn.txt")
     (folder / "table.csv").write_text("image,label\n1.jpg,cat\n2.jpg,dog\n")
@@ -101,16 +102,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         found = {"masks": torch.from_numpy(mask == label)[None], "labels": torch.tensor([label])}
         write_instances(folder / "instances" / f"{path.stem}.json", {**found, "scores": torch.ones(1)})
     given = ["--predictions", folder / "instances", "--list", folder / "LIST.txt", "--coco_ids", "false"]
-    command(
-        "export",
-        "--what",
-        "coco-instances",
-        *given,
-        "--coco_ids",
-        "false",
-        "--output",
-        folder / "instances_val2014.json",
-    )
+    command("export", "--what", "coco-instances", *given, "--output", folder / "instances_val2014.json")
     return folder
 
 
