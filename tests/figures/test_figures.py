@@ -1,6 +1,7 @@
 """Figures: what they show, what they refuse, and files that are whole."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,16 @@ def test_long_names_are_inside_the_canvas() -> None:
         assert (around[1] <= each.bbox.size + 1).all()
     assert [" ".join(text.split()) for text in legend(figure)] == names
     assert figure.axes[2].get_title().split() == title.split()
+
+
+def test_titles_of_narrow_pictures_do_not_meet() -> None:
+    names, labels = ["cat"], torch.ones(5, 60, 36, dtype=torch.int64)
+    columns = {title: labels for title in ("labels of the seeds", "before refinement", "after refinement")}
+    figure = figures.examples(torch.rand(5, 3, 60, 36), labels, columns, names)
+    figures.to_array(figure)
+    boxes = [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()][3] == "before\nrefinement"
 
 
 def test_twenty_classes_have_colours_that_a_colour_vision_deficiency_leaves_apart() -> None:

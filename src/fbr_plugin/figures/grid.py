@@ -34,7 +34,7 @@ _NARROWEST, _WIDEST = 3.2, 12.8  # inches of a figure; a screen is 1920 pixels w
 _ENTRIES = 6  # names in a column of a legend, if there is room for more columns
 _TITLE, _TEXT, _LEGEND = 9.5, 7.0, 8.0  # points of titles, of texts and notes, and of a legend
 _HANDLE = 0.5  # inches beside a name in a legend
-_COLUMN = 0.8  # inches of the narrowest column
+_COLUMN = 1.0  # inches of the narrowest column, in which "refinement" is not broken
 _HINTED = 1.06  # a text on whole pixels is wider than its outlines
 _PAD = 0.03  # inches around each picture, text and legend
 
@@ -97,8 +97,9 @@ def grid(
         widest = ((_WIDEST - beside) / across - 2 * _PAD) / width
         cell = max(_SMALLEST, min(_CELL, (MAX_HEIGHT - fixed) / sum(heights), widest))
     size = max(room, below.width), min(MAX_HEIGHT, cell * sum(heights) + fixed)
-    # Compressed, rows of several heights would leave gaps.
-    figure = Figure(figsize=size, layout="constrained" if np.ptp(heights) else "compressed")
+    # Compressed, rows of several heights would leave gaps, and titles of narrow pictures would meet.
+    spread = np.ptp(heights) > 0 or (vertical and column > cell * width)
+    figure = Figure(figsize=size, layout="constrained" if spread else "compressed")
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(w_pad=_PAD, h_pad=_PAD, wspace=0, hspace=0)
