@@ -99,10 +99,8 @@ def grid(
     size = max(room, below.width), min(MAX_HEIGHT, cell * sum(heights) + fixed)
     # Compressed, rows of several heights would leave gaps, and titles of narrow pictures would meet.
     spread = np.ptp(heights) > 0 or (vertical and column > cell * width)
-    figure = Figure(figsize=size, layout="constrained" if spread else "compressed")
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(w_pad=_PAD, h_pad=_PAD, wspace=0, hspace=0)
+    engine = ConstrainedLayoutEngine(w_pad=_PAD, h_pad=_PAD, wspace=0, hspace=0, compress=not spread)
+    figure = Figure(figsize=size, layout=engine)
     cells = figure.subplots(down, across, squeeze=False, height_ratios=heights)
     panels = dict(zip(strips, map(list, cells.T if vertical else cells), strict=True))
     for title, pictures in strips.items():
