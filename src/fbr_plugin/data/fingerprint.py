@@ -2,18 +2,21 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from fbr_plugin.data.readers.files import find_file, read_once
 from fbr_plugin.data.sources import LayoutSource, Source
 
+PROBE = 4096
+
 
 def fingerprint(source: Source) -> dict[str, str]:
     """Hashes of a list's ids, image labels, images, masks and maps of stuff.
 
-    Images are identified by name and size in bytes, since reading them all would take minutes, and everything
-    else by its content.
+    Images are identified by name, size in bytes and the `PROBE` bytes in their middle, since reading them all
+    would take minutes, and everything else by its content.
 
     Returns:
         sha256 under "list" and, of images on disk, under "images", and under "labels", "masks", "stuff" and
@@ -27,7 +30,7 @@ def fingerprint(source: Source) -> dict[str, str]:
 
 def _parts_on_disk(source: LayoutSource) -> dict[str, bytes]:
     """What identifies images, labels and masks."""
-    parts = {"images": _sizes(source)}
+    parts = {"images": _digest_images(source)}
     if source.labels is not None:
         labels = source.labels
         parts["labels"] = b"".join(name.encode() + labels[name].tobytes() for name in source.ids)
@@ -58,10 +61,17 @@ def _digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def _sizes(source: LayoutSource) -> bytes:
+def _digest_images(source: LayoutSource) -> bytes:
     paths = map(source.image_path, source.ids)
-    return json.dumps([(path.name, _size(path)) for path in paths]).encode()
+    return json.dumps([(path.name, *_probe(path)) for path in paths]).encode()
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.exists() else None
+@read_once
+def _probe(path: Path) -> tuple[int | None, str]:
+    """The size of a file, None without one, and the hash of its middle."""
+    if not path.exists():
+        return None, ""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, (size - PROBE) // 2))
+        return size, hashlib.sha256(file.read(PROBE)).hexdigest()
