@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.wandb_records import OfflineRun
 from jsonargparse import Namespace
+from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 
 from fbr_plugin.pipeline.record import PipelineStage, Scores
@@ -16,6 +17,7 @@ def stage(name: str, fails: bool = False) -> PipelineStage:
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         WandbLogger(save_dir=folder, offline=True).log_metrics({"train/loss": 2.0}, 1)
+        Image.new("RGB", (4, 4)).save(folder / "examples.png")
         if fails:
             raise ValueError("no masks")
         return {"miou": 50.0}
@@ -44,6 +46,7 @@ def test_each_stage_is_a_run_of_the_group_with_its_scores(tmp_path: Path) -> Non
         second.make(tmp_path, {})
     runs = sorted(map(OfflineRun, output.glob("wandb/offline-run-*")), key=lambda run: run.name)
     assert [(run.group, run.name) for run in runs] == [("photos", "baseline"), ("photos", "masks")]
+    assert ["examples" in run.history for run in runs] == [True, False], "the figures of what is complete"
     assert [run.summary.get("miou") for run in runs] == [50.0, None]
     assert all(run.history["train/loss"] == [2.0] for run in runs)
     assert not (tmp_path / "wandb").exists()

@@ -19,8 +19,8 @@ from fbr_plugin.pipeline.record import PipelineStage, Scores
 def log_stages(stages: Sequence[PipelineStage], config: Namespace) -> list[PipelineStage]:
     """The stages, each within a run of its own if the logger of the Trainers is Weights & Biases.
 
-    Their Trainers log to that run, and the scores of the stage are in its summary. A stage that is cached
-    starts no run.
+    Their Trainers log to that run, which also has the figures of the stage, and its scores in the summary. A
+    stage that is cached starts no run.
     """
     chosen = config.trainer.logger
     ours = isinstance(chosen, Namespace) and chosen.class_path.endswith("WandbLogger")
@@ -41,6 +41,8 @@ def _make(stage: PipelineStage, given: dict[str, Any], folder: Path, inputs: dic
         scores = stage.make(folder, inputs)
         with surviving(logger):
             logger.experiment.summary.update(scores)
+            for figure in sorted(folder.glob("*.png")):
+                logger.log_image(figure.stem, [str(figure)])
         return scores
     finally:
         end_run(logger)
