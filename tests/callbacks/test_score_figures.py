@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.runs import fit
+from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from fbr_plugin.baselines import CAM
@@ -45,6 +46,32 @@ def test_the_first_and_the_last_validation_are_plotted(
     fit(model, scenes(num_images=8), tmp_path, max_epochs=4, limit_val_batches=None, callbacks=[callback])
     assert seen == steps
     assert [example.found.shape for example in callback._examples] == [(5, 32, 32)] * 3 * bool(steps)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_all_processes_read_the_metrics_of_the_same_validations(
+    first: bool,
+    scenes: Callable[..., SyntheticDataModule],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reading is a collective call: a process that reads alone waits for ever."""
+    steps: list[int] = []
+    monkeypatch.setattr(Trainer, "is_global_zero", property(lambda _: first))
+    monkeypatch.setattr(
+        "fbr_plugin.callbacks.score_figures.read_quality",
+        lambda module: steps.append(module.global_step) or read_quality(module),
+    )
+    model = CAM(5, encoder="small", scales=(1.0,))
+    fit(
+        model,
+        scenes(num_images=8),
+        tmp_path,
+        max_epochs=4,
+        limit_val_batches=None,
+        callbacks=[ScoreFigures(4)],
+    )
+    assert steps == [2, 6, 8]
 
 
 @pytest.mark.parametrize("found", [SEEDS, MASK], ids=["seeds", "masks"])

@@ -116,9 +116,11 @@ class ScoreFigures(Callback):
 
     def _plot(self, trainer: Trainer, stage: str) -> None:
         folder = trainer.log_dir if self._due else None  # a collective call of all processes
-        if self._quality is None or not trainer.is_global_zero:
+        if self._quality is None:
             return
-        self._shown = trainer.global_step
+        self._shown = trainer.global_step  # on all processes, which decide alike when the next ones are due
+        if not trainer.is_global_zero:
+            return
         try:
             names = class_names(trainer, len(self._quality.confusion) - 1)
             panels = score_panels(self._quality, self._examples, names)
