@@ -63,6 +63,17 @@ def test_label_file_of_another_shape(tmp_path: Path) -> None:
         VOCDataModule(root).source("fit")
 
 
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [(["cat"], "the labels of 2007_000032 are no numbers"), ([2] * 20, "2007_000032 are not all 0 or 1")],
+)
+def test_label_file_of_other_values(label: list[object], message: str, tmp_path: Path) -> None:
+    root = make_voc(tmp_path)
+    np.save(root / "cls_labels.npy", {"2007_000032": label})
+    with pytest.raises(ValueError, match=message):
+        VOCDataModule(root).source("fit")
+
+
 @pytest.mark.slow
 def test_real_lists_and_labels(real_data: Path) -> None:
     root = real_data / "voc12"

@@ -160,11 +160,18 @@ def labels_from_pickle(path: Path, num_classes: int) -> ImageLabels:
         raise InputError(f"{path} holds a {type(content).__name__}: it should hold a dict id -> labels")
     labels = {}
     for key, value in content.items():
-        label = np.array(value, np.float32)
+        try:
+            label = np.array(value, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: the labels of {key} are no numbers ({error}): give {num_classes} of 0 or 1"
+            ) from error
         if label.shape != (num_classes,):
             raise InputError(
                 f"{path}: the labels of {key} have the shape {label.shape} instead of ({num_classes},)"
             )
+        if not ((label == 0) | (label == 1)).all():
+            raise InputError(f"{path}: the labels of {key} are not all 0 or 1: correct them")
         labels[_voc_id(key)] = label
     return labels
 
