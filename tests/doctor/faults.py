@@ -144,20 +144,22 @@ FAULTS = {
         lambda root: (root / LISTS / "val.txt").write_text("\n"), "error", "a list is empty", others=1
     ),
     "list encoding": Fault(
-        encoded(f"{LISTS}/train.txt", "00", "00\nä", "utf-16"), "error", "text that is not UTF-8", others=2
+        encoded(f"{LISTS}/train.txt", "00", "00\nä", "utf-16"), "error", "text that is not UTF-8", others=1
     ),
     "id twice": Fault(listed("00", "00\n00"), "warning", "ids listed twice in train.txt"),
     "empty line": Fault(listed("00", "\n\n00"), "note", "empty lines in a list", 2),
     "id with suffix": Fault(listed("00", "00.jpg"), "note", "ids with a suffix in train.txt"),
     "id with spaces": Fault(listed("00", "00 cat"), "error", "ids with spaces in train.txt"),
     "ids of one case": Fault(
-        listed("00", "00\na1\nA1"), "warning", "ids that differ in case alone in train.txt", 2, others=2
+        listed("00", "00\na1\nA1"), "warning", "ids that differ in case alone in train.txt", 2, others=1
     ),
     "overlap": Fault(listed("00", "00\n04"), "warning", "ids both in train and in val"),
     "unlisted photo": Fault(listed("00\n", ""), "note", "photos in no list"),
     "photo missing": Fault(removed(f"{JPEG}/00.jpg"), "error", "ids without a photo"),
     "suffix in mixed case": Fault(
-        renamed(f"{JPEG}/00.jpg", f"{JPEG}/00.Jpg"), "error", "ids and photos that differ in case"
+        renamed(f"{JPEG}/00.jpg", f"{JPEG}/00.Jpg"),
+        "error",
+        "photos whose suffix mixes small and capital letters",
     ),
     "photo of another format": Fault(
         photo(lambda image: image, "00.bmp"), "error", "photos of a format that is not read"

@@ -1,16 +1,13 @@
-"""`fbr-plugin doctor`: the table, the exit code, mended copies, and the real data sets."""
+"""`fbr-plugin doctor`: the table, the exit code, and mended copies."""
 
 import shutil
-from unittest.mock import ANY
 
 import numpy as np
 import pytest
-from doctor.faults import FAULTS, LISTS, truncated
-from PIL import Image
+from doctor.faults import FAULTS
 
-from fbr_plugin.data import Lists, VOCDataModule, read_mask
+from fbr_plugin.data import read_mask
 from fbr_plugin.doctor import inspection
-from fbr_plugin.doctor.checkup import check
 from fbr_plugin.doctor.findings import Report, table
 from fbr_plugin.errors import InputError
 
@@ -133,57 +130,3 @@ def test_processes_find_the_same(photos, doctor, monkeypatch):
     alone = doctor("--data.root", photos, "--workers", 1)
     monkeypatch.setattr(inspection, "_FEW", 0)
     assert doctor("--data.root", photos, "--workers", 2) == alone
-
-
-@pytest.mark.slow
-def test_real_data_sets_have_no_fault_but_the_known_ones(real_data, findings):
-    """VOC's one mask that disagrees with its labels, and a photo of CCP's that is on both lists."""
-    report = Report()
-    check(VOCDataModule(real_data / "voc12", Lists("train", "train")), report, False, 1)
-    (found,) = report.findings
-    assert found.what == "classes in the image labels, but not in the mask"
-    assert found.cases == ("2011_001621 (tvmonitor)",)
-    assert "image labels and masks agree in 1463 of 1464 images" in report.figures
-    assert findings(real_data / "ccp5") == {
-        "photos of train that are nearly the same in val": ("warning", ["0722 ~ 0594"])
-    }
-
-
-def test_faults_planted_in_real_photos_are_found(real_data, tmp_path, findings):
-    source, root = real_data / "ccp5", tmp_path / "ccp5"
-    ids = {}
-    for name in ("train", "val"):
-        ids[name] = (source / f"{LISTS}/{name}.txt").read_text().split()[:20]
-        (root / LISTS).mkdir(parents=True, exist_ok=True)
-        (root / LISTS / f"{name}.txt").write_text("\n".join(ids[name]))
-    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
-        (root / folder).mkdir()
-        for name in ids["train"] + ids["val"]:
-            shutil.copyfile(source / folder / f"{name}.{suffix}", root / folder / f"{name}.{suffix}")
-    for name in ("classes.txt", "labels.csv"):
-        shutil.copyfile(source / name, root / name)
-    assert findings(root) == {}
-
-    first, second, third, *_, last = ids["train"]
-    Image.open(root / f"JPEGImages/{first}.jpg").resize((128, 192)).save(
-        root / f"JPEGImages/{ids['val'][0]}.jpg", quality=40
-    )
-    truncated(f"JPEGImages/{second}.jpg")(root)
-    mask = root / f"SegmentationClass/{third}.png"
-    Image.open(mask).convert("RGB").save(mask)
-    text = (root / "classes.txt").read_text()
-    (root / "classes.txt").write_text(text.replace("bag\ntrousers", "trousers\nbag"))
-    with (root / LISTS / "train.txt").open("a") as file:
-        file.write(f"\n{last}\n{ids['val'][1]}\n")
-    assert findings(root) == {
-        "ids listed twice in train.txt": ("warning", [last]),
-        "ids both in train and in val": ("warning", [ids["val"][1]]),
-        "photos that cannot be read": ("error", [second]),
-        "mask and photo differ in size": ("error", ANY),
-        "masks that hold colours, not class numbers": ("error", [third]),
-        "photos of train that are nearly the same in val": ("warning", [f"{first} ~ {ids['val'][0]}"]),
-        "classes in another order in masks than in the list of classes": (
-            "error",
-            ["1 is bag", "2 is trousers"],
-        ),
-    }

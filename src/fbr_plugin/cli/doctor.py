@@ -11,6 +11,7 @@ import yaml
 
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.data.datamodules.base import WSSSDataModule
+from fbr_plugin.doctor.checks.folders import check_layout
 from fbr_plugin.doctor.checks.lists import check_classes
 from fbr_plugin.doctor.checkup import check
 from fbr_plugin.doctor.findings import Report, table
@@ -29,6 +30,8 @@ def parser() -> Parser:
     what = "the data, as for fit; default: your own photos, FolderDataModule"
     result.add_subclass_arguments(WSSSDataModule, "data", required=True, help=what)
     result.add_argument("--photos", type=bool, default=True, help="whether to read the photos as well")
+    what = "name all cases of a finding, not the first three"
+    result.add_argument("--all", action="store_true", help=what)
     what = "write mended copies beside the files, never over them"
     result.add_argument("--fix", action="store_true", help=what)
     what = "processes that read files; default: one for each core"
@@ -50,16 +53,19 @@ def run(words: list[str]) -> None:
     try:
         data = options.instantiate(config).data
     except ValueError as error:  # the parser's, caused by that of the data module
-        classes_file = Path(config.data.init_args.get("root", "")) / "classes.txt"
+        root = Path(config.data.init_args.get("root", ""))
+        classes_file = root / "classes.txt"
+        if str(classes_file) in str(error.__cause__ or error):
+            check_layout(root, report)
         check_classes(classes_file, report)
         if not report.errors:
             raise
-        print(table(report))
+        print(table(report, config.all))
         print(f"nothing else is checked, since the data cannot be opened: {error.__cause__ or error}")
         _say(mend_encoding(classes_file) if config.fix else ())
         sys.exit(1)
     subject, files = check(data, report, config.photos, config.workers)
-    print(table(report))
+    print(table(report, config.all))
     _say(mend(subject, files) if config.fix else ())
     if report.errors:
         sys.exit(1)

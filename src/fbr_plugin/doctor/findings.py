@@ -68,17 +68,22 @@ class Report:
                 self.add("error", what, [type(error).__name__], " ".join(str(error).split()))
 
 
-def table(report: Report) -> str:
-    """The findings, the worst first, each with its remedy, after the figures."""
+def table(report: Report, every_case: bool = False) -> str:
+    """The findings, the worst first, each with its remedy, after the figures.
+
+    Args:
+        report: what was found.
+        every_case: name all cases of a finding, not the first three.
+    """
     order = get_args(Severity)
     lines = [*report.figures, ""] if report.figures else []
     for found in sorted(report.findings, key=lambda finding: order.index(finding.severity)):
-        more = ", ..." if len(found.cases) > _NAMED else ""
-        cases = ", ".join(found.cases[:_NAMED]) + more
+        named = len(found.cases) if every_case else _NAMED
+        cases = ", ".join(found.cases[:named]) + (", ..." if len(found.cases) > named else "")
         lines.append(f"{found.severity:7} {len(found.cases):6}  {found.what}: {cases}")
         lines += textwrap.wrap(
             found.remedy, _WIDTH, initial_indent=" " * 16 + "-> ", subsequent_indent=" " * 19
         )
     counts = [sum(each.severity == name for each in report.findings) for name in order]
-    named = (f"{n} {name}{'' if n == 1 else 's'}" for n, name in zip(counts, order, strict=True) if n)
-    return "\n".join([*lines, ", ".join(named) or "nothing found"])
+    totals = (f"{n} {name}{'' if n == 1 else 's'}" for n, name in zip(counts, order, strict=True) if n)
+    return "\n".join([*lines, ", ".join(totals) or "nothing found"])

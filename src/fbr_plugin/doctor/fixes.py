@@ -24,9 +24,9 @@ from fbr_plugin.files import replacing, write_text
 def mend(subject: Subject, files: Mapping[str, Inspected]) -> Iterator[str]:
     """Write copies of what can be mended without doubt; yield a line on each.
 
-    Lists are written without empty lines, suffixes, repeated ids, ids of photos that are missing or broken,
-    and training ids that are scored as well; text as UTF-8; keys of labels as the ids; masks of VOC's colours
-    as class numbers.
+    Lists are written without empty lines, spaces, suffixes, repeated ids, ids of photos that are missing or
+    broken, and training ids that are scored as well, and with ids as their files are spelled; text as UTF-8;
+    keys of labels as the ids; masks of VOC's colours as class numbers.
 
     Args:
         subject: a data set that was checked.
@@ -60,12 +60,14 @@ def _mend_lists(subject: Subject) -> Iterator[str]:
     for name, path in subject.lists.items():
         if path is None or not path.is_file():
             continue
-        lines = read_list(path)
+        lines, text = read_list(path), read_text(path)
         left_out = subject.unusable | (scored if name == "train" else set())
-        kept = {line.name: line for line in reversed(lines) if line.text and line.name not in left_out}
-        ids = [line.text if line.is_pair else line.name for line in reversed(kept.values())]
-        if ids and ids != [line.text for line in lines]:
-            yield from _write(path, "\n".join(ids) + "\n", f"{len(ids)} ids of {len(lines)} lines")
+        named = [(subject.misspelt.get(line.name, line.name), line) for line in lines if line.text]
+        kept = {name: line for name, line in reversed(named) if name not in left_out}
+        ids = [line.text if line.is_pair else name for name, line in reversed(kept.items())]
+        cleaned = "\n".join(ids) + "\n"
+        if ids and (text.encoding != "utf-8" or cleaned != text.content.removesuffix("\n") + "\n"):
+            yield from _write(path, cleaned, f"{len(ids)} ids of {len(lines)} lines")
 
 
 def _mend_table(path: Path, subject: Subject) -> Iterator[str]:

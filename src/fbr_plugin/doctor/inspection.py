@@ -52,6 +52,7 @@ class Mask(NamedTuple):
 
     Attributes:
         path: the file.
+        format: by its content, such as PNG.
         mode: of Pillow; P, L and 1 hold a number per pixel.
         size: height and width in pixels.
         counts: pixels of each number; empty for other modes.
@@ -59,6 +60,7 @@ class Mask(NamedTuple):
     """
 
     path: Path
+    format: str
     mode: str
     size: tuple[int, int]
     counts: dict[int, int]
@@ -149,15 +151,15 @@ def _is_transparent(image: Image.Image) -> bool:
 
 def _inspect_mask(path: Path) -> Mask:
     image = open_image(path)
-    size = image.height, image.width
+    size, kind = (image.height, image.width), image.format or ""
     if image.mode not in MODES_OF_MASKS:
         found: list[Any] = image.convert("RGB").getcolors(_MOST_COLOURS) or []
-        return Mask(path, image.mode, size, {}, {n: colour for n, (_, colour) in enumerate(found)})
+        return Mask(path, kind, image.mode, size, {}, {n: colour for n, (_, colour) in enumerate(found)})
     numbers = image if image.mode != "1" else Image.fromarray(np.asarray(image, np.uint8))
     counts = {number: count for number, count in enumerate(numbers.histogram()) if count}
     palette = image.getpalette() or []
     colours = {n: _colour(palette[3 * n : 3 * n + 3]) for n in counts if 3 * n < len(palette)}
-    return Mask(path, image.mode, size, counts, colours)
+    return Mask(path, kind, image.mode, size, counts, colours)
 
 
 def _colour(levels: Sequence[int]) -> tuple[int, int, int]:

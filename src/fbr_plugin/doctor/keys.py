@@ -1,4 +1,4 @@
-"""The keys by which files of labels name images, where they are spelled unlike the ids."""
+"""Names of images in lists, files and labels that are spelled unlike one another."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -27,8 +27,8 @@ def _by_text(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _plain(key: str) -> str:
-    """A key without its folder, suffix, leading zeros, and the b'' of bytes, in small letters."""
+    """A key without its folder, suffix, leading zeros, underscores and the b'' of bytes, in small letters."""
     text = key.removeprefix("b'").removesuffix("'") if key.startswith("b'") else key
-    text = text.rpartition("/")[2].casefold().strip()
+    text = text.replace("\\", "/").rpartition("/")[2].casefold().strip()
     suffix = next((each for each in IMAGE_SUFFIXES if text.endswith(each.casefold())), "")
-    return text.removesuffix(suffix.casefold()).lstrip("0")
+    return text.removesuffix(suffix.casefold()).replace("_", "").lstrip("0")

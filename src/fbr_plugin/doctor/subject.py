@@ -35,7 +35,8 @@ class Subject:
         label_source: `csv`, `npy`, `xml`, `json`, `masks` or `none`, as the data modules call it.
         label_file: the file or folder of the image labels.
         unusable: ids without a photo that can be read, or without image labels; filled by the checks.
-        ids: the ids of each list; filled by the checks of the lists.
+        ids: the ids of each list, as their files are spelled; filled by the checks of the lists.
+        misspelt: the right spelling of ids that a list spells unlike their files.
         labels: image labels [C] by id; filled by the checks of the labels.
     """
 
@@ -49,6 +50,7 @@ class Subject:
     label_file: Path | None = None
     unusable: set[str] = field(default_factory=set)
     ids: dict[str, list[str]] = field(default_factory=dict)
+    misspelt: dict[str, str] = field(default_factory=dict)
     labels: Labels = field(default_factory=dict)
 
     @property

@@ -8,6 +8,7 @@ from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, spellings
 from fbr_plugin.doctor.checks.lists import read_list
 from fbr_plugin.doctor.findings import Report
+from fbr_plugin.doctor.keys import respelled
 from fbr_plugin.doctor.subject import Subject
 
 
@@ -16,6 +17,37 @@ def names_in(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(each.name for each in os.scandir(folder) if each.is_file() and each.name[0] != ".")
+
+
+def check_layout(root: Path, report: Report) -> None:
+    """Check that the root is the folder of the data, not one above or below it."""
+    if not root.is_dir() or any((root / name).is_dir() for name in ("JPEGImages", "ImageSets")):
+        return
+    below = [*sorted(root.glob("*/ImageSets")), *sorted(root.glob("*/*/ImageSets"))]
+    beside = [path.parent for path in (*below, root.absolute().parent / "ImageSets") if path.is_dir()]
+    hint = f": give --data.root {' or '.join(map(str, beside[:3]))}, where they are" if beside else ""
+    remedy = f"photos belong in JPEGImages there, lists in ImageSets/Segmentation{hint}"
+    report.add("error", "a root without photos and lists", [str(root)], remedy)
+
+
+def check_spelling(subject: Subject, report: Report, photos: bool) -> None:
+    """Find ids that are spelled unlike their photos, or else their masks, and take the files' spelling."""
+    folder = subject.image_dirs[0] if photos else subject.mask_dir
+    if folder is None or subject.is_coco or None in subject.lists.values():
+        return
+    stems = {Path(name).stem: name for name in names_in(folder)}
+    subject.misspelt = respelled(subject.all_ids(), stems)
+    subject.ids = {
+        key: list(dict.fromkeys(subject.misspelt.get(name, name) for name in ids))
+        for key, ids in subject.ids.items()
+    }
+    report.add(
+        "error",
+        f"ids spelled unlike their files in {folder.name}",
+        [f"{name} ({stems[stem]})" for name, stem in subject.misspelt.items()],
+        "an id is the name of the file without suffix, with all its zeros: correct the list (--fix writes a "
+        "cleaned list)",
+    )
 
 
 def check_photos_exist(subject: Subject, report: Report) -> dict[str, Path]:
@@ -39,15 +71,14 @@ def _nearly_found(folder: Path, lacking: list[str], report: Report) -> list[str]
     """Look for files that may be the photos of ids without one; return the ids of which there is none."""
     if not lacking:
         return []
-    by_stem = {Path(name).stem.casefold(): name for name in names_in(folder)}
-    near = {name: other for name in lacking if (other := by_stem.get(name.casefold())) is not None}
+    by_stem = {Path(name).stem: name for name in names_in(folder)}
+    near = {name: other for name in lacking if (other := by_stem.get(name)) is not None}
     unread = {name for name, other in near.items() if not other.lower().endswith(IMAGE_SUFFIXES)}
     report.add(
         "error",
-        "ids and photos that differ in case",
+        "photos whose suffix mixes small and capital letters",
         [f"{name} ({other})" for name, other in near.items() if name not in unread],
-        "a photo is ID.jpg, ID.jpeg or ID.png, all of the suffix in small or all in capital letters: rename "
-        "the file, or correct the id",
+        "the suffix is .jpg, .jpeg, .png or .webp, all in small or all in capital letters: rename the file",
     )
     remedy = "convert them to JPEG or PNG"
     report.add("error", "photos of a format that is not read", [near[name] for name in unread], remedy)
@@ -67,6 +98,7 @@ def check_masks_exist(subject: Subject, report: Report) -> dict[str, Path]:
             paths[name] = folder / file
     needed = subject.all_ids() if data.label_source == "masks" else subject.ids.get("val", [])
     stems = {Path(name).stem.casefold(): name for name in files}
+    needed = [name for name in needed if name not in subject.unusable]
     lacking = [name for name in data.without_mask(needed) if name not in paths]
     near = {name: stems[name.casefold()] for name in lacking if name.casefold() in stems}
     report.add(

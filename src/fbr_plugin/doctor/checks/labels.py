@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
+from fbr_plugin.data.datamodules.voc import VOCDataModule
 from fbr_plugin.data.readers.labels import labels_from_xml
 from fbr_plugin.data.readers.pickles import load_restricted
 from fbr_plugin.doctor.checks.lists import check_encoding
@@ -31,6 +32,9 @@ def check_labels(subject: Subject, report: Report) -> None:
                 subject.labels = _check_pickle(file, subject, report)
             case "xml":
                 subject.labels = _check_xml(file, subject, report)
+    elif file is not None and isinstance(subject.data, VOCDataModule):
+        remedy = "copy them there, or give another label_file or label_source"
+        report.add("error", "the image labels are missing", [str(file)], remedy)
     if isinstance(subject.data, LayoutDataModule):
         with report.collecting("training cannot read the image labels", known_errors):
             known = subject.data.image_labels(ids)
@@ -47,6 +51,11 @@ def check_labels(subject: Subject, report: Report) -> None:
 def _check_content(labels: Labels, subject: Subject, report: Report) -> None:
     """Check how many classes images have."""
     empty = [name for name, label in labels.items() if not label.any()]
+    if empty and len(empty) == len(labels):
+        remedy = "write 1 for each class that is seen; a network that needs no labels: label_source none"
+        report.add("error", "no image label has a class", empty, remedy)
+        subject.labels = {}
+        return
     if subject.is_coco:
         report.figures.append(f"image labels without a class: {len(empty)}")
         return
@@ -68,6 +77,10 @@ def _check_table(path: Path, subject: Subject, report: Report) -> Labels:
     check_encoding(path, report)
     names = subject.class_names
     header, *rows = table_rows(path) or [[]]
+    if len(header) == 1 and any(sign in header[0] for sign in ";\t"):
+        remedy = "write commas between the cells, as in id," + ",".join(names)
+        report.add("error", "a table without commas", [f"{path.name} ({header[0]})"], remedy)
+        return {}
     if header[:1] != ["id"] or sorted(header[1:]) != sorted(names):
         report.add(
             "error",
@@ -104,22 +117,36 @@ def _check_pickle(path: Path, subject: Subject, report: Report) -> Labels:
     try:
         content = load_restricted(path)
     except UserError as error:
-        report.add("error", "labels that cannot be read", [path.name], str(error))
+        remedy = f"copy it again, or save a dictionary from id to an array of {count} numbers: {error}"
+        report.add("error", "labels that cannot be read", [path.name], remedy)
         return {}
     if not isinstance(content, dict):
         remedy = f"save a dictionary from id to an array of {count} numbers, 0 or 1"
         report.add("error", "labels that are no dictionary", [path.name], remedy)
         return {}
-    arrays = {key: np.asarray(value) for key, value in content.items()}
-    sizes = [f"{key!r} {array.shape}" for key, array in arrays.items() if array.shape != (count,)]
+    numbers = {key: _numbers(value) for key, value in content.items()}
+    arrays = {key: array for key, array in numbers.items() if array is not None}
     remedy = f"each id has {count} numbers, 0 or 1, one for each class without the background"
+    texts = [repr(key) for key in numbers if key not in arrays]
+    report.add("error", f"labels in {path.name} that are not numbers", texts, remedy)
+    sizes = [f"{key!r} {array.shape}" for key, array in arrays.items() if array.shape != (count,)]
     report.add("error", f"labels in {path.name} of another length", sizes, remedy)
     arrays = {key: array for key, array in arrays.items() if array.shape == (count,)}
-    wrong = [repr(key) for key, array in arrays.items() if not np.isin(array, (0, 1)).all()]
+    right = {key: array for key, array in arrays.items() if np.isin(array, (0, 1)).all()}
+    wrong = [repr(key) for key in arrays if key not in right]
     report.add("error", f"labels in {path.name} other than 0 and 1", wrong, remedy)
-    by_text = {str(key): array.astype(np.float32) for key, array in arrays.items()}
+    subject.unusable |= {voc_id(str(key)) for key in content if key not in right}
+    by_text = {str(key): array for key, array in right.items()}
     by_text |= {voc_id(key): array for key, array in by_text.items()}
     return _as_spelled(by_text, path, subject, report)
+
+
+def _numbers(value: object) -> NDArray[np.float32] | None:
+    """A value as training takes it; None if it holds anything but numbers."""
+    try:
+        return np.array(value, np.float32)
+    except (TypeError, ValueError):
+        return None
 
 
 def voc_id(key: str) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, spellings
 from fbr_plugin.doctor.findings import Report
 from fbr_plugin.doctor.subject import Subject
-from fbr_plugin.doctor.text import read_text
+from fbr_plugin.doctor.text import Text, read_text
 
 _BACKGROUND = {"background", "_background_", "__background__", "bg"}
 
@@ -41,7 +41,9 @@ def check_lists(subject: Subject, report: Report) -> None:
     for name, path in subject.lists.items():
         known = report.errors
         if path is not None and not path.is_file():
-            report.add("error", "a list is missing", [str(path)], "write one image id per line into it")
+            others = ", ".join(sorted(each.stem for each in path.parent.glob("*.txt"))) or "no list"
+            remedy = f"write one image id per line into it, or choose another: its folder holds {others}"
+            report.add("error", "a list is missing", [str(path)], remedy)
         elif path is not None:
             lines = _check_list(path, report)
             subject.ids[name] = _known(subject, list(dict.fromkeys(line.name for line in lines)), report)
@@ -72,6 +74,12 @@ def _known(subject: Subject, ids: list[str], report: Report) -> list[str]:
 def _check_list(path: Path, report: Report) -> list[Line]:
     """Check a list file; return its lines that are not empty."""
     check_encoding(path, report)
+    report.add(
+        "note",
+        "lists with characters that belong to no id",
+        [f"{path.name} ({stray})"] if (stray := _stray(read_text(path))) else [],
+        "training skips them, other tools may not: save it without them (--fix writes a cleaned list)",
+    )
     every = read_list(path)
     lines = [line for line in every if line.text]
     report.add(
@@ -110,6 +118,17 @@ def _check_list(path: Path, report: Report) -> list[Line]:
         "on Windows and macOS their files overwrite each other: rename one",
     )
     return lines
+
+
+def _stray(text: Text) -> str:
+    """The characters of a list that are neither ids nor line feeds."""
+    spaced = any(line != line.strip() for line in text.content.splitlines() if line.strip())
+    found = {
+        "a byte order mark": text.encoding == "utf-8-sig",
+        "Windows line endings": "\r" in text.content,
+        "spaces around ids": spaced,
+    }
+    return ", ".join(each for each, present in found.items() if present)
 
 
 def check_encoding(path: Path, report: Report) -> None:

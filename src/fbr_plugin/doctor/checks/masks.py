@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fbr_plugin.data.readers.images import IGNORE
+from fbr_plugin.data.readers.images import HIGH_DEPTH, IGNORE
 from fbr_plugin.doctor.colours import is_recoverable, reordered
 from fbr_plugin.doctor.findings import Report
 from fbr_plugin.doctor.inspection import MODES_OF_MASKS, Inspected, Mask, Photo
@@ -29,6 +29,20 @@ def check_masks(found: Mapping[str, Inspected], subject: Subject, report: Report
         "they are truncated or no images: copy them again",
     )
     _check_sizes(found, report)
+    report.add(
+        "error",
+        "masks saved as JPEG",
+        [name for name, mask in masks.items() if mask.format == "JPEG"],
+        "JPEG changes class numbers: make them again, as grey or palette PNG",
+    )
+    report.add(
+        "error",
+        "masks of more than 8 bits",
+        [name for name, mask in masks.items() if mask.mode in HIGH_DEPTH],
+        "they hold class numbers in a form that is not read: save them as grey PNG of 8 bits",
+    )
+    unread = {name for name, mask in masks.items() if mask.format == "JPEG" or mask.mode in HIGH_DEPTH}
+    masks = {name: mask for name, mask in masks.items() if name not in unread}
     coloured = [name for name, mask in masks.items() if mask.mode not in MODES_OF_MASKS]
     easy = {name for name, mask in masks.items() if is_recoverable(mask, count)}
     convert = "convert them to class numbers (--fix does where all colours are VOC's)"
@@ -64,6 +78,18 @@ def check_masks(found: Mapping[str, Inspected], subject: Subject, report: Report
         ignored,
         "they score nothing: draw them, or take them off the list",
     )
+    if not any(mask.classes() for mask in valid.values()):
+        report.add(
+            "error",
+            f"masks of 0 and {IGNORE} alone",
+            [name for name, mask in valid.items() if {*mask.counts} == {0, IGNORE}],
+            f"{IGNORE} is ignored and no object: write the number of its class, 1..{count}, in its place",
+        )
+        valid = {name: mask for name, mask in valid.items() if {*mask.counts} != {0, IGNORE}}
+    drawn = {name: mask for name, mask in valid.items() if mask.classes()}
+    if not any(0 in mask.counts for mask in drawn.values()):
+        remedy = f"the background is 0: write it where {IGNORE} or a class stands for it"
+        report.add("warning", "no mask has background", drawn, remedy)
     if subject.is_coco:
         report.figures.append(f"masks without an object: {len(empty)}")
     else:
@@ -122,11 +148,13 @@ def check_agreement(masks: Mapping[str, Mask], subject: Subject, report: Report)
     labelled = np.stack([subject.labels[name] > 0 for name in common])
     drawn = np.stack([drawn_by_id[name] > 0 for name in common])
     if swapped := _swapped(labelled, drawn):
+        files = " or ".join(path.name for path in (subject.classes_file, subject.label_file) if path)
         report.add(
             "error",
             "classes in another order in masks than in the list of classes",
             [f"{value + 1} is {names[label]}" for value, label in swapped.items()],
-            "the numbers in the masks follow the order of classes.txt: sort its lines, or convert the masks",
+            "the number of a class is its place in the list of classes: look at a mask, then correct "
+            f"{files}, or convert the masks",
         )
         return
     agree = int((labelled == drawn).all(1).sum())
