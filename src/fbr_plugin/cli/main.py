@@ -75,16 +75,20 @@ def main(args: list[str] | None = None) -> None:
     sys.path.append(os.getcwd())  # to find your own classes, as `python -m fbr_plugin` does
     words = sys.argv[1:] if args is None else args
     if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
-        words = words_to_complete(COMMANDS, LIGHTNING)
+        words = words_to_complete(COMMANDS)
     command = _command(words)
     try:
         words = [*find_configs(words)]
     except UserError as error:
         _fail(f"--config: {error}")
+    from fbr_plugin.cli.options.names import wrong_option  # imports jsonargparse, as every command does
+
+    if wrong := wrong_option(words):
+        _fail(wrong)
     try:
         import_module(f"fbr_plugin.cli.{command}").run(words)
     except ArgumentError as error:
-        from fbr_plugin.cli.options.parser import Parser, one_line  # jsonargparse is imported by now
+        from fbr_plugin.cli.options.parser import Parser, one_line
 
         _fail(one_line(str(error), Parser(prog=f"fbr-plugin {words[0]}")))
     except KeyboardInterrupt:

@@ -123,6 +123,25 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
     return next((each for each in known if each.endswith(f".{name}")), None)
 
 
+def unknown_option(name: str, known: Sequence[str], remedy: str, key: str = "", path: str = "") -> str:
+    """What is said of an option that there is not.
+
+    Args:
+        name: its dotted name; of a class's setting, the part after `key`.
+        known: the names there are.
+        remedy: what to do where no known name is near.
+        key: the option that names the class, whose settings have a remedy of their own.
+        path: import path of the class.
+    """
+    dashes, whose = "--", ""
+    if key:
+        dashes, whose = f"--{key}.", f" of {path.rpartition('.')[2]}"
+        remedy = f"{dashes}help {path} lists those there are"
+    if close := nearest(name, known):
+        remedy = f"did you mean {dashes}{close}?"
+    return f"unknown option {dashes}{name}{whose}; {remedy}"
+
+
 def _unknown_option(found: Complaint, match: re.Match[str], options: Sequence[str], help_line: str) -> str:
     """An option that there is not, and the nearest."""
     word = (match["words"] or "").split(" ")[0]
@@ -131,20 +150,12 @@ def _unknown_option(found: Complaint, match: re.Match[str], options: Sequence[st
     name = word.partition("=")[0].lstrip("-") or match["name"] or match["member"]
     if match["group"]:
         name = f"{match['group']}.{name}"
-    whose = ""
-    if found.owner:
-        path, depth = found.owner
-        found.keys, whose = found.keys[:depth], f" of {path.rpartition('.')[2]}"
-        help_line = f"{found.option('help')} {path} lists those there are"
-        owner = ArgumentParser(exit_on_error=False)
-        owner.add_class_arguments(locate(path))
-        options = option_names(owner)
-    else:
-        found.keys = []
-    close = nearest(name, options)
-    return f"unknown option {found.option(name)}{whose}; " + (
-        f"did you mean {found.option(close)}?" if close else help_line
-    )
+    if not found.owner:
+        return unknown_option(name, options, help_line)
+    path, depth = found.owner
+    owner = ArgumentParser(exit_on_error=False)
+    owner.add_class_arguments(locate(path))
+    return unknown_option(name, option_names(owner), "", ".".join(found.keys[:depth]), path)
 
 
 def _unknown_class(found: Complaint, leaf: str) -> str:
