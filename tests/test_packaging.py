@@ -55,6 +55,7 @@ def test_the_wheel_has_the_package_and_the_examples(folder: Path) -> None:
         *sources,
         *(name for name in examples if not name.endswith("pyc")),
         "fbr_plugin/py.typed",
+        "fbr_plugin/cli/options/names.json",
         *(f"fbr_plugin/browse/static/{name}" for name in ("index.html", "browse.css", "browse.js")),
     }
 

@@ -107,6 +107,13 @@ def test_the_options_are_the_settings_of_the_function(
         ("fbr-plugin ev", {"evaluate"}),
         ("fbr-plugin evaluate --c", {"--class_names", "--calibrate"}),
         ("fbr-plugin export --what co", {"coco", "compact", "coco-instances"}),
+        ("fbr-plugin fit --trainer.max_t", {"--trainer.max_time"}),
+        ("fbr-plugin predict --config scenes_cam --model.optimizer.h", {"--model.optimizer.head_lr"}),
+        ("fbr-plugin test --config nowhere --da", {"--data", "--data.help"}),
+        ("fbr-plugin fit --data fbr_plugin.data.V", {"fbr_plugin.data.VOCDataModule"}),
+        ("fbr-plugin pipeline --irn.model fbr_plugin.baselines.I", {"fbr_plugin.baselines.IRN"}),
+        ("fbr-plugin compare masks --names a --rows ", {"quantiles", "gain", "loss", "random"}),
+        ("fbr-plugin labels ", {"masks", "xml", "coco", "csv", "folders"}),
     ],
 )
 def test_the_shell_completes_commands_options_and_choices(line: str, found: set[str], tmp_path: Path) -> None:
@@ -114,6 +121,12 @@ def test_the_shell_completes_commands_options_and_choices(line: str, found: set[
     file = tmp_path / "completions"
     asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(file), "_ARGCOMPLETE_IFS": "\n"}
     asked |= {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
-    subprocess.run([sys.executable, "-m", "fbr_plugin"], env={**os.environ, **asked}, timeout=60)
+    asked |= {"PYTHONPROFILEIMPORTTIME": "1"}
+    answer = [sys.executable, "-m", "fbr_plugin"]
+    done = subprocess.run(answer, env={**os.environ, **asked}, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert "argcomplete" in done.stderr
+    assert not re.search(r"\| +(torch|numpy)$", done.stderr, re.M)
     shown = {word.strip() for word in file.read_text().splitlines()}
-    assert found == {word for word in shown if line.endswith("--c") or not word.startswith("-")}
+    assert found == {
+        word for word in shown if line.split(" ")[-1].startswith("-") or not word.startswith("-")
+    }

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from fbr_plugin.cli.options.names import PHOTOS
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.doctor.checks.folders import check_layout
@@ -85,7 +86,7 @@ def with_data(words: list[str]) -> list[str]:
     if not any(word.startswith(("--data", "--config", "-h", "--help")) for word in words):
         raise InputError("the data are missing: give --data.root PHOTOS, --data CLASS, or --config FILE")
     named = any(word.partition("=")[0] in ("--config", "--data") for word in words)
-    result = [] if named else ["--data=fbr_plugin.data.FolderDataModule"]
+    result = [] if named else [f"--data={PHOTOS}"]
     left = iter(words)
     for word in left:
         name, equals, value = word.partition("=")

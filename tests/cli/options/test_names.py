@@ -60,7 +60,7 @@ def test_the_table_is_what_the_parsers_have(real: dict[str, ArgumentParser]) -> 
     assert {*real} == {*LINES}
     for command, parser in real.items():
         made_of_types = ("+", ".help")  # of the Trainer's arguments
-        every = option_names(parser)
+        every = (each for each in option_names(parser) if each != "print_shtab")
         known = [each for each in every if not (each[:8] == "trainer." and each.endswith(made_of_types))]
         assert names_of(command) == known
 
@@ -91,13 +91,13 @@ def test_the_parsers_reject_the_same_options_in_the_same_words(
 ) -> None:
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of abbreviations
     rng, rejected = random.Random(0), 0
-    for _ in range(300):
+    for _ in range(150):
         command = rng.choice([*LINES])
         words = [*LINES[command], *changed_option(rng, command)]
         if found := wrong_option([command, *words]):
             rejected += 1
             assert complaint(real[command], words, capsys) == found, words
-    assert rejected > 100
+    assert rejected > 50
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_the_parsers_reject_the_same_options_in_the_same_words(
         ("fit", ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "runs"]),
         ("fit", ["--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "loss"]),
         ("fit", ["--model", "CAMFBR", "--model.fbr.dim", "1"]),
-        ("fit", ["--model.class_path", "AMN", "--model.init_args.head_channels", "[1]"]),
+        ("fit", ["--model.class_path", "AMN", "--model.init_args.smoothing", "1"]),
         ("fit", ["--optimizer", "SGD", "--optimizer.lr", "1"]),
         ("fit", ["--model={class_path: AMN}", "--model.optimizer.lr=1"]),
         ("fit", ["--model", "AMN", "-c", CAM, "--model.pooling", "gap"]),
@@ -127,6 +127,11 @@ def test_what_the_parsers_accept_is_left_to_them(
     line = [*LINES[command], *words]
     assert complaint(real[command], line, capsys) == ""
     assert wrong_option([command, *line]) is None
+
+
+def test_the_data_of_doctor_are_photos_unless_others_are_named() -> None:
+    assert wrong_option(["doctor", "--data.ten_crop", "1"])
+    assert wrong_option(["doctor", "--data.ten_crop", "1", "--data", "WSOLDataModule"]) is None
 
 
 @pytest.mark.parametrize("others", [["--help"], ["--model.help", "CAM"], ["--print_config"], ["--he"]])
@@ -173,10 +178,12 @@ def test_no_wrong_option_waits_for_torch() -> None:
         f"{command} --wrong 1": f"unknown option --wrong; see fbr-plugin {command} --help"
         for command in COMMANDS
     }
-    lines["fit --trainer.max_stps 1"] = "unknown option --trainer.max_stps; did you mean --trainer.max_steps?"
-    lines["fit --config scenes_cam --model.encodr 1"] = (
-        "unknown option --model.encodr of CAM; did you mean --model.encoder?"
-    )
+    lines |= {
+        "fit --trainer.max_stps 1": "unknown option --trainer.max_stps; did you mean --trainer.max_steps?",
+        "fit --config scenes_cam --model.encodr 1": "unknown option --model.encodr of CAM; did you mean "
+        "--model.encoder?",
+        "doctor --data.rot 1": "unknown option --data.rot of FolderDataModule; did you mean --data.root?",
+    }
     line = [sys.executable, "-c", ALL]
     done = subprocess.run(line, input="\n".join(lines), capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines() == [f"error: {each}" for each in lines.values()]

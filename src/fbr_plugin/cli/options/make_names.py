@@ -80,6 +80,7 @@ def _settings(package: ModuleType) -> dict[str, list[str]]:
 
 def _names(command: str, names: list[str]) -> list[str]:
     """The names of a command's options, without the arguments of Lightning's Trainer."""
+    names = [name for name in names if name != "print_shtab"]  # jsonargparse adds it to a parser in use
     if "trainer" in names:
         names = [name for name in names if not name.startswith("trainer.")]
         names.insert(names.index("trainer") + 1, "trainer.{__init__}")

@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
@@ -16,6 +16,7 @@ from fbr_plugin.cli.options.one_line import unknown_option
 FILE = Path(__file__).with_name("names.json")
 ANSWERED = re.compile(r"--(.+\.)?help(=.*)?|--print_.*|-h|-[a-z].+")  # perhaps before a wrong option is seen
 OPEN = re.compile(r"class_path|init_args|dict_kwargs(\..+)?")  # what every class takes
+PHOTOS = "fbr_plugin.data.FolderDataModule"  # the data of `doctor` if no option names others
 OTHERS = re.compile("self|model|datamodule|.*dataloaders")  # arguments that Lightning makes of other options
 
 
@@ -76,7 +77,7 @@ def wrong_option(words: Sequence[str]) -> str | None:
     options = [*_options(rest, known)]
     if any(_is_abbreviation(name, known) for name, _ in options) or not trainer_arguments():
         return None
-    classes: dict[str, str] = {}
+    classes = _default_classes(command, options)
     for name, value in options:
         if _is_unknown(name, known):
             return unknown_option(name, known, remedy)
@@ -97,8 +98,10 @@ def names_to_complete(words: Sequence[str]) -> list[str]:
         words: the command and the options so far, with paths of files after --config.
     """
     command, *rest = words
-    known, classes = names_of(command), dict[str, str]()
-    for name, value in _options(rest, known):
+    known = names_of(command)
+    options = [*_options(rest, known)]
+    classes = _default_classes(command, options)
+    for name, value in options:
         classes |= _classes(name, value, known)
     below = (f"{key}.{each}" for key, path in classes.items() for each in _settings(key).get(path, []))
     return [*known, *below]
@@ -141,6 +144,12 @@ def _settings(key: str) -> Mapping[str, list[str]]:
     """The names of the settings of our classes that an option takes, by import path."""
     kind = key.rpartition(".")[2]
     return read_names()[kind] if kind in ("model", "data") else {}
+
+
+def _default_classes(command: str, options: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The classes that a command takes if no option names any."""
+    named = any(name in ("data", "config") for name, _ in options)
+    return {"data": PHOTOS} if command == "doctor" and not named else {}
 
 
 def _classes(name: str, value: str, known: Sequence[str]) -> dict[str, str]:
