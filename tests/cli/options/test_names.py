@@ -134,6 +134,12 @@ def test_the_data_of_doctor_are_photos_unless_others_are_named() -> None:
     assert wrong_option(["doctor", "--data.ten_crop", "1", "--data", "WSOLDataModule"]) is None
 
 
+def test_a_stage_takes_a_model_by_its_path_alone() -> None:
+    for model, left in (("CAM", True), ("fbr_plugin.baselines.CAM", False)):
+        words = ["pipeline", "--classifier.model", model, "--classifier.model.wrong", "1"]
+        assert (wrong_option(words) is None) == left
+
+
 @pytest.mark.parametrize("others", [["--help"], ["--model.help", "CAM"], ["--print_config"], ["--he"]])
 def test_a_question_is_answered_beside_a_wrong_option(others: list[str]) -> None:
     assert wrong_option(["fit", "--wrong", "1"])
