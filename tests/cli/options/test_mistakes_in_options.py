@@ -82,6 +82,10 @@ def complaint(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
             "--rows must be one of 'quantiles', 'gain', 'loss', 'random', got best",
         ),
         (["evaluate", "--predictons", "a"], "unknown option --predictons; did you mean --predictions?"),
+        (
+            ["evaluate", "--predictions", "a", "--masks", "b", "--thresholds", "[1.5]"],
+            "--thresholds must be of type float, got [1.5]",
+        ),
         (["demo", "--preset", "easy"], "--preset must be one of 'default', 'hard', 'control', got easy"),
         (["demo", "--steps", "few"], "--steps must be of type int, got few"),
     ],

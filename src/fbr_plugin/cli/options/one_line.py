@@ -86,7 +86,7 @@ def read(message: str) -> Complaint:
     found, leaves = Complaint(), []
     for line in message.splitlines():
         depth, text = len(line) - len(line.lstrip(" -")), line.strip(" -")
-        if match := re.match(r"Parser key \"(.+?)\":|argument (?:\S+/)?-*([\w.-]+):", text):
+        if match := re.match(r"Parser key \"(.+?)\"(?: element \d+)?:|argument (?:\S+/)?-*([\w.-]+):", text):
             found.keys.append(match[1] or match[2])
             text = text[match.end() :].strip()
         if match := CONTEXT.fullmatch(text):
