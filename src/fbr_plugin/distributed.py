@@ -56,6 +56,15 @@ def all_gather_object(obj: Any) -> list[Any]:
     return objects
 
 
+def any_process(flag: bool) -> bool:
+    """Whether a flag is set on any process; with several, this waits for all of them."""
+    if not is_distributed():
+        return flag
+    agreed = torch.tensor(int(flag), device=collective_device())
+    dist.all_reduce(agreed, op=dist.ReduceOp.MAX)
+    return bool(agreed)
+
+
 def all_reduce_and(flag: Tensor) -> Tensor:
     """Logical AND of a 0-d bool over all processes, without a host read."""
     if not is_distributed():

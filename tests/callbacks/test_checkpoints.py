@@ -41,6 +41,14 @@ def test_what_is_written_is_read(checkpoint: Path) -> None:
     assert [path.name for path in checkpoint.parent.iterdir()] == ["a.ckpt"]
 
 
+def test_weights_alone_have_no_counters_of_the_training(tmp_path: Path) -> None:
+    counted = {**CONTENT, "epoch": 3, "loops": {"fit_loop": {}}, "global_step": 9}
+    for name, further in (("weights", {}), ("training", {"optimizer_states": []})):
+        WholeCheckpoints().save_checkpoint({**counted, **further}, tmp_path / name)
+    kept = {name: read_checkpoint(tmp_path / name).keys() for name in ("weights", "training")}
+    assert kept == {"weights": {"state_dict", "global_step"}, "training": {*counted, "optimizer_states"}}
+
+
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "no space"), KeyboardInterrupt()])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException

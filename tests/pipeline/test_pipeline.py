@@ -148,6 +148,8 @@ def test_a_cut_training_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch
                 run(settings(tmp_path / "cut", scenes()), "--until", "masks")
     report = run(settings(tmp_path / "cut", scenes()), "--until", "masks")
     assert scores(report) == scores(whole)
+    for name, record in whole["stages"].items():
+        assert report["stages"][name]["digest"] == record["digest"], name
     assert report["stages"]["baseline"]["resumed"]
     assert not report["stages"]["masks"]["resumed"]
 

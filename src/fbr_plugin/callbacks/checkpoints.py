@@ -18,18 +18,25 @@ from safetensors import SafetensorError, safe_open
 from fbr_plugin.errors import DiskFullError, InputError
 from fbr_plugin.files import replacing
 
+COUNTERS = ("epoch", "loops")
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoint I/O that writes files whole or not at all, and names a file that it cannot read.
 
     Lightning's own writer copies a temporary file from another file system onto the checkpoint. A run killed
     in the meantime leaves half a file, and the previous checkpoint is lost.
+
+    Of weights alone, from which no training continues, Lightning's counters are left out. They depend on
+    interruptions, and so would the hash of the file.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
         """Write a temporary file beside the checkpoint, then rename it."""
+        if "optimizer_states" not in checkpoint:
+            checkpoint = {name: checkpoint[name] for name in checkpoint if name not in COUNTERS}
         if storage_options is not None or "://" in str(path):  # not a local file
             super().save_checkpoint(checkpoint, path, storage_options)
             return

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
 from fbr_plugin.baselines import CAM
+from fbr_plugin.callbacks.ends.sigterm import EndAtSigterm
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.data import Augmentation, FolderDataModule, Lists, Loading, SyntheticDataModule
 from fbr_plugin.data.datamodules.base import WSSSDataModule
@@ -127,7 +128,7 @@ def fit(model: Any, module: WSSSDataModule, steps: int, folder: Path) -> tuple[p
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        callbacks=[recorder, TQDMProgressBar(refresh_rate=10)],
+        callbacks=[recorder, EndAtSigterm(), TQDMProgressBar(refresh_rate=10)],
         default_root_dir=folder,
         devices=1,
     )

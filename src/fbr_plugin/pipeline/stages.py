@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 from fbr_plugin import figures
 from fbr_plugin.callbacks.checkpoints import save_whole
+from fbr_plugin.callbacks.ends.interruption import InterruptionCheckpoint
+from fbr_plugin.callbacks.ends.sigterm import EndAtSigterm
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.loggers.guard import guard
@@ -54,18 +56,20 @@ def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Ma
     saver = ModelCheckpoint(
         begun.parent, begun.stem, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
+    interruption = InterruptionCheckpoint(begun, "start the same command again to continue")
     state = [] if isinstance(model, FBRMixin) else [ExactResume()]  # the mixin has its own
     given = flags.get("logger")
     loggers = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
     shown = [FBRFigures(), ScoreFigures(), WandbRun()] if loggers else []
     every = {**flags, "logger": [CSVLogger(folder, name=CURVES), *loggers]}
-    trainer = _trainer(folder, every, saver, *state, *shown)
+    trainer = _trainer(folder, every, saver, interruption, *state, *shown)
     trainer.fit(model, data, ckpt_path=str(begun) if begun.exists() else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.save_checkpoint(folder / CHECKPOINT, weights_only=True)
     if is_rank_zero():
         shutil.rmtree(begun.parent, ignore_errors=True)
+    interruption.finish()
 
 
 def test(
@@ -213,6 +217,6 @@ def _trainer(folder: Path, flags: Mapping[str, Any], *callbacks: pl.Callback) ->
         "enable_model_summary": False,
         "default_root_dir": folder,
         **flags,
-        "callbacks": [*own, *callbacks],
+        "callbacks": [*own, EndAtSigterm(), *callbacks],
     }
     return save_whole(guard(pl.Trainer(**options)))

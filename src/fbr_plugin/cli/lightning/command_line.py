@@ -16,6 +16,8 @@ from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.baselines.tasks.seed_task import SeedTask
 from fbr_plugin.callbacks.checkpoints import save_whole
 from fbr_plugin.callbacks.end_of_bar import EndOfBar
+from fbr_plugin.callbacks.ends.interruption import InterruptionCheckpoint
+from fbr_plugin.callbacks.ends.sigterm import EndAtSigterm
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
 from fbr_plugin.callbacks.localization_figure import LocalizationFigure
@@ -117,10 +119,11 @@ class CommandLine(LightningCLI):
         """Survive loggers, plot scores, write checkpoints whole, and save any model's random state."""
         save_whole(guard(self.trainer))
         every = self.config[self.subcommand].figures.every_n_steps
-        added: list[Callback] = [EndOfBar(), ScoreFigures(every)]
+        added: list[Callback] = [EndOfBar(), EndAtSigterm(), ScoreFigures(every)]
         if not isinstance(self.model, FBRMixin):  # which has its own
             added.append(ExactResume())
-        added += run_callbacks(self.trainer, self.model)
+        self.interruption = InterruptionCheckpoint()
+        added += [*run_callbacks(self.trainer, self.model), self.interruption]
         self.trainer.callbacks += added  # type: ignore[attr-defined]
 
     def after_fit(self) -> None:
@@ -128,6 +131,7 @@ class CommandLine(LightningCLI):
         report = fit_report(self.trainer)  # on every process, as Lightning sends the folder's name around
         if is_rank_zero():
             print(f"\n{report}")
+        self.interruption.finish()
 
     def before_test(self) -> None:
         """Calibrate a threshold, if asked for, and plot boxes, if the set has any."""
