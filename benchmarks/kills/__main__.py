@@ -9,10 +9,10 @@ import json
 import logging
 import random
 import shutil
+import signal
 import warnings
 from itertools import islice
 from pathlib import Path
-from signal import Signals
 from typing import Any
 
 from benchmarks.kills import plans
@@ -30,7 +30,7 @@ def kill_fit(name: str, folder: Path, labels: Path, number: int, draw: random.Ra
     elsewhere.mkdir(exist_ok=True)
     temporary = elsewhere if "temporary" in plan[2] else None
 
-    def fit(into: Path, start: Path | None, kill: Signals | None = None, after: float = 0.0) -> Any:
+    def fit(into: Path, start: Path | None, kill: signal.Signals | None = None, after: float = 0.0) -> Any:
         words = ["fit", "--config", str(config), "--trainer.default_root_dir", str(into)]
         words += ["--ckpt_path", str(start)] if start else []
         begun = (into / "config.yaml").exists
@@ -64,7 +64,7 @@ def kill_pipeline(folder: Path, number: int, draw: random.Random) -> dict[str, A
     """Kill a pipeline once or twice, start it again, and compare it with the uninterrupted one."""
     config = plans.write(plans.pipeline_settings(), folder / "pipeline.yaml")
 
-    def pipeline(output: Path, kill: Signals | None = None, after: float = 0.0) -> Any:
+    def pipeline(output: Path, kill: signal.Signals | None = None, after: float = 0.0) -> Any:
         words = ["pipeline", "--config", str(config), "--output", str(output)]
         return run(words, folder / "pipeline.log", (output / ".lock").exists, kill, after)
 
@@ -98,6 +98,7 @@ def main() -> None:
     config = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     folder = config.output.absolute()
     labels, draw = plans.prepare(folder / "labels"), random.Random(config.seed)
     results = []

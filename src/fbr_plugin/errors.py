@@ -36,6 +36,10 @@ class DiskFullError(UserError, OSError):
     """A disk without room for a file."""
 
 
+class NonFiniteError(UserError, FloatingPointError):
+    """A training whose gradients are NaN or infinite."""
+
+
 class UsageError(UserError, RuntimeError):
     """A call at the wrong time, or in a folder that another run uses."""
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from fbr_plugin import figures
 from fbr_plugin.callbacks.checkpoints import save_whole
 from fbr_plugin.callbacks.ends.interruption import InterruptionCheckpoint
+from fbr_plugin.callbacks.ends.nonfinite_steps import NonFiniteSteps
 from fbr_plugin.callbacks.ends.sigterm import EndAtSigterm
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.callbacks.fbr_figures import FBRFigures
@@ -57,12 +58,14 @@ def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Ma
         begun.parent, begun.stem, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
     interruption = InterruptionCheckpoint(begun, "start the same command again to continue")
-    state = [] if isinstance(model, FBRMixin) else [ExactResume()]  # the mixin has its own
+    added: list[pl.Callback] = [] if isinstance(model, FBRMixin) else [ExactResume()]  # the mixin has its own
+    if not any(isinstance(each, NonFiniteSteps) for each in flags.get("callbacks") or []):
+        added.append(NonFiniteSteps())
     given = flags.get("logger")
     loggers = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
     shown = [FBRFigures(), ScoreFigures(), WandbRun()] if loggers else []
     every = {**flags, "logger": [CSVLogger(folder, name=CURVES), *loggers]}
-    trainer = _trainer(folder, every, saver, interruption, *state, *shown)
+    trainer = _trainer(folder, every, saver, interruption, *added, *shown)
     trainer.fit(model, data, ckpt_path=str(begun) if begun.exists() else None)
     if trainer.interrupted:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The callbacks that keep and log what `fit` is worth."""
+"""The callbacks that `fit` adds to those of the settings."""
 
 import warnings
 
@@ -7,10 +7,13 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 
 from fbr_plugin.baselines.tasks.encoder_task import EncoderTask
 from fbr_plugin.callbacks.best_checkpoint import BestCheckpoint
+from fbr_plugin.callbacks.ends.nonfinite_steps import NonFiniteSteps
 
 
 def run_callbacks(trainer: Trainer, model: LightningModule) -> list[Callback]:
-    """What logs the learning rate, and keeps the best checkpoint beside Lightning's last one.
+    """What skips steps that are not finite, logs the learning rate, and keeps the best checkpoint.
+
+    The best checkpoint is kept beside Lightning's last one.
 
     Args:
         trainer: whose own settings go first: one without loggers or checkpoints gets none, and one with
@@ -19,6 +22,8 @@ def run_callbacks(trainer: Trainer, model: LightningModule) -> list[Callback]:
     """
     added: list[Callback] = []
     given = {type(callback) for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    if NonFiniteSteps not in given:
+        added.append(NonFiniteSteps())
     if trainer.loggers and LearningRateMonitor not in given:
         warnings.filterwarnings("ignore", ".*models that have no learning rate schedulers")
         added.append(LearningRateMonitor("step"))
