@@ -1,6 +1,7 @@
 """Folders and files of results: checked before anything is computed."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,17 @@ def test_files_of_an_earlier_result_are_counted(tmp_path: Path, recwarn: pytest.
     assert (tmp_path / "a.txt").read_bytes() == "bär".encode()
     with pytest.warns(UserWarning, match="already holds 1 files: those of the same names are replaced"):
         warn_of_files(tmp_path)
+
+
+def test_a_file_that_the_system_refuses_is_named_and_the_earlier_one_kept(tmp_path: Path) -> None:
+    path, limits = tmp_path / "report.json", resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_text(path, "earlier")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as refused:
+            write_text(path, "x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert refused.value.filename == str(path)
+    assert path.read_text() == "earlier"
+    assert [each.name for each in tmp_path.iterdir()] == ["report.json"]

@@ -3,6 +3,7 @@
 Each error is also the built-in one of its kind; the command line prints it as one line.
 """
 
+import errno
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
@@ -42,6 +43,16 @@ class NonFiniteError(UserError, FloatingPointError):
 
 class UsageError(UserError, RuntimeError):
     """A call at the wrong time, or in a folder that another run uses."""
+
+
+DISK = {
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "the disk's quota is used up; make room",
+    errno.EFBIG: "the file is too large for this system; raise the limit (ulimit -f), or use another disk",
+    errno.EROFS: "the disk is read-only; use another folder",
+    errno.EACCES: "permission denied; change the permissions, or use another folder",
+}
+"""What the system refuses, and the remedy."""
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:

@@ -25,6 +25,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # not every library names it
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """The entry point: an interrupted command, a stream of few letters, and no warning in a run."""
 
+import errno
 import io
 import signal
 import sys
@@ -12,6 +13,7 @@ from helpers.tiny import command, quick, write_photos
 
 from fbr_plugin.cli import evaluate
 from fbr_plugin.cli.main import main
+from fbr_plugin.errors import DiskFullError
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,51 @@ def test_an_interrupted_command_ends_in_a_line_that_another_interrupt_does_not_b
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     with pytest.raises(KeyboardInterrupt):
         main(["evaluate"])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "no", "a.png"),
+            "a.png: the disk is full; make room, and start again: what is",
+        ),
+        (OSError(errno.EDQUOT, "no", "a.png"), "a.png: the disk's quota is used up; make room"),
+        (
+            OSError(errno.EFBIG, "no", "a.png"),
+            "a.png: the file is too large for this system; raise the",
+        ),
+        (OSError(errno.EROFS, "no", "a.png"), "a.png: the disk is read-only; use another folder"),
+        (PermissionError(errno.EACCES, "no", "a.png"), "a.png: permission denied; change the permissions"),
+        (DiskFullError(errno.ENOSPC, "no", "a.ckpt"), "a.ckpt: the disk is full; make room"),
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed. "), "a data worker was ended"),
+        (RuntimeError("DataLoader worker (pid(s) 3) exited unexpectedly"), "a data worker .*num_workers"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_the_machine_fails_at_is_one_line_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    def failing(words: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr(evaluate, "run", failing)
+    monkeypatch.setattr(sys, "argv", ["fbr-plugin", "evaluate"])
+    with pytest.raises(SystemExit, match=f"^error: {line}") as stop:
+        main()
+    assert "\n" not in str(stop.value)
+    with pytest.raises(type(error)):
+        main(["evaluate"])
+
+
+def test_another_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(words: list[str]) -> None:
+        raise OSError(errno.EIO, "broken", "a.png")
+
+    monkeypatch.setattr(evaluate, "run", failing)
+    monkeypatch.setattr(sys, "argv", ["fbr-plugin", "evaluate"])
+    with pytest.raises(OSError, match="broken"):
+        main()
 
 
 def test_letters_that_the_shell_cannot_print_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

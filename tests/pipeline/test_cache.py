@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_what_is_finished(tmp_path: Path, made: Log) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     stages = [*chain(made)[:1], PipelineStage("second", {}, full, ("first",))]
-    with pytest.raises(OSError, match="the disk is full in stage second: make room"):
+    with pytest.raises(OSError, match="No space left"):
         list(run(stages, tmp_path))
     assert not (tmp_path / "second").exists()
     list(run(chain(made), tmp_path))

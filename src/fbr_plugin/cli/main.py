@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -14,7 +15,7 @@ from typing import NoReturn
 import fbr_plugin
 from fbr_plugin.cli.options.completion import words_to_complete
 from fbr_plugin.cli.options.configs import find_configs
-from fbr_plugin.errors import UserError
+from fbr_plugin.errors import DISK, UserError
 
 # What libraries warn of that is no mistake of a user, by the words of the message.
 NOISE = (
@@ -23,6 +24,13 @@ NOISE = (
     "LightningCLI's args parameter",
     "does not have many workers",
     "smaller than the logging interval",
+)
+
+# PyTorch's errors of a data worker that another process, such as the system, has ended.
+DEAD_WORKER = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed by signal)")
+DEAD_WORKER_REMEDY = (
+    "a data worker was ended from outside, most likely as memory or shared memory (/dev/shm) ran out: lower "
+    "loading.num_workers or batch_size, or give the machine or container more of them"
 )
 
 # Lightning's subcommands share `lightning`; every other command has a file of its own in this folder.
@@ -97,10 +105,10 @@ def main(args: list[str] | None = None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one is not to break the end of this process
         sys.exit("interrupted")
     except Exception as error:
-        mistake = _mistake(error)
-        if args is not None or mistake is None:
+        line = _line(error)
+        if args is not None or line is None:
             raise
-        sys.exit(f"error: {_last_line(mistake)}")
+        sys.exit(f"error: {line}")
 
 
 def _command(words: list[str]) -> str:
@@ -130,11 +138,17 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _mistake(error: BaseException | None) -> BaseException | None:
-    """The user's mistake or missing file that caused an error; None if there is none."""
-    while error is not None and not isinstance(error, UserError | FileNotFoundError):
+def _line(error: BaseException | None) -> str | None:
+    """What to say of an error in one line; None where it is neither a user's mistake nor the machine's."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK and error.filename:
+            return f"{error.filename}: {DISK[error.errno]}, and start again: what is finished is kept"
+        if isinstance(error, UserError | FileNotFoundError):
+            return _last_line(error)
+        if isinstance(error, RuntimeError) and DEAD_WORKER.search(str(error)):
+            return DEAD_WORKER_REMEDY
         error = error.__cause__
-    return error
+    return None
 
 
 def _last_line(error: BaseException) -> str:

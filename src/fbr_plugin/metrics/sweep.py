@@ -67,7 +67,7 @@ def check_seed(seed: Tensor, num_classes: int, name: str = "seed") -> None:
             f"a background channel), got {tuple(seed.shape)}"
         )
     if not seed.isfinite().all():
-        raise InputError(f"{name} holds NaN or infinite scores")
+        raise InputError(f"{name} holds NaN or infinite scores: after a training, lower its learning rates")
 
 
 def threshold_bins(scores: Tensor, thresholds: Sequence[float]) -> Tensor:

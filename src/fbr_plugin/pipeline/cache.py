@@ -4,7 +4,6 @@ A stage fills `NAME.partial`, which is renamed to `NAME` when it is complete. A 
 results that it started from, and the hash of each of its files.
 """
 
-import errno
 import json
 import shutil
 import time
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fbr_plugin.distributed import barrier, is_rank_zero
-from fbr_plugin.errors import DiskFullError, UsageError
+from fbr_plugin.errors import UsageError
 from fbr_plugin.files import make_folder, write_text
 from fbr_plugin.pipeline.record import (
     RECORD,
     PipelineStage,
-    Scores,
     StageRecord,
     files_of,
     first_change,
@@ -165,7 +163,7 @@ def _make(stage: PipelineStage, output: Path, records: Mapping[str, StageRecord]
             write_text(partial / RECORD, json.dumps({"made_of": origin}))
     if begun is None or "files" not in begun:
         start = time.perf_counter()
-        scores = _fill(stage, partial, {name: output / name for name in stage.needs})
+        scores = stage.make(partial, {name: output / name for name in stage.needs})
         barrier()
         if is_rank_zero():
             files = {path: sha256_of(partial / path) for path in sorted(files_of(partial))}
@@ -178,18 +176,6 @@ def _make(stage: PipelineStage, output: Path, records: Mapping[str, StageRecord]
     barrier()
     made: StageRecord = json.loads((folder / RECORD).read_text())
     return made
-
-
-def _fill(stage: PipelineStage, folder: Path, inputs: dict[str, Path]) -> Scores:
-    try:
-        return stage.make(folder, inputs)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise DiskFullError(
-            errno.ENOSPC,
-            f"the disk is full in stage {stage.name}: make room and start the same command again",
-        ) from error
 
 
 def _partial(folder: Path) -> Path:

@@ -139,9 +139,11 @@ class NonFiniteSteps(Callback):
         every = [name for part in all_gather_object(ids) for name in part]
         if is_rank_zero():
             write_text(path, "\n".join(every) + "\n")
+        precision = str(trainer.precision)
+        mixed = "" if "32" in precision else f", or train in float32 instead of {precision}"
         raise NonFiniteError(
-            f"the gradients of {self._in_a_row} steps in a row were not finite: lower the learning rates, or "
-            f"train in float32 instead of {trainer.precision}; the images of the last of them are in {path}"
+            f"the gradients of {self._in_a_row} steps in a row were not finite: lower the learning rates"
+            f"{mixed}; the images of the last of them are in {path}"
         )
 
 
