@@ -58,6 +58,11 @@ def test_an_interrupted_command_ends_in_a_line_that_another_interrupt_does_not_b
         (DiskFullError(errno.ENOSPC, "no", "a.ckpt"), "a.ckpt: the disk is full; make room"),
         (RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed. "), "a data worker was ended"),
         (RuntimeError("DataLoader worker (pid(s) 3) exited unexpectedly"), "a data worker .*num_workers"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            "the memory does not suffice: low",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "the memory .*batch_size"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.errors import WarnOnce
+from fbr_plugin.postprocess import multi_scale
 from fbr_plugin.postprocess.multi_scale import GridExtent, multi_scale_scores
 from fbr_plugin.postprocess.seeds import logits_to_seeds
 
@@ -96,3 +98,38 @@ def test_finish_logits() -> None:
 def test_constant_maps_divide_by_nothing() -> None:
     seeds = logits_to_seeds(torch.zeros(1, 3, 4, 4), torch.ones(1, 2), torch.ones(1, 4, 4, dtype=torch.long))
     assert torch.equal(seeds, torch.zeros_like(seeds))
+
+
+@pytest.mark.parametrize(
+    "message", ["CUDA out of memory. Tried to allocate", "DefaultCPUAllocator: can't allocate memory: you"]
+)
+@pytest.mark.parametrize("extent", ["own", "image"])
+def test_a_view_that_does_not_fit_into_memory_is_scored_at_half_its_scale(
+    monkeypatch: pytest.MonkeyPatch, message: str, extent: GridExtent
+) -> None:
+    def score(view: Tensor, label: Tensor) -> Tensor:
+        if view.shape[-1] > 40:
+            raise RuntimeError(message)
+        return block_means(4, view)
+
+    monkeypatch.setattr(multi_scale, "_warn_of_memory", WarnOnce())
+    image = torch.rand(1, 3, 20, 28)
+    with pytest.warns(match=r"A view of 40x56 pixels .* half its size.*max_size, lower loading") as warned:
+        scores = multi_scale_scores(score, image, None, 4, (1.0, 2.0, 4.0), extent=extent)
+    assert len(warned) == 1
+    expected = multi_scale_scores(score, image, None, 4, (1.0, 1.0, 1.0), extent=extent)
+    torch.testing.assert_close(scores, expected)
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory", "expected a 4-d tensor"])
+def test_what_does_not_help_is_not_tried_on_and_on(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    sizes: list[int] = []
+
+    def score(view: Tensor, label: Tensor) -> Tensor:
+        sizes.append(view.shape[-1])
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(multi_scale, "_warn_of_memory", lambda message: None)
+    with pytest.raises(RuntimeError, match=message):
+        multi_scale_scores(score, torch.rand(1, 3, 32, 32), None, 8)
+    assert sizes == ([32, 16, 8] if "memory" in message else [32])

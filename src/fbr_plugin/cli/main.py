@@ -26,12 +26,14 @@ NOISE = (
     "smaller than the logging interval",
 )
 
-# PyTorch's errors of a data worker that another process, such as the system, has ended.
-DEAD_WORKER = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed by signal)")
-DEAD_WORKER_REMEDY = (
-    "a data worker was ended from outside, most likely as memory or shared memory (/dev/shm) ran out: lower "
-    "loading.num_workers or batch_size, or give the machine or container more of them"
-)
+# PyTorch's errors when there is too little memory, and what to do.
+MEMORY = {
+    r"DataLoader worker .*(exited unexpectedly|is killed by signal)": "a data worker was ended from outside, "
+    "most likely as memory or shared memory (/dev/shm) ran out: lower loading.num_workers or batch_size, or "
+    "give the machine or container more of them",
+    "out of memory|can't allocate memory|_ALLOC_FAILED": "the memory does not suffice: lower "
+    "loading.batch_size or augmentation.crop_size, or outside training loading.eval_batch_size or max_size",
+}
 
 # Lightning's subcommands share `lightning`; every other command has a file of its own in this folder.
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -145,8 +147,10 @@ def _line(error: BaseException | None) -> str | None:
             return f"{error.filename}: {DISK[error.errno]}, and start again: what is finished is kept"
         if isinstance(error, UserError | FileNotFoundError):
             return _last_line(error)
-        if isinstance(error, RuntimeError) and DEAD_WORKER.search(str(error)):
-            return DEAD_WORKER_REMEDY
+        if isinstance(error, RuntimeError):
+            for known, remedy in MEMORY.items():
+                if re.search(known, str(error)):
+                    return remedy
         error = error.__cause__
     return None
 

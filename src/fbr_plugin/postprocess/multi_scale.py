@@ -1,13 +1,17 @@
 """Multi-scale inference: scores averaged over several scales and the mirror image."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fbr_plugin.errors import InputError, check_choice
+from fbr_plugin.errors import InputError, WarnOnce, check_choice
 from fbr_plugin.functional import resize
+
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|_ALLOC_FAILED")  # CUDA, CPU, cuDNN
+_warn_of_memory = WarnOnce()
 
 GridExtent = Literal["own", "image", "cells"]
 
@@ -29,6 +33,9 @@ def multi_scale_scores(
     align_corners: bool = False,
 ) -> Tensor:
     """Average the scores of several views of an image at its own resolution.
+
+    A view for which the memory does not suffice is scored at half its scale, or half of that, and a warning
+    says so once.
 
     Args:
         score_fn: image [B, 3, h, w] and label [B, C] to scores [B, K, ceil(h / stride), ceil(w / stride)].
@@ -52,9 +59,8 @@ def multi_scale_scores(
     area = (-(-height // cell) * cell, -(-width // cell) * cell)
     views = []
     for scale in scales:
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
         for flip in mirrored:
-            scores = score_fn(resize(image.flip(-1) if flip else image, size), label)
+            scores, size = _fitting_scores(score_fn, image.flip(-1) if flip else image, label, stride, scale)
             if extent == "own":
                 # Mirrored back at full resolution, because the grid extends past the right edge only.
                 full = resize(upsample_scores(scores, size, stride), (height, width), align_corners)
@@ -63,6 +69,29 @@ def multi_scale_scores(
                 full = resize(scores.flip(-1) if flip else scores, area)
                 views.append(full[..., :height, :width])
     return torch.stack(views).mean(0)
+
+
+def _fitting_scores(
+    score_fn: Callable[[Tensor, Any], Tensor], image: Tensor, label: Tensor | None, stride: int, scale: float
+) -> tuple[Tensor, tuple[int, int]]:
+    """The scores of a view at a scale, or at half of it and so on, and the size [h, w] of the view."""
+    height, width = image.shape[-2:]
+    while True:
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        try:
+            return score_fn(resize(image, size), label), size
+        except RuntimeError as error:
+            if not OUT_OF_MEMORY.search(str(error)) or min(size) < 2 * stride:
+                raise
+        # The error is gone here, and with it the tensors of its traceback.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        _warn_of_memory(
+            f"A view of {size[0]}x{size[1]} pixels does not fit into memory: it is scored at half its size, "
+            "and so are others that do not fit. To score all images alike, set data.max_size, lower "
+            "loading.eval_batch_size, or leave out the largest of the scales."
+        )
+        scale /= 2
 
 
 def upsample_scores(scores: Tensor, size: Sequence[int], stride: int) -> Tensor:
