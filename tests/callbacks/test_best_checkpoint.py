@@ -75,6 +75,15 @@ def test_the_best_epoch_is_kept_also_by_a_resumed_run(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("best*")] == ["best-epoch=1-step=4.ckpt"]
 
 
+def test_a_run_resumed_in_another_folder_keeps_the_best_of_both(tmp_path: Path) -> None:
+    train(tmp_path / "first", Scored(), 3)
+    last = next(tmp_path.rglob("epoch=2*.ckpt"))
+    resumed = train(tmp_path / "second", Scored(), 4, str(last))
+    assert float(best(resumed).best_model_score) == pytest.approx(0.7)
+    assert [path.name for path in tmp_path.rglob("best*")] == ["best-epoch=1-step=4.ckpt"]
+    assert "best-epoch=1-step=4.ckpt (val/b 0.700)" in fit_report(resumed)
+
+
 def test_without_a_score_the_last_one_alone_is_kept(tmp_path: Path) -> None:
     train(tmp_path, Scored("val/c"), 2)
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["epoch=1-step=4.ckpt"]

@@ -1,6 +1,7 @@
 """The checkpoint with the best score of the validation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -24,6 +25,11 @@ class BestCheckpoint(ModelCheckpoint):
     def state_key(self) -> str:
         """The same before and after the first validation, which names the monitor."""
         return type(self).__name__
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the best score also in a run that continues in another folder, where Lightning forgets it."""
+        super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+        self.monitor = state_dict["monitor"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save a checkpoint, if it is the best one so far."""
