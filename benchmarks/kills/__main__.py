@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.kills import plans
 from benchmarks.kills.compare import newest, pipeline_difference, training_difference
-from benchmarks.kills.processes import SIGNALS, moment, run
+from benchmarks.kills.processes import SIGNALS, Ended, run
 from fbr_plugin.files import write_text
 
 
@@ -44,13 +44,12 @@ def kill_fit(name: str, folder: Path, labels: Path, number: int, draw: random.Ra
         seconds.write_text(str(ended.seconds))
     start, statuses = None, []
     for part in range(2 if number % 4 == 3 else 1):
-        kill, after = SIGNALS[(number + part) % 3], moment(float(seconds.read_text()), draw)
-        into = folder / f"{name} {number} {part}"
-        shutil.rmtree(into, ignore_errors=True)
-        ended = fit(into, start, kill, after)
-        statuses.append((kill.name if ended.killed else "too late", round(after, 2), ended.status))
-        if ended.killed and ended.status == 0:  # at the very end: nothing may be missing
-            return {"plan": name, "killed": statuses, "difference": training_difference(whole, into)}
+        kill, into = SIGNALS[(number + part) % 3], folder / f"{name} {number} {part}"
+        ended, after = Ended(0, killed=False, seconds=0), draw.uniform(0.0, float(seconds.read_text()))
+        while ended.status == 0:  # it was sent too late
+            shutil.rmtree(into, ignore_errors=True)
+            ended, after = fit(into, start, kill, after), 0.7 * after
+        statuses.append((kill.name, round(after / 0.7, 2), ended.status))
         start = newest(into) or start
     into = folder / f"{name} {number} end"
     shutil.rmtree(into, ignore_errors=True)
@@ -77,11 +76,17 @@ def kill_pipeline(folder: Path, number: int, draw: random.Random) -> dict[str, A
     output, statuses = folder / f"pipeline {number}", []
     shutil.rmtree(output, ignore_errors=True)
     for part in range(2 if number % 4 == 3 else 1):
-        kill, after = SIGNALS[(number + part) % 3], moment(float(seconds.read_text()), draw)
-        ended = pipeline(output, kill, after)
-        statuses.append((kill.name if ended.killed else "too late", round(after, 2), ended.status))
-        if ended.killed and ended.status == 0:
-            return {"plan": "pipeline", "killed": statuses, "difference": pipeline_difference(whole, output)}
+        kill, before = SIGNALS[(number + part) % 3], folder / "before"
+        ended, after = Ended(0, killed=False, seconds=0), draw.uniform(0.0, float(seconds.read_text()))
+        shutil.rmtree(before, ignore_errors=True)
+        if output.exists():
+            shutil.copytree(output, before)
+        while ended.status == 0:  # it was sent too late
+            shutil.rmtree(output, ignore_errors=True)
+            if before.exists():
+                shutil.copytree(before, output)
+            ended, after = pipeline(output, kill, after), 0.7 * after
+        statuses.append((kill.name, round(after / 0.7, 2), ended.status))
     if pipeline(output).status:
         return {"plan": "pipeline", "killed": statuses, "difference": "the second run failed"}
     return {"plan": "pipeline", "killed": statuses, "difference": pipeline_difference(whole, output)}
@@ -118,7 +123,7 @@ def table(results: list[dict[str, Any]]) -> str:
     lines = [f"{'plan':28}{'runs':>6}{'kills':>7}{'equal':>7}"]
     for name in dict.fromkeys(result["plan"] for result in results):
         own = [result for result in results if result["plan"] == name]
-        kills = sum(kill != "too late" for result in own for kill, *_ in result["killed"])
+        kills = sum(len(result["killed"]) for result in own)
         equal = sum(result["difference"] is None for result in own)
         lines.append(f"{name:28}{len(own):6}{kills:7}{equal:7}")
     first = [f"{result['plan']}: {result['difference']}" for result in results if result["difference"]]

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -69,11 +68,6 @@ def run(
             os.kill(process.number, kill or signal.SIGKILL)
     status = process.wait()
     return Ended(status, killed, time.monotonic() - first)
-
-
-def moment(seconds: float, draw: random.Random) -> float:
-    """A random moment of a run that takes so long."""
-    return draw.uniform(0.0, seconds)
 
 
 class _Forked:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from fbr_plugin import figures
 from fbr_plugin.callbacks.checkpoints import save_whole
-from fbr_plugin.callbacks.ends.interruption import InterruptionCheckpoint
+from fbr_plugin.callbacks.ends.interruption import InterruptionCheckpoint, TimedCheckpoint
 from fbr_plugin.callbacks.ends.nonfinite_steps import NonFiniteSteps
 from fbr_plugin.callbacks.ends.sigterm import EndAtSigterm
 from fbr_plugin.callbacks.exact_resume import ExactResume
@@ -54,7 +54,7 @@ def fit(folder: Path, model: pl.LightningModule, data: WSSSDataModule, flags: Ma
     if (folder / CHECKPOINT).exists():
         return
     begun = folder / "begun" / "last.ckpt"
-    saver = ModelCheckpoint(
+    saver = TimedCheckpoint(
         begun.parent, begun.stem, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
     interruption = InterruptionCheckpoint(begun, "start the same command again to continue")

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
-from fbr_plugin.callbacks.ends.interruption import InterruptionCheckpoint
+from fbr_plugin.callbacks.ends.interruption import InterruptionCheckpoint, TimedCheckpoint
 from fbr_plugin.callbacks.ends.sigterm import EndAtSigterm
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*ended before the epoch ended.*")
@@ -105,6 +106,8 @@ def fit(
         (("validation", 2), {"val_check_interval": 2}),
         (("validation", 4), {}),
         (("step", 2), {"max_steps": 7}),
+        (("step", 0), {"accumulate_grad_batches": 2}),
+        (("validation", 0), {"accumulate_grad_batches": 2, "val_check_interval": 1}),
     ],
     ids=[
         "in an epoch",
@@ -114,6 +117,8 @@ def fit(
         "in a validation in an epoch",
         "in the epoch's validation",
         "in a run limited by steps",
+        "in a step of two batches",
+        "in a validation in a step",
     ],
 )
 def test_sigterm_saves_what_continues_exactly(
@@ -129,6 +134,19 @@ def test_sigterm_saves_what_continues_exactly(
     fit(tmp_path, second, path, **options)
     assert first.seen + second.seen == whole.seen
     assert torch.equal(second.layer.weight, whole.layer.weight)
+
+
+def test_a_timed_checkpoint_is_not_within_a_step(tmp_path: Path) -> None:
+    saved: list[int] = []
+
+    class Saver(TimedCheckpoint):
+        def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+            saved.append(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+    saver = Saver(tmp_path, train_time_interval=timedelta(0))
+    data = DataLoader(Ones())
+    trainer(tmp_path, saver, max_epochs=1, accumulate_grad_batches=2).fit(Recording(), data)
+    assert saved == [2, 4]
 
 
 @pytest.mark.parametrize("options", [{}, {"max_steps": 7}])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -15,6 +15,21 @@ from fbr_plugin.callbacks.ends.sigterm import handle
 from fbr_plugin.distributed import any_process
 
 STATUS = 128 + signal.SIGTERM  # of the process, as in a shell
+
+
+def within_step(trainer: Trainer) -> bool:
+    """Whether a step of several batches has begun: a checkpoint does not keep its gradients."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return batches % trainer.accumulate_grad_batches != 0 and not trainer.is_last_batch
+
+
+class TimedCheckpoint(ModelCheckpoint):
+    """Lightning's `ModelCheckpoint`, but never within a step of several batches."""
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Save after a step, if it is time."""
+        if not within_step(trainer):
+            super().on_train_batch_end(trainer, *args)
 
 
 class InterruptionCheckpoint(Checkpoint):
@@ -79,7 +94,7 @@ class InterruptionCheckpoint(Checkpoint):
         """Save a checkpoint after an error between two steps, and tell where it is."""
         super().on_exception(trainer, pl_module, exception)
         batches = trainer.fit_loop.epoch_loop.batch_progress.total
-        between = trainer.training and batches.ready == batches.completed > 0
+        between = trainer.training and batches.ready == batches.completed > 0 and not within_step(trainer)
         if isinstance(exception, Exception) and between and trainer.world_size == 1:
             with suppress(OSError):  # the disk may be what has failed
                 self._save(trainer)
@@ -97,7 +112,7 @@ class InterruptionCheckpoint(Checkpoint):
 
     def _end(self, trainer: Trainer) -> None:
         """Save a checkpoint and end if any process was sent SIGTERM, unless the training is finished."""
-        if any_process(self.signalled) and not trainer.fit_loop.done:
+        if any_process(self.signalled) and not within_step(trainer) and not trainer.fit_loop.done:
             self._save(trainer)
             raise SIGTERMException(STATUS)
 

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from fbr_plugin.distributed import all_gather_object, is_rank_zero
@@ -83,13 +84,11 @@ class NonFiniteSteps(Callback):
     ) -> None:
         """Set gradients and statistics of a step that is not finite; nothing here waits for the device."""
         super().on_before_optimizer_step(trainer, pl_module, optimizer)
-        parameters = (each for group in optimizer.param_groups for each in group["params"])
-        gradients = [each.grad for each in parameters if each.grad is not None]
-        if not gradients:
-            return
-        finite = torch.stack([each.abs().max() for each in gradients]).isfinite().all()
-        for gradient in gradients:
-            gradient.masked_fill_(~finite, 0)
+        parameters = [each for group in optimizer.param_groups for each in group["params"]]
+        finite = clip_grad_norm_(parameters, torch.inf).isfinite()  # nothing is clipped: this is the norm
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(~finite, 0)
         for value, before in zip(self._statistics, self._before, strict=True):
             value.copy_(torch.where(finite, value, before))
         self._steps.append(Step(self._ids or [], finite))
