@@ -10,6 +10,7 @@ from helpers.processes import WORLD, launch
 from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, GateConfig, ViewShape, distributed
 from fbr_plugin import functional as fbr
 from fbr_plugin.baselines.tasks.seed_scores import SeedScores
+from fbr_plugin.callbacks.ends.interruption import InterruptionCheckpoint
 from fbr_plugin.data import Loading, SyntheticDataModule
 from fbr_plugin.distributed import (
     all_gather_object,
@@ -122,6 +123,20 @@ def nan_on_one(number: int) -> dict:
     gradients = [p.grad for p in loss.parameters()]
     fills = [loss.banks[0].fill, gate.background.fill, *gate.pixels.fill]
     return {"total": terms.total.detach(), "fills": fills, "gradients": gradients}
+
+
+def sigterm_on_one(number: int) -> list:
+    """What the processes answer at each of four steps, if one of them is sent SIGTERM in the second."""
+    callback, answers = InterruptionCheckpoint(), []
+    for step in range(4):
+        callback.signalled = number == 1 and step > 0
+        answers.append(callback._agree())
+    return answers
+
+
+@pytest.mark.slow
+def test_processes_agree_on_the_step_after_sigterm(tmp_path):
+    assert launch(sigterm_on_one, tmp_path) == [[False, False, True, True]] * 2
 
 
 @pytest.mark.slow

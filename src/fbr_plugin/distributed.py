@@ -56,13 +56,11 @@ def all_gather_object(obj: Any) -> list[Any]:
     return objects
 
 
-def any_process(flag: bool) -> bool:
-    """Whether a flag is set on any process; with several, this waits for all of them."""
-    if not is_distributed():
-        return flag
+def any_process(flag: bool) -> Tensor:
+    """Whether a flag is set on any process, as a 0-d tensor: reading it waits for all processes."""
     agreed = torch.tensor(int(flag), device=collective_device())
     dist.all_reduce(agreed, op=dist.ReduceOp.MAX)
-    return bool(agreed)
+    return agreed
 
 
 def all_reduce_and(flag: Tensor) -> Tensor:

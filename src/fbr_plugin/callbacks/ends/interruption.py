@@ -10,9 +10,10 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from fbr_plugin.callbacks.ends.sigterm import handle
-from fbr_plugin.distributed import any_process
+from fbr_plugin.distributed import any_process, is_distributed
 
 STATUS = 128 + signal.SIGTERM  # of the process, as in a shell
 
@@ -35,10 +36,10 @@ class TimedCheckpoint(ModelCheckpoint):
 class InterruptionCheckpoint(Checkpoint):
     """Saves a checkpoint when SIGTERM or an error in loading data ends a training, which resumes exactly.
 
-    After SIGTERM, the training ends where a checkpoint keeps everything: after the current step or, if a
-    validation or the end of the epoch follows, after that. All processes agree on it. A training in its last
-    step is finished first. The exit status is 143. Lightning's own handling saves nothing, exits with status
-    0, and with several processes may wait forever.
+    After SIGTERM, the training ends where a checkpoint keeps everything: after the current step (with several
+    processes, which agree on it, after the next) or, if a validation or the end of the epoch follows, after
+    that. A training in its last step is finished first. The exit status is 143. Lightning's own handling
+    saves nothing, exits with status 0, and with several processes may wait forever.
 
     An error while a batch is fetched, such as the death of a data worker, comes between two steps: what they
     have done is saved, except with several processes, of which the others are not at that point.
@@ -59,11 +60,13 @@ class InterruptionCheckpoint(Checkpoint):
         self.remedy = remedy
         self.signalled = False
         self._saved = False
+        self._asked: Tensor | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's handler of SIGTERM and PyTorch's of SIGCHLD."""
         super().on_train_start(trainer, pl_module)
         self.signalled = self._saved = False
+        self._asked = None
         handle("SIGTERM", self._note)
         # PyTorch's raises an error for a dead data worker anywhere, also in the middle of a step. Without it,
         # the error is raised where the next batch is fetched.
@@ -112,9 +115,19 @@ class InterruptionCheckpoint(Checkpoint):
 
     def _end(self, trainer: Trainer) -> None:
         """Save a checkpoint and end if any process was sent SIGTERM, unless the training is finished."""
-        if any_process(self.signalled) and not within_step(trainer) and not trainer.fit_loop.done:
+        if self._agree() and not within_step(trainer) and not trainer.fit_loop.done:
             self._save(trainer)
             raise SIGTERMException(STATUS)
+
+    def _agree(self) -> bool:
+        """Whether any process was sent SIGTERM; with several, before the previous call.
+
+        The answer to that call is there by now, and the host would wait for the GPU to read a new one.
+        """
+        if not is_distributed():
+            return self.signalled
+        previous, self._asked = self._asked, any_process(self.signalled)
+        return previous is not None and bool(previous)
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self._path(trainer), weights_only=False)
