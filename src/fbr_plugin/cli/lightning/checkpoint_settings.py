@@ -10,6 +10,14 @@ from jsonargparse import Namespace
 from fbr_plugin.callbacks.checkpoints import read_checkpoint
 from fbr_plugin.errors import InputError, short
 
+_PROGRESS = (
+    "epoch",
+    "global_step",
+    "loops",
+    "optimizer_states",
+    "lr_schedulers",
+)  # what a training continues
+
 
 def checkpoint_settings(path: str, model: Namespace, typed: Set[str], training: bool) -> dict[str, Any]:
     """The settings that a checkpoint replaces, those on the command line itself excepted.
@@ -36,6 +44,9 @@ def checkpoint_settings(path: str, model: Namespace, typed: Set[str], training: 
             f"{path} has weights alone, so that no training can continue from it; to start one from the "
             "weights of its encoder, give --model.weights instead"
         )
+    needed = {"pytorch-lightning_version", *(_PROGRESS if training else ())}
+    if lacking := sorted(needed - checkpoint.keys()):
+        raise InputError(f"{path} lacks {', '.join(lacking)}: give a checkpoint that `fit` wrote")
     classes = known.get("num_classes")
     if "num_classes" in typed and classes not in (None, given := model.init_args["num_classes"]):
         raise InputError(

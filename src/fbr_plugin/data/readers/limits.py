@@ -43,4 +43,4 @@ def is_file_name(name: str) -> bool:
         is_short = len(name.encode()) <= _LONGEST_NAME
     except UnicodeEncodeError:  # half of a pair of surrogates, as JSON can write
         return False
-    return is_short and name not in ("", ".", "..") and not {"\\", "\0"} & {*name}
+    return is_short and name not in ("", ".", "..") and not {"/", "\\", "\0"} & {*name}
