@@ -30,6 +30,7 @@ from fbr_plugin.baselines.released.convert import convert, read_released
 from fbr_plugin.browse.runs import pipeline_report
 from fbr_plugin.callbacks.checkpoints import read_checkpoint
 from fbr_plugin.cli.lightning.checkpoint_settings import checkpoint_settings
+from fbr_plugin.cli.main import main
 from fbr_plugin.cli.options.configs import find_config
 from fbr_plugin.data import FolderDataModule, read_image, read_mask
 from fbr_plugin.data.readers.boxes import object_boxes
@@ -53,7 +54,8 @@ from fbr_plugin.errors import UserError, short
 from fbr_plugin.experiments.results import known
 from fbr_plugin.pipeline.cache import status
 from fbr_plugin.pipeline.record import RECORD, PipelineStage
-from fbr_plugin.postprocess.seed_files import read_seed
+from fbr_plugin.postprocess.seed_files import read_seed, write_seed
+from fbr_plugin.postprocess.seeds import Seed
 
 LONGEST = 1000
 Read = Callable[[Path], object]
@@ -248,6 +250,10 @@ CASES = {
         read_seed,
         "are not 0-based classes",
     ),
+    "keys of no class": Case(
+        "s.pkl", pickled({2**40: np.ones((2, 2))}), read_seed, "are not 0-based classes"
+    ),
+    "empty maps": Case("s.pkl", pickled({0: np.ones((0, 2))}), read_seed, r"maps of the shape \(1, 0, 2\)"),
     "seed of objects": Case("s.pkl", pickled({"keys": {}, "cam": [10**30]}), read_seed, "is not a seed"),
     "large picture": Case(
         "a.png",
@@ -272,6 +278,9 @@ CASES = {
     "table in Latin-1": Case("l.csv", "id,Käse\n".encode("latin-1"), read_table, "is not in UTF-8"),
     "list with ..": Case("l.txt", b"a\n../..\n", read_ids, r"names the image '\.\.', which cannot be a file"),
     "list with a zero": Case("l.txt", b"a\0b\n", read_ids, "which cannot be a file in its folder"),
+    "list that colours the terminal": Case(
+        "l.txt", b"a\x1b[31m\n", read_ids, r"names the image 'a\\x1b\[31m'"
+    ),
     "list with long ids": Case("l.txt", b"a" * 5000, read_ids, "which cannot be a file in its folder"),
     "long field": Case("l.csv", b"id,cat,dog\na,1," + b"0" * 200_000, read_table, "is not a table in CSV"),
     "long field of a table": Case(
@@ -554,3 +563,16 @@ def test_the_doctor_names_what_training_cannot_read(tmp_path: Path) -> None:
     assert "1  labels that cannot be read: labels.csv" in text
     assert "1  photos that cannot be read: a" in text
     assert max(map(len, text.splitlines())) < 400
+
+
+def test_the_training_of_a_sweep_is_named(tmp_path: Path) -> None:
+    (tmp_path / "training.yaml").write_text("model: !!int x\n")
+    (tmp_path / "sweep.yaml").write_text("training: training.yaml\narms: {a: {}, b: {x: 1}}\n")
+    with pytest.raises(UserError, match=r"training\.yaml has a value that cannot be read"):
+        main(["sweep", str(tmp_path / "sweep.yaml")])
+
+
+def test_scores_that_half_precision_cannot_hold_are_an_error(tmp_path: Path) -> None:
+    seed = Seed(np.array([0]), np.full((1, 2, 2), 1e5, np.float32))
+    with pytest.raises(UserError, match=r"a\.npz: scores of up to 100000 do not fit .*: write another style"):
+        write_seed(tmp_path / "a.npz", seed, "compact")

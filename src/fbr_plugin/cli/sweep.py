@@ -158,6 +158,9 @@ def _parse(words: list[str]) -> Namespace:
         given: Namespace = options.instantiate(options.parse_args(words))
     except ArgumentError as error:
         raise InputError(f"{words[1]}: {short(one_line(str(error), options), 500)}") from error
+    for training in (given.training, given.classifier and given.classifier.training):
+        if training:
+            find_config(training.absolute)  # raises where it has no settings
     return given
 
 

@@ -18,6 +18,8 @@ from fbr_plugin.files import replacing
 from fbr_plugin.functional import resize
 from fbr_plugin.postprocess.seeds import Seed
 
+MOST_CLASSES = 2**15  # what the keys of the compact layout can number
+
 
 def check_names(names: Iterable[str]) -> None:
     """Raise for an id that would name a file in another folder."""
@@ -69,12 +71,10 @@ def _unpack(content: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         raise InputError(f"it has the entries {short(sorted(map(str, content)))}")
     given, maps = np.asarray(keys), np.asarray(maps, np.float32)
     keys = given.astype(np.int64)
-    if not np.array_equal(given, keys):
-        raise InputError(f"its keys {given.tolist()} are not 0-based classes")
-    if maps.ndim != 3 or keys.ndim != 1 or len(maps) - len(keys) not in (0, 1):
+    if maps.ndim != 3 or 0 in maps.shape[1:] or keys.ndim != 1 or len(maps) - len(keys) not in (0, 1):
         raise InputError(f"it has {keys.size} keys for maps of the shape {maps.shape}")
-    if len(np.unique(keys)) != len(keys) or (keys < 0).any():
-        raise InputError(f"its keys {keys.tolist()} are not 0-based classes")
+    if len(np.unique(keys)) != len(keys) or not np.array_equal(given, keys.clip(0, MOST_CLASSES - 1)):
+        raise InputError(f"its keys {given.tolist()} are not 0-based classes")
     if not np.isfinite(maps).all():
         raise InputError("it has NaN or infinite scores")
     return keys, maps
@@ -115,6 +115,11 @@ def _write_compact(path: str | Path, seed: Seed) -> None:
     arrays = {"keys": seed.keys.astype(np.int16), "scores": seed.scores.astype(np.float16)}
     if seed.background is not None:
         arrays["background"] = seed.background.astype(np.float16)
+    if not all(np.isfinite(each).all() for each in arrays.values()):
+        raise InputError(
+            f"{path}: scores of up to {seed.scores.max(initial=0):.0f} do not fit into half precision, as "
+            "the style 'compact' has: write another style"
+        )
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

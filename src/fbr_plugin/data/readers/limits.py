@@ -43,4 +43,5 @@ def is_file_name(name: str) -> bool:
         is_short = len(name.encode()) <= _LONGEST_NAME
     except UnicodeEncodeError:  # half of a pair of surrogates, as JSON can write
         return False
-    return is_short and name not in ("", ".", "..") and not {"/", "\\", "\0"} & {*name}
+    wrong = any(letter in "/\\\x7f" or letter < " " for letter in name)
+    return is_short and not wrong and name not in ("", ".", "..")
