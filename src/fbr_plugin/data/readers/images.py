@@ -1,6 +1,7 @@
 """Reading and writing images and masks; every error names the file."""
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from fbr_plugin.files import replacing
 IGNORE = 255
 HIGH_DEPTH = ("I", "I;16", "I;16B")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # of others, Pillow starts programs for some
+
+_lock = Lock()  # of Pillow's limit, which all threads share
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -86,12 +89,8 @@ def open_image(path: str | Path) -> Image.Image:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist: check the folder and the id in the list file")
-    limit, Image.MAX_IMAGE_PIXELS = (
-        Image.MAX_IMAGE_PIXELS,
-        None,
-    )  # Pillow's own, which `check_pixels` replaces
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = _opened(path)
         check_pixels(path, *image.size)
         image.load()
     except InputError:
@@ -101,9 +100,17 @@ def open_image(path: str | Path) -> Image.Image:
             f"{path} cannot be read ({short(error)}): the file is truncated or not an image in JPEG, PNG, "
             "WebP, BMP or GIF; copy it again or remove it from the list"
         ) from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
     return image
+
+
+def _opened(path: Path) -> Image.Image:
+    """Read the header of an image without Pillow's limit of pixels, which `check_pixels` replaces."""
+    with _lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def upright(path: str | Path, image: Image.Image) -> Image.Image:
