@@ -313,7 +313,7 @@ CASES = {
         for value in (float("nan"), 7, -1, 0.5, 1j, "x")
     },
     "labels of two lengths": Case(
-        "l.pkl", pickled({"a": [[0, 1], [0]]}), read_labels, "the labels of a are no list of numbers"
+        "l.pkl", pickled({"a": [[0, 1], [0]]}), read_labels, "the labels of a are no numbers: give 2"
     ),
     "damaged safetensors": Case(
         "w.safetensors", b"\x09" + bytes(20), weights, "is damaged or not a checkpoint"

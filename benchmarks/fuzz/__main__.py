@@ -9,6 +9,7 @@ error, too much memory, a program that is started, a hang, a crash. It runs on L
 import argparse
 import json
 import multiprocessing
+import os
 import random
 from collections import Counter
 from multiprocessing.connection import Connection
@@ -23,6 +24,7 @@ from benchmarks.fuzz.readers import READERS, Reader
 from fbr_plugin.files import write_text
 
 FINDINGS = ("unnamed", "memory", "started", "hang", "crash")
+PATIENCE = 6  # times the limit of time that a file may take without taking the CPU
 SHOWN = 12  # findings of a reader that are printed
 
 
@@ -43,15 +45,16 @@ class Child:
         other.close()
 
     def read(self, path: Path) -> Outcome:
-        """What becomes of a file. One that takes too long is read again, as others may use the machine."""
-        outcome = self._read(path)
-        return self._read(path) if outcome.kind == "hang" else outcome
-
-    def _read(self, path: Path) -> Outcome:
+        """What becomes of a file; one that takes long is waited for while others use the CPU."""
         pipe: Connection[Any, Any] = self.pipe
         pipe.send(path)
+        before, waits = self._cpu(), PATIENCE
         try:
-            if pipe.poll(self.seconds):
+            while not pipe.poll(self.seconds):
+                waits -= 1
+                if not waits or self._cpu() - before > self.seconds / 2:
+                    break
+            else:
                 outcome: Outcome = pipe.recv()
                 return outcome
             outcome = Outcome("hang", f"more than {self.seconds:.0f} s")
@@ -60,6 +63,11 @@ class Child:
         self.end()
         self.start()
         return outcome
+
+    def _cpu(self) -> float:
+        """Seconds of the CPU that the process has taken."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def end(self) -> None:
         """End the process."""
