@@ -277,6 +277,9 @@ CASES = {
     "classes in UTF-16": Case("l.txt", "cat\n".encode("utf-16"), read_class_names, "UTF-16"),
     "table in Latin-1": Case("l.csv", "id,Käse\n".encode("latin-1"), read_table, "is not in UTF-8"),
     "list with ..": Case("l.txt", b"a\n../..\n", read_ids, r"names the image '\.\.', which cannot be a file"),
+    "list with .. of Windows": Case(
+        "l.txt", b"..\\..\\a\n", read_ids, "which cannot be a file in its folder"
+    ),
     "list with a zero": Case("l.txt", b"a\0b\n", read_ids, "which cannot be a file in its folder"),
     "list that colours the terminal": Case(
         "l.txt", b"a\x1b[31m\n", read_ids, r"names the image 'a\\x1b\[31m'"

@@ -43,5 +43,5 @@ def is_file_name(name: str) -> bool:
         is_short = len(name.encode()) <= _LONGEST_NAME
     except UnicodeEncodeError:  # half of a pair of surrogates, as JSON can write
         return False
-    wrong = any(letter in "/\\\x7f" or letter < " " for letter in name)
-    return is_short and not wrong and name not in ("", ".", "..")
+    wrong = any(letter in "/\x7f" or letter < " " for letter in name)
+    return is_short and not wrong and {"", ".", ".."}.isdisjoint(name.split("\\"))  # of folders on Windows
