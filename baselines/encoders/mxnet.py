@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, short
 
 LIST_MAGIC = 0x112
 ARRAY_V1, ARRAY_V2 = 0xF993FAC8, 0xF993FAC9
 TYPES = ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")
+MOST_DIMENSIONS = 32
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
@@ -36,7 +37,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         names = [stream.take(stream.number("Q")).decode() for _ in range(stream.number("Q"))]
         return dict(zip(names, arrays, strict=True))
     except (ValueError, struct.error) as error:
-        raise InputError(f"{path} cannot be read as MXNet's arrays: {error}") from error
+        raise InputError(f"{path} cannot be read as MXNet's arrays: {short(error)}") from error
 
 
 class _Stream:
@@ -69,9 +70,13 @@ def _read_array(stream: _Stream) -> Tensor:
         if dimensions == ARRAY_V2 and (storage := stream.number("i")) != 0:
             raise InputError(f"an array has the storage type {storage}, only dense ones (0) can be read")
         dimensions, size = stream.number("I"), "q"
+    if dimensions > MOST_DIMENSIONS:
+        raise InputError(f"an array has {dimensions} dimensions, more than {MOST_DIMENSIONS}")
     shape = stream.numbers(size * dimensions)
     if not shape:
         return torch.zeros(0)
+    if min(shape) < 0:
+        raise InputError(f"an array has the shape {list(shape)}")
     _, _, type_number = stream.numbers("iii")
     if not 0 <= type_number < len(TYPES):
         raise InputError(f"an array has the unknown element type {type_number}")

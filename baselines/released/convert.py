@@ -1,24 +1,22 @@
 """Conversion of released checkpoints: reading, renaming, and the comparison with our network."""
 
-import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fbr_plugin import baselines
 from fbr_plugin.baselines.encoders.build import build_encoder
 from fbr_plugin.baselines.encoders.resnet38 import rename_released
+from fbr_plugin.baselines.encoders.weights import WRAPPERS, read_tensors
 from fbr_plugin.baselines.released.kinds import KINDS, OWN, Kind
 from fbr_plugin.errors import InputError, MissingFileError
 
-WRAPPERS = ("state_dict", "model")  # what checkpoints call the dictionary of their tensors
+MOST_CLASSES = 2**15  # more than ImageNet's 21 841
 
 
 @dataclass(frozen=True)
@@ -60,25 +58,7 @@ def read_released(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist: give the file that you downloaded")
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        if (found := re.search(r"GLOBAL (\S+)", str(error))) is None:
-            raise InputError(_unreadable(path)) from error
-        raise InputError(
-            f"{path} holds an object of {found[1]}, which could run code, and is not read. If you trust the "
-            'file, save its tensors alone, and import those: python -c "import torch; content = torch.load('
-            f"'{path}', weights_only=False); torch.save(content['state_dict'], 'tensors.pth')\", where "
-            "'state_dict' is what the file calls them"
-        ) from error
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # from a seek in a truncated file
-            raise
-        raise InputError(_unreadable(path)) from error
-    state = _unwrapped(content)
+    state = read_tensors(path, "download it again")
     if not state:
         raise InputError(
             f"{path} has no tensors by name: give a state dict, or a checkpoint with one as "
@@ -101,9 +81,12 @@ def convert(name: str, released: Mapping[str, Tensor]) -> Imported:
     settings = dict(kind.settings)
     if kind.classes is not None:
         tensor, more = kind.classes
-        if kind.rows is not None and tensor in found:
-            found[tensor] = kind.rows(found[tensor])
-        settings = {"num_classes": max(len(found[tensor]) - more, 1) if tensor in found else 1, **settings}
+        classes = 1
+        if tensor in found and found[tensor].ndim:
+            if kind.rows is not None:
+                found[tensor] = kind.rows(found[tensor])
+            classes = min(max(len(found[tensor]) - more, 1), MOST_CLASSES)  # of more, the shapes disagree
+        settings = {"num_classes": classes, **settings}
     network = _build(kind, settings)
     own = network.state_dict(keep_vars=True)
     matched = [key for key in own if key in found]
@@ -168,17 +151,3 @@ def _build(kind: Kind, settings: Mapping[str, Any]) -> nn.Module:
             network = getattr(baselines, kind.network)(**{"num_classes": 1, **settings})
     built: nn.Module = network
     return built
-
-
-def _unwrapped(content: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict, which may be wrapped in other dictionaries."""
-    if not isinstance(content, Mapping):
-        return {}
-    for name in WRAPPERS:
-        if isinstance(content.get(name), Mapping):
-            return _unwrapped(content[name])
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _unreadable(path: Path) -> str:
-    return f"{path} is damaged or not a checkpoint of torch or safetensors: download it again"

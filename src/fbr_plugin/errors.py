@@ -55,6 +55,13 @@ DISK = {
 """What the system refuses, and the remedy."""
 
 
+def short(value: object, longest: int = 120) -> str:
+    """A value from a file as text of one printable line, cut off after some characters, for errors."""
+    text = str(value)
+    cut = text if len(text) <= longest else f"{text[:longest]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)
+
+
 def check_choice(name: str, value: object, choices: Any) -> None:
     """Raise `InputError` unless a value is one of the choices.
 

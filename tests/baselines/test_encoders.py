@@ -105,7 +105,7 @@ def test_unusable_weights(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"weights=.*weights.pth does not exist"):
         build_encoder("small", weights=str(file))
     file.write_bytes(b"not weights")
-    with pytest.raises(ValueError, match=r"weights.pth cannot be read"):
+    with pytest.raises(ValueError, match=r"weights.pth is damaged or not a checkpoint"):
         build_encoder("small", weights=str(file))
     torch.save({"stem.0.weight": torch.zeros(24, 3, 5, 5)}, file)
     with pytest.raises(ValueError, match=r"weights.pth: 1 of the encoder's \d+ keys matched"):

@@ -104,7 +104,7 @@ def test_bad_content_is_one_clear_error(kind, content, message):
 
 def test_text_of_another_encoding_is_an_error():
     Path("file").write_bytes("id,label\na,Käse\n".encode("cp1252"))
-    with pytest.raises(InputError, match="file is not UTF-8"):
+    with pytest.raises(InputError, match="file is not in UTF-8"):
         command("labels", "csv", "file", "--output", "labels.csv")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fbr_plugin.data.readers.files import find_file
+from fbr_plugin.data.readers.limits import is_file_name
 from fbr_plugin.errors import InputError, MissingFileError
 from fbr_plugin.pipeline.record import read_record
 from fbr_plugin.postprocess.comparison import Predictions, titles
@@ -51,8 +52,9 @@ def pipeline_report(run: Path) -> dict[str, Any]:
     """The report of a pipeline in its output folder; empty for any other folder."""
     try:
         report = json.loads((run / "report.json").read_text())
-        return report if {"settings", "stages"} <= report.keys() else {}
-    except (OSError, ValueError, AttributeError):
+        known = isinstance(report["settings"]["data"], dict) and isinstance(report["stages"], dict)
+        return report if known and all(map(is_file_name, report["stages"])) else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import pytorch_lightning as pl
 import torch
@@ -15,7 +15,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from safetensors import SafetensorError, safe_open
 
-from fbr_plugin.errors import DiskFullError, InputError
+from fbr_plugin.errors import DiskFullError, InputError, short
 from fbr_plugin.files import replacing
 
 COUNTERS = ("epoch", "loops")
@@ -73,7 +73,10 @@ def read_checkpoint(
     if Path(path).suffix == ".safetensors":
         return _read_imported(path)
     try:
+        check_archive(path)
         content = read(path, *args, **kwargs)
+    except InputError:
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # from a seek in a truncated file
             raise
@@ -81,17 +84,33 @@ def read_checkpoint(
             refused = re.search(r"GLOBAL (\S+)", str(error))
             raise InputError(
                 f"{path} holds objects that are not loaded, since this would run their code"
-                f"{f', such as {refused[1]}' if refused else ''}: give a checkpoint that `fit` wrote"
+                f"{f', such as {short(refused[1])}' if refused else ''}: give a checkpoint that `fit` wrote"
             ) from error
         raise InputError(_unreadable(path)) from error
     if not isinstance(content, dict):
         raise InputError(_unreadable(path))
-    if "state_dict" not in content:
+    if not isinstance(content.get("hyper_parameters", {}), dict):
+        raise InputError(_unreadable(path))
+    if not isinstance(content.get("state_dict"), dict):
         raise InputError(
             f"{path} is no checkpoint, as it has no 'state_dict': give one that `fit` wrote; weights alone "
             "go to --model.weights, or through `fbr-plugin import-weights`"
         )
     return content
+
+
+def check_archive(path: str | Path) -> None:
+    """Raise for a zip archive that unpacks to more than its size; torch does not compress."""
+    try:
+        with ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (BadZipFile, NotImplementedError, OSError, ValueError):  # the older format, or a damaged file
+        return
+    if size > Path(path).stat().st_size:
+        raise InputError(
+            f"{path} has {Path(path).stat().st_size} bytes, which unpack to {size}: torch saves checkpoints "
+            "uncompressed; give the original file"
+        )
 
 
 def _read_imported(path: str | Path) -> dict[str, Any]:
@@ -107,10 +126,17 @@ def _read_imported(path: str | Path) -> dict[str, Any]:
             f"{path} has weights, but not the settings of a network: give the weights of an encoder as "
             "--model.weights, and those of a whole network as `fbr-plugin import-weights` writes them"
         )
-    model = json.loads(settings)
+    try:
+        model = json.loads(settings)
+        known = {"_class_path": model["class_path"], **model["init_args"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{path} has settings of a network that cannot be read: write it again by `fbr-plugin "
+            "import-weights`"
+        ) from error
     return {
         "state_dict": state,
-        "hyper_parameters": {"_class_path": model["class_path"], **model["init_args"]},
+        "hyper_parameters": known,
         "pytorch-lightning_version": pl.__version__,
     }
 

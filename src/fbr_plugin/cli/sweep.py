@@ -19,7 +19,7 @@ from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.cli import lightning
 from fbr_plugin.cli.options.configs import find_config
 from fbr_plugin.cli.options.one_line import one_line
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, short
 from fbr_plugin.experiments.sweep import report
 from fbr_plugin.experiments.sweep.plan import CHECKPOINT, LABELS, Run, plan
 from fbr_plugin.experiments.sweep.schedule import train_all
@@ -157,7 +157,10 @@ def _parse(words: list[str]) -> Namespace:
     try:
         given: Namespace = options.instantiate(options.parse_args(words))
     except ArgumentError as error:
-        raise InputError(f"{words[1]}: {one_line(str(error), options)}") from error
+        raise InputError(f"{words[1]}: {short(one_line(str(error), options), 500)}") from error
+    for training in (given.training, given.classifier and given.classifier.training):
+        if training:
+            find_config(training.absolute)  # raises where it has no settings
     return given
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, get_args
 
-from fbr_plugin.errors import UserError
+from fbr_plugin.errors import UserError, short
 
 Severity = Literal["error", "warning", "note"]
 """Training stops or learns from wrong data; probably not meant; right here, but perhaps not elsewhere."""
 
 _NAMED = 3  # cases that the table spells out
 _WIDTH = 110
+_LONGEST = 300  # characters of a case
 
 
 class Finding(NamedTuple):
@@ -79,7 +80,9 @@ def table(report: Report, every_case: bool = False) -> str:
     lines = [*report.figures, ""] if report.figures else []
     for found in sorted(report.findings, key=lambda finding: order.index(finding.severity)):
         named = len(found.cases) if every_case else _NAMED
-        cases = ", ".join(found.cases[:named]) + (", ..." if len(found.cases) > named else "")
+        cases = ", ".join(short(each, _LONGEST) for each in found.cases[:named]) + (
+            ", ..." if len(found.cases) > named else ""
+        )
         lines.append(f"{found.severity:7} {len(found.cases):6}  {found.what}: {cases}")
         lines += textwrap.wrap(
             found.remedy, _WIDTH, initial_indent=" " * 16 + "-> ", subsequent_indent=" " * 19

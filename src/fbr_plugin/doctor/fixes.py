@@ -18,6 +18,7 @@ from fbr_plugin.doctor.inspection import Inspected, Mask
 from fbr_plugin.doctor.keys import respelled
 from fbr_plugin.doctor.subject import Subject
 from fbr_plugin.doctor.text import read_text
+from fbr_plugin.errors import UserError
 from fbr_plugin.files import replacing, write_text
 
 
@@ -71,7 +72,10 @@ def _mend_lists(subject: Subject) -> Iterator[str]:
 
 
 def _mend_table(path: Path, subject: Subject) -> Iterator[str]:
-    header, *rows = table_rows(path) or [[]]
+    try:
+        header, *rows = table_rows(path) or [[]]
+    except UserError:  # of which the check has told
+        return
     keys = {key: name for name, key in respelled(subject.all_ids(), [row[0] for row in rows]).items()}
     if not keys and read_text(path).is_utf8:
         return

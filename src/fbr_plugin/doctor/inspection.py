@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
-from fbr_plugin.data.readers.images import IGNORE, open_image
+from fbr_plugin.data.readers.images import IGNORE, open_image, upright
 from fbr_plugin.errors import UserError
 from fbr_plugin.processes import start_pool
 
@@ -128,14 +128,14 @@ def _tried(inspect: Callable[[Path], T], path: Path | None) -> T | str | None:
 
 def _inspect_photo(path: Path) -> Photo:
     image = open_image(path)
-    upright = ImageOps.exif_transpose(image)
-    small = upright.convert("RGB").resize((THUMB, THUMB), Image.Resampling.BOX)
+    turned = upright(path, image)
+    small = turned.convert("RGB").resize((THUMB, THUMB), Image.Resampling.BOX)
     return Photo(
         path,
         image.format or "",
         image.mode,
         image.getexif().get(_ORIENTATION, 1),
-        (upright.height, upright.width),
+        (turned.height, turned.width),
         path.stat().st_size,
         _is_transparent(image),
         np.asarray(small),

@@ -22,6 +22,7 @@ from fbr_plugin.pipeline.record import (
     files_of,
     first_change,
     hash_of,
+    is_complete,
     made_of,
     read_record,
     sha256_of,
@@ -54,7 +55,7 @@ def status(stage: PipelineStage, output: Path, digests: Mapping[str, str]) -> St
         cut = begun is not None and begun["made_of"] == made_of(stage, digests)
         return Status(None, "continues an interrupted run" if cut else "not made yet")
     record = read_record(folder)
-    if record is None:
+    if record is None or not is_complete(record):
         return Status(None, f"{folder / RECORD} is missing or no longer readable")
     if missing := [name for name in stage.needs if name not in digests]:
         return Status(

@@ -43,9 +43,18 @@ def read_record(folder: Path) -> StageRecord | None:
     """The record in a folder; None where there is none, or none that can be read."""
     try:
         record = json.loads((folder / RECORD).read_text())
-        return record if {"settings", "inputs"} == record["made_of"].keys() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        is_known = {"settings", "inputs"} == record["made_of"].keys() and {
+            *map(type, record["made_of"].values())
+        } == {dict}
+        return record if is_known else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def is_complete(record: StageRecord) -> bool:
+    """Whether a record tells the files and the scores of a result, besides what it was made of."""
+    parts = {"digest": str, "files": dict, "scores": dict}
+    return all(isinstance(record.get(name), kind) for name, kind in parts.items())
 
 
 def first_change(old: StageRecord, new: StageRecord) -> str | None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import BasePredictionWriter
 
+from fbr_plugin.callbacks.checkpoints import read_checkpoint
 from fbr_plugin.contract import ScorePropagator
 from fbr_plugin.data.datamodules.base import WSSSDataModule
 from fbr_plugin.errors import InputTypeError
@@ -43,6 +43,6 @@ def propagator(walk: Training | None, inputs: dict[str, Path]) -> ScorePropagato
 def trained_walk(walk: Training, inputs: dict[str, Path]) -> LightningModule:
     """The trained network of the stage `irn`."""
     network = walk.network()
-    state = torch.load(inputs["irn"] / CHECKPOINT, map_location="cpu", weights_only=True)
+    state = read_checkpoint(inputs["irn"] / CHECKPOINT, map_location="cpu", weights_only=True)
     network.load_state_dict(state["state_dict"])
     return network

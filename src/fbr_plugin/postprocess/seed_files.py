@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from fbr_plugin.contract import SeedStyle
 from fbr_plugin.data.readers.files import find_file
 from fbr_plugin.data.readers.pickles import load_restricted
-from fbr_plugin.errors import InputError, InputTypeError, MissingFileError, check_choice
+from fbr_plugin.errors import InputError, InputTypeError, MissingFileError, check_choice, short
 from fbr_plugin.files import replacing
 from fbr_plugin.functional import resize
 from fbr_plugin.postprocess.seeds import Seed
+
+MOST_CLASSES = 2**15  # what the keys of the compact layout can number
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -42,9 +44,9 @@ def read_seed(path: str | Path, empty_size: tuple[int, int] | None = None) -> Se
         return Seed(np.zeros(0, np.int64), np.zeros((0, *empty_size), np.float32))
     try:
         keys, maps = _unpack(content)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of any kind, as the values may be of any
         raise InputError(
-            f"{path} is not a seed: {error}. Known layouts are "
+            f"{path} is not a seed: {short(error) or type(error).__name__}. Known layouts are "
             "{'keys', 'cam', 'high_res'}, {'keys', 'scores'} and {class: map}"
         ) from error
     extra = len(maps) - len(keys)
@@ -66,12 +68,13 @@ def _unpack(content: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     elif all(isinstance(key, int | np.integer) for key in content):
         keys, maps = list(content), np.stack([np.asarray(plane) for plane in content.values()])
     else:
-        raise InputError(f"it has the entries {sorted(map(str, content))}")
-    keys, maps = np.asarray(keys, np.int64), np.asarray(maps, np.float32)
-    if maps.ndim != 3 or keys.ndim != 1 or len(maps) - len(keys) not in (0, 1):
+        raise InputError(f"it has the entries {short(sorted(map(str, content)))}")
+    given, maps = np.asarray(keys), np.asarray(maps, np.float32)
+    keys = given.astype(np.int64)
+    if maps.ndim != 3 or 0 in maps.shape[1:] or keys.ndim != 1 or len(maps) - len(keys) not in (0, 1):
         raise InputError(f"it has {keys.size} keys for maps of the shape {maps.shape}")
-    if len(np.unique(keys)) != len(keys) or (keys < 0).any():
-        raise InputError(f"its keys {keys.tolist()} are not 0-based classes")
+    if len(np.unique(keys)) != len(keys) or not np.array_equal(given, keys.clip(0, MOST_CLASSES - 1)):
+        raise InputError(f"its keys {given.tolist()} are not 0-based classes")
     if not np.isfinite(maps).all():
         raise InputError("it has NaN or infinite scores")
     return keys, maps
@@ -112,6 +115,11 @@ def _write_compact(path: str | Path, seed: Seed) -> None:
     arrays = {"keys": seed.keys.astype(np.int16), "scores": seed.scores.astype(np.float16)}
     if seed.background is not None:
         arrays["background"] = seed.background.astype(np.float16)
+    if not all(np.isfinite(each).all() for each in arrays.values()):
+        raise InputError(
+            f"{path}: scores of up to {seed.scores.max(initial=0):.0f} do not fit into half precision, as "
+            "the style 'compact' has: write another style"
+        )
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

@@ -108,7 +108,7 @@ def test_a_wrong_setting_in_a_file(name: str, tmp_path: Path, capsys: pytest.Cap
     ("content", "message"),
     [
         ("model:\n  class_path: CAM\n init_args: [", r"mine.yaml is no YAML: .*, line 3, column 2"),
-        (b"\xff\xfe\x00\x01", "mine.yaml is no YAML: it is no text file"),
+        (b"\xff\xfe\x00\x01", "mine.yaml is no YAML: it is no text file in UTF-8"),
         ("model", r"mine.yaml has no settings: write lines NAME: VALUE, as --print_config does"),
         (
             None,

@@ -170,7 +170,7 @@ def test_cub(cub: Path) -> None:
 def test_wrong_lists_of_cub(cub: Path) -> None:
     module = WSOLDataModule(cub, "cub")
     (cub / "bounding_boxes.txt").write_text("4 1.0 1.0 5.0 5.0\n")
-    with pytest.raises(ValueError, match=r"001.Auk/Auk_2 has no box in .*bounding_boxes.txt"):
+    with pytest.raises(ValueError, match=r"001.Auk/Auk_2 has no row in .*bounding_boxes.txt"):
         module.dataset("test")
     (cub / "bounding_boxes.txt").write_text("4 1.0 1.0\n")
     with pytest.raises(ValueError, match=r"bounding_boxes.txt: the row 4 1.0 1.0 should have 5 columns"):

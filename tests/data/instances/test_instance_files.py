@@ -80,7 +80,7 @@ def test_instances_that_are_not_written(tmp_path: Path) -> None:
             {"size": [9, 15]},
             r"a\.json: the segmentation of an object of a .*its runs do not fill an image of 15x9",
         ),
-        ({"size": [2**20, 2**20]}, r"a\.json: a has 2 masks of 1048576x1048576 pixels, together more than"),
+        ({"size": [2**20, 2**20]}, r"a\.json: a is 1048576x1048576 pixels, more than 100000000: shrink"),
         ({"size": "9x14"}, r"a has the size 9x14, but needs a height and a width"),
         ({"size": None}, r"a has the size None, but needs a height and a width"),
         ({"instances": None}, r"a\.json does not hold the instances of an image \(TypeError"),
@@ -277,7 +277,5 @@ def test_an_absurd_size_in_annotations(tmp_path: Path) -> None:
     content, path = annotations(), tmp_path / "own.json"
     content["images"][0]["height"] = 2**30
     path.write_text(json.dumps(content))
-    with pytest.raises(
-        ValueError, match=r"own\.json: 1 has 3 masks of 30x1073741824 pixels, together more than"
-    ):
+    with pytest.raises(ValueError, match=r"own\.json: 1 is 30x1073741824 pixels, more than 100000000"):
         instances_of(read_annotations(path, categories=None), "1")

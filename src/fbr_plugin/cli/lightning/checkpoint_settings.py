@@ -1,5 +1,6 @@
 """The settings of a model that continues from a checkpoint."""
 
+import sys
 from collections.abc import Set
 from pydoc import locate
 from typing import Any
@@ -7,7 +8,15 @@ from typing import Any
 from jsonargparse import Namespace
 
 from fbr_plugin.callbacks.checkpoints import read_checkpoint
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, short
+
+_PROGRESS = (
+    "epoch",
+    "global_step",
+    "loops",
+    "optimizer_states",
+    "lr_schedulers",
+)  # what a training continues
 
 
 def checkpoint_settings(path: str, model: Namespace, typed: Set[str], training: bool) -> dict[str, Any]:
@@ -25,16 +34,19 @@ def checkpoint_settings(path: str, model: Namespace, typed: Set[str], training: 
     checkpoint = read_checkpoint(path, map_location="cpu", mmap=True, weights_only=True)
     known = checkpoint.get("hyper_parameters", {})
     saved = known.get("_class_path", model.class_path)
-    if locate(saved) is not locate(model.class_path):
+    if saved != model.class_path and _loaded(saved) is not locate(model.class_path):
         raise InputError(
-            f"{path} was saved by {saved}, but the model is {model.class_path}: name that class as "
-            "--model; to start another model from its encoder's weights, give --model.weights instead"
+            f"{path} was saved by {short(saved)}, but the model is {model.class_path}: name that class "
+            "as --model; to start another model from its encoder's weights, give --model.weights instead"
         )
     if training and "optimizer_states" not in checkpoint:
         raise InputError(
             f"{path} has weights alone, so that no training can continue from it; to start one from the "
             "weights of its encoder, give --model.weights instead"
         )
+    needed = {"pytorch-lightning_version", *(_PROGRESS if training else ())}
+    if lacking := sorted(needed - checkpoint.keys()):
+        raise InputError(f"{path} lacks {', '.join(lacking)}: give a checkpoint that `fit` wrote")
     classes = known.get("num_classes")
     if "num_classes" in typed and classes not in (None, given := model.init_args["num_classes"]):
         raise InputError(
@@ -46,6 +58,12 @@ def checkpoint_settings(path: str, model: Namespace, typed: Set[str], training: 
     # The checkpoint holds all weights: neither a file of weights nor a download is needed.
     unneeded = {"pretrained": False, "weights": None}
     return settings | {name: unneeded[name] for name in unneeded.keys() & {*vars(model.init_args)} - typed}
+
+
+def _loaded(path: object) -> object:
+    """What a class path of a checkpoint leads to in modules that are imported already; no other is."""
+    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
+    return vars(sys.modules[module]).get(name) if module in sys.modules else None
 
 
 def _merged(name: str, saved: Any, parsed: Any, typed: Set[str]) -> Any:

@@ -3,11 +3,14 @@
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from fbr_plugin import examples
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.errors import InputError, MissingFileError, short
+
+_DEEPEST = 50  # settings within settings
 
 
 def shipped() -> dict[str, Path]:
@@ -34,14 +37,34 @@ def find_config(given: str) -> str:
             raise MissingFileError(f"{given} is neither a file nor one of ours by name{_known(name, files)}")
         path = files[name]
     try:
-        content = yaml.safe_load(path.read_text())
+        text = path.read_text(encoding="utf-8-sig")
+        content = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
-        raise InputError(f"{path} is no YAML: {error.problem}{_place(error.problem_mark)}") from error
+        where = _place(error.problem_mark)
+        raise InputError(f"{path} is no YAML: {short(error.problem)}{where}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML: it is no text file") from error
+        raise InputError(f"{path} is no YAML: it is no text file in UTF-8") from error
+    except Exception as error:  # of any kind, from a value that is not of the type that it is marked as
+        raise InputError(f"{path} has a value that cannot be read ({short(error)}): correct it") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} has no settings: write lines NAME: VALUE, as --print_config does")
+    _check_size(path, content, len(text))
     return str(path)
+
+
+def _check_size(path: Path, content: Any, most: int) -> None:
+    """Raise for settings that are nested deeply or, by aliases, more than the characters of their file."""
+    count, left = 0, [(content, 1)]
+    while left:
+        item, depth = left.pop()
+        if isinstance(item, dict | list):
+            count += len(item)
+            if count > most or depth > _DEEPEST:
+                raise InputError(
+                    f"{path} has settings in settings more than {_DEEPEST} deep, or aliases of aliases: "
+                    "write them out"
+                )
+            left += [(each, depth + 1) for each in (item.values() if isinstance(item, dict) else item)]
 
 
 def find_configs(words: Sequence[str]) -> Iterator[str]:

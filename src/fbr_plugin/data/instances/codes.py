@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fbr_plugin.errors import InputError, MissingPackageError
+from fbr_plugin.data.readers.limits import check_pixels
+from fbr_plugin.errors import InputError, MissingPackageError, short
 
 LARGEST = 2**31  # pixels in all masks of an image
+_LONGEST = 2**20  # pixels that the edges of an object's polygons may have together
 _MOST_CHARACTERS = 7  # of a number in a code, which has 5 bits in each
 
 
@@ -43,6 +45,8 @@ def decode(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
             raise InputError(f"a polygon of {len(short[0])} numbers")  # pycocotools reads 4 as a box
         if not np.all(np.abs(np.concatenate([[0.0], *segmentation])) <= 10 * max(shape)):
             raise InputError("a polygon reaches far outside the image")  # it would be traced pixel by pixel
+        if sum(map(_length, segmentation)) > _LONGEST:
+            raise InputError(f"a polygon with edges of more than {_LONGEST} pixels")
         code = tools.merge(tools.frPyObjects(segmentation, *shape))
     else:
         runs = _runs(segmentation["counts"])
@@ -68,10 +72,13 @@ def decode_all(codes: Sequence[Any], shape: Sequence[int], where: str, name: str
         mask_tools()
     sides = [*shape] if isinstance(shape, list | tuple) else []
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise InputError(f"{where}: {name} has the size {shape}, but needs a height and a width: correct it")
-    if max(1, number) * math.prod(shape) > LARGEST:
         raise InputError(
-            f"{where}: {name} has {number} masks of {shape[1]}x{shape[0]} pixels, together more than "
+            f"{where}: {short(name)} has the size {short(shape)}, but needs a height and a width: correct it"
+        )
+    check_pixels(f"{where}: {short(name)}", shape[1], shape[0])
+    if number * math.prod(shape) > LARGEST:
+        raise InputError(
+            f"{where}: {short(name)} has {number} masks of {shape[1]}x{shape[0]} pixels, together more than "
             f"{LARGEST}: correct the size, or leave the image out"
         )
     masks, index = np.zeros((number, *shape), np.bool_), 0
@@ -80,10 +87,16 @@ def decode_all(codes: Sequence[Any], shape: Sequence[int], where: str, name: str
             masks[index] = decode(code, (shape[0], shape[1]))
     except Exception as error:
         raise InputError(
-            f"{where}: the segmentation of an object of {name} cannot be rasterised "
-            f"({type(error).__name__}: {error}): correct or remove object {index + 1} of its {number}"
+            f"{where}: the segmentation of an object of {short(name)} cannot be rasterised "
+            f"({type(error).__name__}: {short(error)}): correct or remove object {index + 1} of its {number}"
         ) from error
     return masks
+
+
+def _length(polygon: Sequence[float]) -> float:
+    """The pixels that the closed outline of a polygon x0, y0, x1, y1, ... passes."""
+    corners = np.asarray(polygon[: len(polygon) // 2 * 2], np.float64).reshape(-1, 2)
+    return float(np.abs(corners - np.roll(corners, 1, 0)).max(1).sum())
 
 
 def _runs(counts: Any) -> list[int]:

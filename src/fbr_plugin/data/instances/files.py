@@ -13,7 +13,7 @@ import numpy as np
 from fbr_plugin.data.instances.arrays import InstanceArrays
 from fbr_plugin.data.instances.codes import decode_all, encode
 from fbr_plugin.data.readers.files import read_json
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, short
 from fbr_plugin.files import write_text
 from fbr_plugin.instances import Instances, check_instances
 
@@ -57,18 +57,20 @@ def read_instances(path: str | Path, num_classes: int) -> InstanceArrays:
         codes = [record["segmentation"] for record in records]
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{path} does not hold the instances of an image ({type(error).__name__}: {error}): it needs "
-            "image, size and instances, each with class, score and segmentation; write it again"
+            f"{path} does not hold the instances of an image ({type(error).__name__}: {short(error)}): it "
+            "needs image, size and instances, each with class, score and segmentation; write it again"
         ) from error
     if name != path.stem:
-        raise InputError(f"{path} holds the instances of the image {name!r}: rename or remove it")
+        raise InputError(f"{path} holds the instances of the image {short(repr(name))}: rename or remove it")
     for index, (label, score) in enumerate(zip(labels, scores, strict=True), start=1):
         if type(label) is not int or not 1 <= label <= num_classes:
             raise InputError(
-                f"{path}: instance {index} is of class {label!r}, but the classes are 1 to {num_classes}: "
-                "correct it, or the number of classes"
+                f"{path}: instance {index} is of class {short(repr(label))}, but the classes are 1 to "
+                f"{num_classes}: correct it, or the number of classes"
             )
         if type(score) not in (int, float) or not abs(score) <= _LARGEST:
-            raise InputError(f"{path}: instance {index} has the score {score!r}: it must be a finite number")
+            raise InputError(
+                f"{path}: instance {index} has the score {short(repr(score))}: it must be a finite number"
+            )
     masks = decode_all(codes, size, str(path), path.stem)
     return {"masks": masks, "labels": np.array(labels, np.int64), "scores": np.array(scores, np.float32)}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fbr_plugin.errors import InputError
 
-LARGEST = 2**30  # numbers in an array, its empty axes aside, and bytes in an archive
+LARGEST = 2**30  # numbers in an array, its empty axes aside
 _MOST_AXES = 32
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 _OBJECTS = {"O", "O4", "O8"}
@@ -43,9 +43,11 @@ class NumberType:
         self.order = order
 
 
-def as_bytes(data: Any) -> bytes:
+def as_bytes(data: Any) -> bytes | memoryview:
     """Bytes, which Python 2 stored as text."""
-    if not isinstance(data, str | bytes | bytearray):
+    if isinstance(data, bytes | memoryview):
+        return data
+    if not isinstance(data, str | bytearray):
         raise InputError(f"it takes a {type(data).__name__} for bytes")
     return data.encode("latin1") if isinstance(data, str) else bytes(data)
 
@@ -90,7 +92,7 @@ def scalar(number: NumberType, data: Any) -> Any:
 
 
 def tensor(storage: Any, offset: int, size: Any, stride: Any, *_: object) -> NDArray[Any]:
-    """A tensor as an array; its gradient and its hooks are dropped."""
+    """A tensor as an array that shares the storage's memory; its gradient and its hooks are dropped."""
     if not isinstance(storage, np.ndarray):
         raise InputError(f"it takes a {type(storage).__name__} for a tensor's storage")
     fits = all(map(are_counts, [size, stride, (offset,)])) and len(size) == len(stride)
@@ -104,7 +106,7 @@ def tensor(storage: Any, offset: int, size: Any, stride: Any, *_: object) -> NDA
             f"{reprlib.repr(stride)} exceeds a storage of {storage.size} numbers"
         )
     item = storage.itemsize
-    return np.ndarray(size, storage.dtype, storage, offset * item, [step * item for step in stride]).copy()
+    return np.ndarray(size, storage.dtype, storage, offset * item, [step * item for step in stride])
 
 
 def wraps_content(state: Any) -> bool:
@@ -130,4 +132,4 @@ def read_npy(data: bytes) -> NDArray[Any]:
     shape, order, dtype = npy_header(file)
     number = NumberType(dtype.str[1:])
     number.order = dtype.byteorder
-    return array(file.read(), number, shape, order)
+    return array(memoryview(data)[file.tell() :], number, shape, order)

@@ -1,16 +1,17 @@
 """Ground-truth boxes [n, 4]: x0, y0, x1, y1 in pixels from 0, both corners inside the box."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, short
 
 Boxes = Mapping[str, NDArray[np.int64]]
 
+_LARGEST = 2**31  # no image has this many pixels in a row
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -23,13 +24,18 @@ def object_boxes(path: Path, objects: list[Element], origin: int) -> NDArray[np.
         origin: number of an image's first pixel in the file: 1 in VOC, 0 in ILSVRC.
     """
     corners = [[element.findtext(f"bndbox/{key}", "") for key in _CORNERS] for element in objects]
+    return check_boxes(path, whole_numbers(path, corners) - origin)
+
+
+def whole_numbers(path: Path, corners: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """Rows [n, 4] of four numbers each in a file, rounded."""
     try:
-        boxes = np.array(corners, np.float64).reshape(-1, 4).round().astype(np.int64) - origin
-    except ValueError as error:
-        raise InputError(
-            f"{path} has boxes that are not four numbers each: {corners}; correct them"
-        ) from error
-    return check_boxes(path, boxes)
+        numbers = np.array(corners, np.float64).reshape(-1, 4)
+    except (TypeError, ValueError):
+        numbers = np.full((1, 4), np.nan)
+    if not (np.abs(numbers) < _LARGEST).all():
+        raise InputError(f"{path} has boxes that are not four numbers each: {short(corners)}; correct them")
+    return numbers.round().astype(np.int64)
 
 
 def check_boxes(where: object, boxes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """Finding an image's files under any spelling of its name, reading files once, text and JSON."""
 
+import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.errors import InputError, MissingFileError, short
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +40,22 @@ def read_text(path: Path) -> str:
         ) from error
 
 
+def read_table(path: Path) -> list[list[str]]:
+    """The rows of a table in CSV that are not empty, without spaces around cells."""
+    return rows_of_table(path, read_text(path))
+
+
+def rows_of_table(path: Path, text: str) -> list[list[str]]:
+    """The rows of a table's text, as `read_table` returns them; `path` is its file, for errors."""
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
+        raise InputError(
+            f"{path} is not a table in CSV ({short(error)}): is a quotation mark open, or is it another file?"
+        ) from error
+    return rows
+
+
 def read_json(path: Path, remedy: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """The content of a JSON file.
 
@@ -51,7 +69,7 @@ def read_json(path: Path, remedy: str, hook: Callable[[dict[str, Any]], Any] | N
     try:
         return json.loads(path.read_bytes(), object_hook=hook)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}): {remedy} again") from error
+        raise InputError(f"{path} is not valid JSON ({short(error)}): {remedy} again") from error
 
 
 @contextmanager

@@ -1,22 +1,27 @@
 """Reading and writing images and masks; every error names the file."""
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.data.readers.limits import check_pixels
+from fbr_plugin.errors import InputError, MissingFileError, short
 from fbr_plugin.files import replacing
 
 IGNORE = 255
 HIGH_DEPTH = ("I", "I;16", "I;16B")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # of others, Pillow starts programs for some
+
+_lock = Lock()  # of Pillow's limit, which all threads share
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """A photo as RGB [H, W, 3], upright; grey, palette, transparent and 16-bit images are converted."""
-    image = ImageOps.exif_transpose(open_image(path))
+    image = upright(path, open_image(path))
     if image.mode in HIGH_DEPTH:
         image = Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8))
     return np.array(image.convert("RGB"))
@@ -80,19 +85,42 @@ def voc_palette() -> NDArray[np.uint8]:
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Open and load an image file."""
+    """Open and load an image file of one of `FORMATS`, whatever its suffix."""
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist: check the folder and the id in the list file")
     try:
-        image = Image.open(path)
+        image = _opened(path)
+        check_pixels(path, *image.size)
         image.load()
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # of any kind, as Pillow's readers check little
         raise InputError(
-            f"{path} cannot be read ({error}): the file is truncated or not an image; "
-            "copy it again or remove it from the list"
+            f"{path} cannot be read ({short(error)}): the file is truncated or not an image in JPEG, PNG, "
+            "WebP, BMP or GIF; copy it again or remove it from the list"
         ) from error
     return image
+
+
+def _opened(path: Path) -> Image.Image:
+    """Read the header of an image without Pillow's limit of pixels, which `check_pixels` replaces."""
+    with _lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def upright(path: str | Path, image: Image.Image) -> Image.Image:
+    """An image as its EXIF data turn it; `path` names its file in errors."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:
+        raise InputError(
+            f"{path} has EXIF data that cannot be read ({short(error)}): save the photo without them"
+        ) from error
 
 
 def _size(array: NDArray[Any]) -> str:

@@ -13,7 +13,8 @@ from fbr_plugin.data.readers.coco_categories import COCO_CATEGORIES
 from fbr_plugin.data.readers.files import find_file, read_json, read_once
 from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.data.readers.labels import ImageLabels
-from fbr_plugin.errors import InputError
+from fbr_plugin.data.readers.limits import check_name
+from fbr_plugin.errors import InputError, short
 
 Record = dict[str, Any]
 
@@ -57,27 +58,30 @@ def read_annotations(
         names: dict[int | str, str] = {}
         sizes: dict[str, tuple[int, int]] = {}
         for image in content["images"]:
-            name = Path(image["file_name"]).stem
+            name = check_name(path, Path(image["file_name"]).stem)
             if image["id"] in names or name in sizes:
-                raise InputError(f"{path} lists the image {name} with id {image['id']} twice: leave one")
+                raise InputError(
+                    f"{path} lists the image {short(name)} with id {short(image['id'])} twice: leave one"
+                )
             names[image["id"]], sizes[name] = name, (image["height"], image["width"])
         objects: dict[str, list[Record]] = {name: [] for name in sizes}
         for number, annotation in enumerate(content["annotations"]):
             image, category = annotation["image_id"], annotation["category_id"]
             if image not in names:
                 raise InputError(
-                    f"{path}: annotation {number} belongs to the image {image}, which the file does not list"
+                    f"{path}: annotation {number} belongs to the image {short(image)}, which the file does "
+                    "not list"
                 )
             if category not in classes:
                 whose = "COCO's 80" if categories is COCO_CATEGORIES else f"the {len(known)} categories"
                 raise InputError(
-                    f"{path}: annotation {number} is of category {category}, which is not one of {whose}: "
-                    f"{[*classes]}"
+                    f"{path}: annotation {number} is of category {short(category)}, which is not one of "
+                    f"{whose}: {short([*classes])}"
                 )
             objects[names[image]].append(annotation)
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} does not hold COCO's instances ({type(error).__name__}: {error}): name "
+            f"{path} does not hold COCO's instances ({type(error).__name__}: {short(error)}): name "
             "instances_train2014.json or instances_val2014.json, or a file with images, annotations and "
             "categories"
         ) from error

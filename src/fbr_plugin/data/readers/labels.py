@@ -1,7 +1,5 @@
 """Id lists, names of classes and image labels in the formats in common use."""
 
-import csv
-import io
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +9,11 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, read_once, read_text
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, read_once, read_table, read_text
 from fbr_plugin.data.readers.images import IGNORE, read_mask
+from fbr_plugin.data.readers.limits import check_name
 from fbr_plugin.data.readers.pickles import load_restricted
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.errors import InputError, MissingFileError, short
 
 ImageLabels = Mapping[str, NDArray[np.float32]]
 
@@ -40,8 +39,10 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 def check_class_names(names: Sequence[str], where: object) -> tuple[str, ...]:
     """Raise if foreground classes share a name, or if one is the background; `where` names their origin."""
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"{where} names the class {twice[0]!r} twice: each class needs a name of its own")
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise InputError(
+            f"{where} names the class {short(repr(twice[0]))} twice: each class needs a name of its own"
+        )
     for name in names:
         if name.lower() in ("background", "__background__"):
             raise InputError(
@@ -97,10 +98,11 @@ def read_ids(path: Path) -> list[str]:
     for name, line in zip(names, lines, strict=True):
         if (other := first.setdefault(name, line)) != line:
             raise InputError(
-                f"{path}: {other!r} and {line!r} both begin with the id {name}: ids must not contain spaces"
+                f"{path}: {short(repr(other))} and {short(repr(line))} both begin with the id {short(name)}: "
+                "ids must not contain spaces"
             )
     ids = [name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name for name in names]
-    counts = Counter(ids)
+    counts = Counter(check_name(path, name) for name in ids)
     if again := [name for name, count in counts.items() if count > 1]:
         warnings.warn(
             f"{path} lists {len(again)} ids more than once, the first is {again[0]}: each is taken once",
@@ -125,31 +127,28 @@ def labels_from_csv(path: Path, class_names: Sequence[str]) -> ImageLabels:
         raise MissingFileError(
             f"{path} does not exist: write a table with the header id,{','.join(class_names)}"
         )
-    header, *rows = _cells(path) or [[]]
+    header, *rows = _rows(path) or [[]]
     if header[:1] != ["id"] or sorted(header[1:]) != sorted(class_names):
         raise InputError(
-            f"{path} has the columns {header}, but the class list asks for id and {list(class_names)}: "
-            f"missing {sorted({*class_names} - {*header})}, "
-            f"unknown {sorted({*header} - {*class_names, 'id'})}; make them agree"
+            f"{path} has the columns {short(header)}, but the class list asks for id and "
+            f"{short(list(class_names))}: missing {short(sorted({*class_names} - {*header}))}, "
+            f"unknown {short(sorted({*header} - {*class_names, 'id'}))}; make them agree"
         )
-    order = [header.index(name) for name in class_names]
+    place = {name: column for column, name in enumerate(header)}
+    order = [place[name] for name in class_names]
     labels: dict[str, NDArray[np.float32]] = {}
     for row in rows:
         if len(row) != len(header) or not {*row[1:]} <= {"0", "1"}:
             raise InputError(
-                f"{path}: the row {','.join(row)} needs 0 or 1 in each of {len(class_names)} columns"
+                f"{path}: the row {short(','.join(row))} needs 0 or 1 in each of {len(class_names)} columns"
             )
         label = np.array([row[column] for column in order], np.float32)
         if not np.array_equal(labels.setdefault(row[0], label), label):
-            raise InputError(f"{path} has two rows of {row[0]} that differ: leave one")
+            raise InputError(f"{path} has two rows of {short(row[0])} that differ: leave one")
     return labels
 
 
-@read_once
-def _cells(path: Path) -> list[list[str]]:
-    """The non-empty rows of a table."""
-    file = io.StringIO(read_text(path), newline="")
-    return [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+_rows = read_once(read_table)
 
 
 @read_once
@@ -161,18 +160,20 @@ def labels_from_pickle(path: Path, num_classes: int) -> ImageLabels:
     labels = {}
     for key, value in content.items():
         try:
-            label = np.array(value, np.float32)
-        except (TypeError, ValueError) as error:
+            label = np.asarray(value)
+        except ValueError:  # lists of different lengths
+            label = np.asarray(None)
+        if label.dtype.kind not in "biuf":
             raise InputError(
-                f"{path}: the labels of {key} are no numbers ({error}): give {num_classes} of 0 or 1"
-            ) from error
+                f"{path}: the labels of {short(key)} are no numbers: give {num_classes} of 0 or 1"
+            )
         if label.shape != (num_classes,):
             raise InputError(
-                f"{path}: the labels of {key} have the shape {label.shape} instead of ({num_classes},)"
+                f"{path}: the labels of {short(key)} have the shape {label.shape} instead of ({num_classes},)"
             )
-        if not ((label == 0) | (label == 1)).all():
-            raise InputError(f"{path}: the labels of {key} are not all 0 or 1: correct them")
-        labels[_voc_id(key)] = label
+        if not np.isin(label, (0, 1)).all():
+            raise InputError(f"{path}: the labels of {short(key)} are not all 0 or 1: correct them")
+        labels[_voc_id(key)] = label.astype(np.float32)
     return labels
 
 
@@ -188,8 +189,8 @@ def read_objects(path: Path) -> list[ElementTree.Element]:
         raise MissingFileError(f"{path} does not exist: it should hold the image's labels and boxes")
     try:
         return ElementTree.parse(path).getroot().findall("object")
-    except ElementTree.ParseError as error:
-        raise InputError(f"{path} is not valid XML ({error}): copy it again") from error
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two of unknown encodings
+        raise InputError(f"{path} is not valid XML ({short(error)}): copy it again") from error
 
 
 @read_once
@@ -206,7 +207,9 @@ def labels_from_xml(folder: Path, ids: Iterable[str], class_names: Sequence[str]
         path = folder / f"{name}.xml"
         found = _classes(path)
         if unknown := found - {*index}:
-            raise InputError(f"{path} holds {sorted(unknown)}: the classes are {list(class_names)}")
+            raise InputError(
+                f"{path} holds {short(sorted(unknown))}: the classes are {short(list(class_names))}"
+            )
         labels[name] = np.zeros(len(index), np.float32)
         labels[name][[index[name] for name in found]] = 1
     return labels

@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fbr_plugin.data.readers import arrays
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.errors import InputError, MissingFileError, short
 
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK\x03\x04"
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _TORCH_MAGIC = (0x1950A86A20F9469CFC6C, 1001)  # the number and the version before a pickled storage
+_MOST, _RATIO = 2**28, 16  # bytes that the arrays of a small file may have, and times the size of a large one
+_LEAST = 4096  # bytes that a file counts for in addition, as small ones share names of types and empty arrays
 _KEYS = (NoneType, str, bytes, int, float, np.generic)
 _PLAIN = (*_KEYS, bytearray, np.ndarray)
 
@@ -40,7 +43,7 @@ def load_restricted(path: str | Path) -> object:
         return _load(path.read_bytes())
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read: {str(error) or type(error).__name__}. "
+            f"{path} cannot be read: {short(error) or type(error).__name__}. "
             "Only containers, numbers, text and arrays are accepted"
         ) from error
 
@@ -48,8 +51,11 @@ def load_restricted(path: str | Path) -> object:
 def _load(data: bytes) -> object:
     if data.startswith(_ZIP_MAGIC):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > arrays.LARGEST:
-                raise InputError(f"it unpacks to more than {arrays.LARGEST} bytes")
+            if any(member.compress_type not in _COMPRESSIONS for member in archive.infolist()):
+                raise InputError("it is compressed by another method than numpy's")  # of unlimited ratio
+            size, most = sum(member.file_size for member in archive.infolist()), _most_bytes(data)
+            if size > most:
+                raise InputError(f"its {len(data)} bytes unpack to {size}, more than {most}")
             names = archive.namelist()
             return {name.removesuffix(".npy"): arrays.read_npy(archive.read(name)) for name in names}
     file = io.BytesIO(data)
@@ -58,22 +64,29 @@ def _load(data: bytes) -> object:
         if not dtype.hasobject:
             return arrays.read_npy(data)
     content = _Unpickler(file).load()
-    _check_values(content, most=len(data))
+    _check_values(content, data)
     return content
 
 
-def _check_values(content: object, most: int) -> None:
-    """Refuse what is not a value, and containers that use one another or themselves over and over."""
-    count, left = 1, [content]
+def _most_bytes(data: bytes) -> int:
+    """The bytes that all arrays of a file may have, which shrink or are used over and over in it."""
+    return max(_MOST, _RATIO * len(data))
+
+
+def _check_values(content: object, data: bytes) -> None:
+    """Refuse what is not a value, and containers or arrays that are used over and over."""
+    count, size, left = 1, 0, [content]
     while left:
         item = left.pop()
         if isinstance(item, dict | list | tuple):
             count += len(item)
-            if count > most:
+            if count > len(data):
                 raise InputError("its containers hold more values than the file has bytes, or themselves")
             left += item.values() if isinstance(item, dict) else item
         elif not isinstance(item, _PLAIN):
             raise InputError(f"it holds a {type(item).__name__}, which is not a value")
+        elif isinstance(item, np.ndarray) and (size := size + item.nbytes) > _most_bytes(data):
+            raise InputError(f"its arrays have together more than {_most_bytes(data)} bytes")
 
 
 class _Dict(dict[Any, Any]):
@@ -89,7 +102,7 @@ class _Dict(dict[Any, Any]):
         super().__setitem__(key, value)
 
 
-def _encode(text: str, encoding: str) -> bytes:
+def _encode(text: str, encoding: str) -> bytes | memoryview:
     if encoding not in ("latin1", "latin-1"):
         raise InputError(f"it encodes text as {reprlib.repr(encoding)}")
     return arrays.as_bytes(text)
@@ -137,7 +150,8 @@ class _Unpickler(pickle._Unpickler):
     """An unpickler that makes only what `_ALLOWED` lists.
 
     Unlike the one in C, the unpickler in Python allows checks of BUILD and of dictionaries. Its memory is
-    bounded by the file's length, whereas C's allocates as many objects as a number in the file says.
+    bounded by the file's length, whereas C's allocates as many objects as a number in the file says. Its
+    calls may take `_RATIO` times as many values as the file has bytes, which can repeat one with few bytes.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
@@ -149,15 +163,29 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, encoding="latin1")  # as Python 2 wrote text
+        self.left = _RATIO * (len(file.getbuffer()) + _LEAST)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise InputError(f"it asks for {module}.{name}, which is refused")
         return _ALLOWED[module, name]
 
+    def _spend(self, given: Any) -> None:
+        """Count what a call takes; raise where a file repeats it over and over."""
+        sized = (each for each in given if isinstance(each, str | bytes | bytearray | list | tuple))
+        self.left -= sum(map(len, sized))
+        if self.left < 0:
+            raise InputError("it uses the same values over and over")
+
+    def _reduce(self) -> None:
+        given = self.stack.pop()
+        self._spend(given)
+        self.stack[-1] = self.stack[-1](*given)
+
     def _build(self) -> None:
         """Set the state of a number type or an empty array, and of nothing else."""
         state = self.stack.pop()
+        self._spend(state)
         target = self.stack[-1]
         if isinstance(target, arrays.NumberType):
             target.set_state(state)
@@ -178,10 +206,15 @@ class _Unpickler(pickle._Unpickler):
     def _bytearray(self) -> None:
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
+    def _long(self) -> None:
+        raise InputError("it holds an integer of more than 255 bytes")  # to hash or print one takes long
+
     def _refuse(self) -> None:
         raise InputError("it asks for a pickle operation that makes objects, which is refused")
 
+    dispatch[pickle.REDUCE[0]] = _reduce
     dispatch[pickle.BUILD[0]] = _build
+    dispatch[pickle.LONG4[0]] = _long
     dispatch[pickle.EMPTY_DICT[0]] = _empty_dict
     dispatch[pickle.DICT[0]] = _dict
     dispatch[pickle.BYTEARRAY8[0]] = _bytearray

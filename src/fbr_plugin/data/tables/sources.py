@@ -1,17 +1,16 @@
 """The classes of images, by their names, from the files in which labels circulate."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
-from fbr_plugin.data.readers.files import IMAGE_SUFFIXES
+from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, read_table
 from fbr_plugin.data.readers.images import read_mask
 from fbr_plugin.data.readers.instances import read_annotations
 from fbr_plugin.data.readers.labels import labels_of_mask, read_objects
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.errors import InputError, MissingFileError, short
 
 Kind = Literal["masks", "xml", "coco", "csv", "folders"]
 """Masks `ID.png`, annotations `ID.xml`, COCO's JSON, a table, and a folder of photos for each class."""
@@ -50,11 +49,12 @@ def read_classes_of_images(
     if not found:
         raise InputError(f"{path} holds no image: name the {_WHAT[kind]}")
     known = list(class_names) if class_names is not None else names
+    listed = {*known}
     for name, classes in found.items():
-        if unknown := [each for each in classes if each not in known]:
+        if unknown := [each for each in classes if each not in listed]:
             raise InputError(
-                f"{path}: the image {name} is of the class {unknown[0]!r}, but the classes are {known}: "
-                "correct the name, or add the class"
+                f"{path}: the image {short(name)} is of the class {short(repr(unknown[0]))}, but the classes "
+                f"are {short(known)}: correct the name, or add the class"
             )
     return found, known
 
@@ -129,21 +129,17 @@ def _from_folders(folder: Path) -> tuple[Classes, list[str]]:
 def _from_csv(path: Path) -> tuple[Classes, list[str]]:
     if path.is_dir():
         raise InputError(f"{path} is a folder: name the table in it")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from error
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
-    header, *rows = rows or [[""]]
+    header, *rows = read_table(path) or [[""]]
     if header[0].casefold() not in _IDS or len(header) < 2:
         raise InputError(
-            f"{path} begins with {','.join(header)}: its first row must be a header, of which the first "
-            f"column is one of {', '.join(sorted(_IDS))}, the others classes, or one column of their names"
+            f"{path} begins with {short(','.join(header))}: its first row must be a header, of which the "
+            f"first column is one of {', '.join(sorted(_IDS))}, the others classes, or one column of their "
+            "names"
         )
     if wrong := [row for row in rows if len(row) != len(header)]:
         raise InputError(
-            f"{path}: the row {','.join(wrong[0])} has {len(wrong[0])} cells, but the header {len(header)}: "
-            "make them agree"
+            f"{path}: the row {short(','.join(wrong[0]))} has {len(wrong[0])} cells, but the header "
+            f"{len(header)}: make them agree"
         )
     named = len(header) == 2 and not {row[1].casefold() for row in rows} <= _YES | _NO
     found = _named(rows) if named else _marked(path, header, rows)
@@ -166,11 +162,11 @@ def _marked(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) ->
     for name, *cells in rows:
         if wrong := [cell for cell in cells if cell.casefold() not in _YES | _NO]:
             raise InputError(
-                f"{path}: the row of {name} holds {wrong[0]!r}: write 1 or 0 for each class, or two columns, "
-                "image and class, with one row for each class of an image"
+                f"{path}: the row of {short(name)} holds {short(repr(wrong[0]))}: write 1 or 0 for each "
+                "class, or two columns, image and class, with one row for each class of an image"
             )
         if _id(name) in found:
-            raise InputError(f"{path} has two rows of {_id(name)}: leave one")
+            raise InputError(f"{path} has two rows of {short(_id(name))}: leave one")
         chosen = [label for label, cell in zip(header[1:], cells, strict=True) if cell.casefold() in _YES]
         found[_id(name)] = chosen
     return found

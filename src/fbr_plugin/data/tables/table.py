@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,10 +59,10 @@ def _check_names(class_names: Sequence[str]) -> None:
     """Raise for names that `classes.txt` cannot hold."""
     if not class_names:
         raise InputError("no image has a class: is this the right file or folder?")
-    for name in class_names:
+    for name, count in Counter(class_names).items():
         if not name or name != name.strip() or "\n" in name:
             raise InputError(f"the class name {name!r} is empty, or has spaces around it: correct it")
-        if class_names.count(name) > 1:
+        if count > 1:
             raise InputError(f"the class {name!r} is named twice: name each class once")
         if name.casefold() == "background":
             raise InputError("the background is no class, since it is always 0: remove 'background'")

@@ -1,6 +1,5 @@
 """Checks of the image labels."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import NDArray
 
 from fbr_plugin.data.datamodules.layout import LayoutDataModule
 from fbr_plugin.data.datamodules.voc import VOCDataModule
+from fbr_plugin.data.readers.files import rows_of_table
 from fbr_plugin.data.readers.labels import labels_from_xml
 from fbr_plugin.data.readers.pickles import load_restricted
 from fbr_plugin.doctor.checks.lists import check_encoding
@@ -68,15 +68,18 @@ def _check_content(labels: Labels, subject: Subject, report: Report) -> None:
 
 def table_rows(path: Path) -> list[list[str]]:
     """The rows of a table that are not empty, of any encoding."""
-    rows = csv.reader(read_text(path).content.splitlines())
-    return [[cell.strip() for cell in row] for row in rows if row]
+    return rows_of_table(path, read_text(path).content)
 
 
 def _check_table(path: Path, subject: Subject, report: Report) -> Labels:
     """Check `labels.csv`; return the labels of its valid rows."""
     check_encoding(path, report)
     names = subject.class_names
-    header, *rows = table_rows(path) or [[]]
+    try:
+        header, *rows = table_rows(path) or [[]]
+    except UserError as error:
+        report.add("error", "labels that cannot be read", [path.name], str(error))
+        return {}
     if len(header) == 1 and any(sign in header[0] for sign in ";\t"):
         remedy = "write commas between the cells, as in id," + ",".join(names)
         report.add("error", "a table without commas", [f"{path.name} ({header[0]})"], remedy)
@@ -144,9 +147,10 @@ def _check_pickle(path: Path, subject: Subject, report: Report) -> Labels:
 def _numbers(value: object) -> NDArray[np.float32] | None:
     """A value as training takes it; None if it holds anything but numbers."""
     try:
-        return np.array(value, np.float32)
-    except (TypeError, ValueError):
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
         return None
+    return array.astype(np.float32) if array.dtype.kind in "biuf" else None
 
 
 def voc_id(key: str) -> str:

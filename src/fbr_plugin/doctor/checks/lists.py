@@ -5,9 +5,11 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fbr_plugin.data.readers.files import IMAGE_SUFFIXES, spellings
+from fbr_plugin.data.readers.limits import is_file_name
 from fbr_plugin.doctor.findings import Report
 from fbr_plugin.doctor.subject import Subject
 from fbr_plugin.doctor.text import Text, read_text
+from fbr_plugin.errors import short
 
 _BACKGROUND = {"background", "_background_", "__background__", "bg"}
 
@@ -46,7 +48,8 @@ def check_lists(subject: Subject, report: Report) -> None:
             report.add("error", "a list is missing", [str(path)], remedy)
         elif path is not None:
             lines = _check_list(path, report)
-            subject.ids[name] = _known(subject, list(dict.fromkeys(line.name for line in lines)), report)
+            found = [line.name for line in lines if is_file_name(line.name)]
+            subject.ids[name] = _known(subject, list(dict.fromkeys(found)), report)
         if name in subject.names:
             with report.collecting(f"training cannot read the list {name!r}", known):
                 listed = subject.data.listed(subject.names[name])
@@ -90,6 +93,12 @@ def _check_list(path: Path, report: Report) -> list[Line]:
     )
     if not lines:
         report.add("error", "a list is empty", [str(path)], "write one image id per line into it")
+    report.add(
+        "error",
+        f"ids that cannot be names of files in {path.name}",
+        [short(line.text) for line in lines if not is_file_name(line.name)],
+        "an id is the name of the photo's file without its suffix: correct them",
+    )
     spaced = [line.text for line in lines if not line.is_pair and len(line.text.split()) > 1]
     report.add(
         "error",

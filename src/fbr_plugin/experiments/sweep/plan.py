@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fbr_plugin.errors import InputError, UserError
-from fbr_plugin.experiments.results import known
+from fbr_plugin.data.readers.files import read_json
+from fbr_plugin.errors import InputError, UserError, short
+from fbr_plugin.experiments.results import REMEDY, known
 from fbr_plugin.experiments.sweep.settings import Classifier, Sweep, folder_name, options
 from fbr_plugin.pipeline.record import first_change
 from fbr_plugin.pipeline.training import SHOWN, data_files
@@ -56,7 +57,12 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """The result that an earlier call kept, if there is one."""
-        return known(self.folder / RESULT, self.key)
+        path = self.folder / RESULT
+        found = known(path, self.key)
+        scores = {} if found is None else found.get("scores")
+        if not isinstance(scores, dict) or not all(isinstance(each, int | float) for each in scores.values()):
+            raise InputError(f"{path} holds no scores: {REMEDY} again")
+        return found
 
 
 class _Training:
@@ -143,9 +149,9 @@ def _check_unchanged(run: Run) -> None:
     """Raise if a run's folder has the result of other settings."""
     path = run.folder / RESULT
     if path.exists() and run.result() is None:
-        kept, now = json.loads(path.read_text())["key"], json.loads(json.dumps(run.key))
+        kept, now = read_json(path, REMEDY)["key"], json.loads(json.dumps(run.key))
         change = first_change({"inputs": {}, "settings": kept}, {"inputs": {}, "settings": now})
         raise InputError(
-            f"{run.folder} has the result of other settings or files: {change}; give another --output, or "
-            "remove this folder"
+            f"{run.folder} has the result of other settings or files: {short(change)}; give another "
+            "--output, or remove this folder"
         )

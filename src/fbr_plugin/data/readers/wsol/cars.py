@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from fbr_plugin.data.readers.boxes import check_boxes
-from fbr_plugin.data.readers.wsol.layout import Split
+from fbr_plugin.data.readers.boxes import check_boxes, whole_numbers
+from fbr_plugin.data.readers.wsol.layout import Split, class_number, without_suffix
 from fbr_plugin.data.readers.wsol.matlab import read_matlab
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, short
 
 _CORNERS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
@@ -31,20 +29,14 @@ class CarsLayout:
         (rows,) = read_matlab(path, "annotations")
         folder, classes, boxes = "cars_train" if training else "cars_test", {}, {}
         for row in rows:
-            try:
-                name = f"{folder}/{row['fname'].rpartition('.')[0]}"
-                classes[name] = int(row["class"]) - 1
-                corners = np.array([[int(row[key]) - 1 for key in _CORNERS]])  # pixels are counted from 1
-            except (KeyError, IndexError, TypeError, ValueError) as error:
+            if not isinstance(row, dict) or not {"fname", "class", *_CORNERS} <= row.keys():
                 raise InputError(
-                    f"{path}: the annotation {row} should have a fname, and numbers for class and "
+                    f"{path}: the annotation {short(row)} should have a fname, and numbers for class and "
                     f"{', '.join(_CORNERS)}: copy it again"
-                ) from error
-            if not 0 <= classes[name] < len(self.class_names):
-                raise InputError(
-                    f"{path} gives {name} the class {classes[name] + 1}, but cars_meta.mat names "
-                    f"{len(self.class_names)} classes: copy both again"
                 )
+            name = f"{folder}/{without_suffix(path, row['fname'])}"
+            classes[name] = class_number(path, name, row["class"], len(self.class_names))
             if scored:
-                boxes[name] = check_boxes(name, corners)
+                corners = whole_numbers(path, [[row[key] for key in _CORNERS]]) - 1  # counted from 1
+                boxes[name] = check_boxes(f"{path}: {short(name)}", corners)
         return Split(self.root, classes, boxes if scored else None)

@@ -50,7 +50,8 @@ class FolderLayout:
                 f"{len(missing)} ids of {chosen} have no row in {table}, the first is {missing[0]}"
             )
         names = np.array(self.class_names)
-        classes = {name: only_class(name, names[labels[name] > 0].tolist(), self.class_names) for name in ids}
+        found = {name: names[labels[name] > 0].tolist() for name in ids}
+        classes = {name: only_class(table, name, found[name], self.class_names) for name in ids}
         paths = {name: annotations / f"{name}.xml" for name in ids if scored}
         boxes = {
             name: object_boxes(path, read_objects(path), self.box_origin) for name, path in paths.items()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fbr_plugin.data.readers.labels import read_ids, read_lines
+from fbr_plugin.data.readers.limits import check_name
 from fbr_plugin.data.readers.wsol.layout import Split, split_from_xml
 
 
@@ -17,7 +18,8 @@ class ILSVRCLayout:
         self.images, self.annotations, self.lists = (
             root / name / "CLS-LOC" for name in ("Data", "Annotations", "ImageSets")
         )
-        self.train_ids = [line.split()[0] for line in read_lines(self.lists / "train_cls.txt", "wnid/id")]
+        path = self.lists / "train_cls.txt"
+        self.train_ids = [check_name(path, line.split()[0]) for line in read_lines(path, "wnid/id")]
         self.class_names = tuple(sorted({name.partition("/")[0] for name in self.train_ids}))
 
     def split(self, training: bool, scored: bool) -> Split:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from fbr_plugin.data.readers.boxes import Boxes, object_boxes
 from fbr_plugin.data.readers.labels import read_objects
+from fbr_plugin.data.readers.limits import check_name
 from fbr_plugin.data.readers.wsol.masks import ObjectMasks
-from fbr_plugin.errors import InputError
+from fbr_plugin.errors import InputError, short
 
 
 class Split(NamedTuple):
@@ -84,23 +85,46 @@ def split_from_xml(
     for name in ids:
         path = annotations / f"{name}.xml"
         objects = read_objects(path)
-        classes[name] = only_class(name, {element.findtext("name", "") for element in objects}, class_names)
+        classes[name] = only_class(
+            path, name, {element.findtext("name", "") for element in objects}, class_names
+        )
         if scored:
             boxes[name] = object_boxes(path, objects, origin)
     return Split(images, classes, boxes if scored else None)
 
 
-def only_class(name: str, found: Collection[str], class_names: tuple[str, ...]) -> int:
-    """The 0-based class of an image from the classes found in it, which must be one known class."""
+def only_class(where: object, name: str, found: Collection[str], class_names: tuple[str, ...]) -> int:
+    """The 0-based class of an image from the classes that a file names, which must be one known class."""
     if len(found) != 1:
         raise InputError(
-            f"{name} holds the classes {sorted(found)}, but localization takes images of one class: "
-            "remove it from the list"
+            f"{where}: {short(name)} holds the classes {short(sorted(found))}, but localization takes "
+            "images of one class: remove it from the list"
         )
     (only,) = found
     if only not in class_names:
-        raise InputError(f"{name} holds the class {only!r}, but the classes are {list(class_names)}")
+        raise InputError(
+            f"{where}: {short(name)} holds the class {short(repr(only))}, but the classes are "
+            f"{short(list(class_names))}: correct the name, or add the class"
+        )
     return class_names.index(only)
+
+
+def class_number(where: object, name: str, number: object, num_classes: int) -> int:
+    """The 0-based class of an image from its number 1..C in a file."""
+    text = str(number)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and 1 <= int(text) <= num_classes):
+        raise InputError(
+            f"{where} gives {short(name)} the class {short(text)}, but the classes are 1 to {num_classes}: "
+            "copy it again"
+        )
+    return int(text) - 1
+
+
+def without_suffix(where: object, file: object) -> str:
+    """The id of an image from the path of its file in a list; raise where this leads to another folder."""
+    if not isinstance(file, str):
+        raise InputError(f"{where} has {short(repr(file))} for the name of an image: copy it again")
+    return check_name(where, file.rpartition(".")[0])
 
 
 def named_by_folder(where: object, folders: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...]:
@@ -109,12 +133,12 @@ def named_by_folder(where: object, folders: Sequence[str], numbers: Sequence[int
     for folder, number in zip(folders, numbers, strict=True):
         if names.setdefault(number, folder) != folder:
             raise InputError(
-                f"{where} gives the class {number} (from 0) to images in {names[number]} and in {folder}: a "
-                "class has one folder; copy the list again"
+                f"{where} gives the class {number} (from 0) to images in {short(names[number])} "
+                f"and in {short(folder)}: a class has one folder; copy the list again"
             )
     if sorted(names) != list(range(len(names))):
         raise InputError(
-            f"{where} has images of the classes {sorted(names)}, which should be 0 to {len(names) - 1} "
-            "without a gap: copy the list again"
+            f"{where} has images of the classes {short(sorted(names))}, which should be 0 to "
+            f"{len(names) - 1} without a gap: copy the list again"
         )
     return tuple(names[number] for number in range(len(names)))

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from fbr_plugin.data.readers.labels import read_lines
-from fbr_plugin.data.readers.wsol.layout import Split, named_by_folder
+from fbr_plugin.data.readers.limits import check_name
+from fbr_plugin.data.readers.wsol.layout import Split, named_by_folder, without_suffix
 from fbr_plugin.data.readers.wsol.masks import InstanceMasks
-from fbr_plugin.errors import InputError, MissingFileError
+from fbr_plugin.errors import InputError, MissingFileError, short
 
 _SOURCE = "https://github.com/clovaai/wsolevaluation"
 
@@ -39,8 +40,8 @@ class OpenImagesLayout:
         where = self.lists / chosen / "class_labels.txt"
         if wrong := [name for name, number in classes.items() if not 0 <= number < len(self.class_names)]:
             raise InputError(
-                f"{where} gives {wrong[0]} the class {classes[wrong[0]]}, but the training list has the "
-                f"classes 0 to {len(self.class_names) - 1}: copy both lists from {_SOURCE}"
+                f"{where} gives {short(wrong[0])} the class {classes[wrong[0]]}, but the training list has "
+                f"the classes 0 to {len(self.class_names) - 1}: copy both lists from {_SOURCE}"
             )
         return Split(self.data, classes, masks=self._masks(chosen, classes) if scored else None)
 
@@ -49,28 +50,29 @@ class OpenImagesLayout:
         numbers = {name: number for name, number in self._rows(split, "class_labels.txt", 2)}
         classes = {}
         for (name,) in self._rows(split, "image_ids.txt", 1):
-            if not numbers.get(name, "").isdigit() or "/" not in name:
+            number = numbers.get(name, "")
+            if not (number.isascii() and number.isdecimal() and len(number) <= 9) or "/" not in name:
                 raise InputError(
-                    f"{self.lists / split / 'class_labels.txt'} has no class number of {name}: its rows are "
-                    "SPLIT/CLASS/ID.jpg,NUMBER"
+                    f"{self.lists / split / 'class_labels.txt'} has no class number of {short(name)}: its "
+                    "rows are SPLIT/CLASS/ID.jpg,NUMBER"
                 )
-            classes[name.rpartition(".")[0]] = int(numbers[name])
+            classes[without_suffix(self.lists / split / "image_ids.txt", name)] = int(number)
         return classes
 
     def _masks(self, split: str, names: dict[str, int]) -> dict[str, InstanceMasks]:
         """The masks of each image: a row for each object, of which the first names the ignored region."""
         objects: dict[str, list[Path]] = {name: [] for name in names}
-        ignored = {}
+        ignored, path = {}, self.lists / split / "localization.txt"
         for image, mask, region in self._rows(split, "localization.txt", 3):
             name = image.rpartition(".")[0]
             if name in objects:
-                objects[name].append(self.data / mask)
+                objects[name].append(self.data / check_name(path, mask))
                 if region:
-                    ignored[name] = self.data / region
+                    ignored[name] = self.data / check_name(path, region)
         if missing := [name for name in names if not objects[name] or name not in ignored]:
             raise InputError(
                 f"{len(missing)} images of {split} have no mask of an object and of an ignored region in "
-                f"{self.lists / split / 'localization.txt'}, the first is {missing[0]}: copy the list from "
+                f"{path}, the first is {short(missing[0])}: copy the list from "
                 f"{_SOURCE}, or take them off image_ids.txt"
             )
         return {name: InstanceMasks(tuple(objects[name]), ignored[name]) for name in names}
@@ -85,6 +87,7 @@ class OpenImagesLayout:
         rows = [line.split(",") for line in read_lines(path, "row")]
         if wrong := [row for row in rows if len(row) != columns]:
             raise InputError(
-                f"{path}: the row {','.join(wrong[0])} should have {columns} columns: copy it from {_SOURCE}"
+                f"{path}: the row {short(','.join(wrong[0]))} should have {columns} columns: copy it from "
+                f"{_SOURCE}"
             )
         return rows
