@@ -26,7 +26,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        error.filename = str(path)  # not every library names it
+        if error.errno is not None and error.filename in (None, str(partial)):
+            error.filename = str(path)  # not every library names it
         raise
     finally:
         partial.unlink(missing_ok=True)

@@ -193,7 +193,8 @@ def test_settings_of_the_file_join_those_of_the_command_line(monkeypatch: pytest
     )
     model = Namespace(class_path="fbr_plugin.baselines.PPCFBR", init_args=parsed)
     saved = {"_class_path": model.class_path, "num_classes": 2, "fbr": {"bank_size": 70, "dim": 32}}
-    monkeypatch.setattr(checkpoint_settings, "read_checkpoint", lambda *_, **__: {"hyper_parameters": saved})
+    content = {"hyper_parameters": saved, "pytorch-lightning_version": "2.6.0"}
+    monkeypatch.setattr(checkpoint_settings, "read_checkpoint", lambda *_, **__: content)
     found = checkpoint_settings.checkpoint_settings("FILE", model, {"fbr.dim"}, False)
     assert found == {
         "num_classes": 2,
