@@ -1,5 +1,7 @@
 """K-means against scikit-learn and in its corner cases."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +93,17 @@ def test_empty_clusters_move_to_far_points():
     for seed in range(5):
         result = kmeans(points, mask, 3, generator=torch.Generator().manual_seed(seed))
         assert inertia(points, result).item() == pytest.approx(0, abs=1e-3)
+
+
+def test_an_empty_cluster_takes_the_farthest_masked_point(monkeypatch):
+    points = torch.tensor([0.0, 1.0, 10.0, 500.0, 11.0, 30.0])[None, :, None]
+    mask = points[..., 0] < 100
+    starts = torch.tensor([1000.0, 0.5, 2000.0])[None, :, None]  # all points are nearest to the second
+    module = importlib.import_module("fbr_plugin.functional.kmeans")
+    monkeypatch.setattr(module, "_seed", lambda *_: starts)
+    result = kmeans(points, mask, 3, iterations=1)
+    assert result.centroids.flatten().tolist() == pytest.approx([30, 52 / 5, 11])
+    assert result.assignments.tolist() == [[1, 1, 1, -1, 2, 0]]
 
 
 def test_half_precision_and_generator(generator):

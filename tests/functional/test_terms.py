@@ -240,6 +240,18 @@ def test_closed_forms():
     assert (best.positive_similarity.item(), best.negative_similarity.item()) == (1.0, 0.0)
 
 
+def test_the_mean_is_over_classes_that_have_queries_and_may_contribute():
+    # Class 0 has three queries of loss log 2, class 2 one of log(1 + e^-2); 1 has none, 3 may not contribute.
+    along, across = [1.0, 0.0], [0.0, 1.0]
+    tiles = fbr.group_by_class(torch.tensor([0, 2, 0, 3, 0]), 4)
+    prototypes, negatives = torch.tensor([along] * 4), torch.tensor([[along], [along], [across], [along]])
+    valid = torch.tensor([True, True, True, False])
+    result = fbr.info_nce(torch.tensor([along] * 5), tiles, prototypes, negatives, valid, TAU)
+    assert result.loss.item() == pytest.approx((math.log(2) + math.log(1 + math.exp(-2))) / 2, rel=1e-6)
+    assert (result.positive_similarity.item(), result.negative_similarity.item()) == (1.0, 0.5)
+    assert result.num_classes == 2
+
+
 def test_no_queries_is_a_zero_with_a_gradient():
     queries = torch.randn(6, 3, requires_grad=True)
     for classes, valid in [(2, True), (0, False)]:

@@ -396,6 +396,19 @@ def test_autocast_does_not_change_it():
         assert torch.equal(gate(probe.levels), expected)
 
 
+def test_running_means_decay(monkeypatch):
+    gate = make_gate(decay=0.5)
+    found = iter(torch.tensor([[0.8, 0.4, torch.nan], [0.2, torch.nan, torch.nan]]))
+    counts = iter(F.one_hot(torch.tensor([3, 3, 5, 7]), fbr.BINS) * torch.tensor([[10.0], [4], [1], [6]]))
+    monkeypatch.setattr(fbr, "background_similarity", lambda *_: next(found))
+    monkeypatch.setattr(fbr, "score_histogram", lambda _: next(counts))
+    train(gate, 2)
+    torch.testing.assert_close(gate.similarity, torch.tensor([[0.6, 0.2, 0], [1.5, 0.5, 0]]))
+    ungated, gated = gate.distributions
+    assert (ungated[3], ungated[5], ungated.sum()) == (0.5, 1, 1.5)
+    assert (gated[3], gated[7], gated.sum()) == (0.5, 1, 1.5)
+
+
 def test_a_class_that_stays_away_keeps_its_reach():
     gate, probe = make_gate(), make_view(99)
     train(gate)
