@@ -41,6 +41,17 @@ def test_inertia_matches_scikit_learn(kind, bound):
     assert ours / theirs <= bound
 
 
+def test_seeding_takes_the_better_of_two_draws_by_squared_distance(generator):
+    # 50 points at 0 and at 10, one at -40. The starts at 0 and 10 are best. They are missed if the first start
+    # is the outlier, or if both draws for the second are: it has 1600 of 6600 parts of the squared distances
+    # from 0, and 2500 of 7500 from 10.
+    points = torch.tensor([0.0] * 50 + [10.0] * 50 + [-40.0])[None, :, None].expand(4000, -1, -1)
+    result = kmeans(points, torch.ones(4000, 101, dtype=torch.bool), 2, iterations=1, generator=generator)
+    missed = (result.centroids[..., 0] != 10).all(1).double().mean().item()
+    expected = (50 * (1600 / 6600) ** 2 + 50 * (2500 / 7500) ** 2 + 1) / 101
+    assert missed == pytest.approx(expected, abs=4.5 * (expected * (1 - expected) / 4000) ** 0.5)
+
+
 def test_masked_points_do_not_take_part(generator):
     points = torch.randn(3, 50, 4, generator=generator)
     mask = torch.rand(3, 50, generator=generator) < 0.6

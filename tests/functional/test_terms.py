@@ -252,6 +252,15 @@ def test_the_mean_is_over_classes_that_have_queries_and_may_contribute():
     assert result.num_classes == 2
 
 
+def test_separation_is_the_mean_cosine_of_pixels():
+    first = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-5, 0.0], [2.0, 0.0]]).T.view(1, 2, 2, 2)
+    second = torch.tensor([[4.0, 3.0], [1.0, 0.0], [1e-5, 0.0], [0.0, 5.0]]).T.view(1, 2, 2, 2)
+    # 24/25, a pixel without activation, one whose product of norms is below the bound of 1e-8, a right angle
+    assert fbr.separation(first, second).item() == pytest.approx(
+        (24 / 25 + 0 + 1e-10 / 1e-8 + 0) / 4, rel=1e-5
+    )
+
+
 def test_no_queries_is_a_zero_with_a_gradient():
     queries = torch.randn(6, 3, requires_grad=True)
     for classes, valid in [(2, True), (0, False)]:

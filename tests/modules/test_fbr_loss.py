@@ -36,10 +36,26 @@ def record(monkeypatch, name: str) -> list[torch.Tensor]:
     return drawn
 
 
-@pytest.mark.parametrize("logits", [True, False])
-def test_every_term_equals_the_naive_one(logits, monkeypatch):
+OTHER = replace(
+    CONFIG,
+    temperature=0.3,
+    topk_divisor=12,
+    background_score=0.2,
+    score_floor=0.3,
+    confidence_quantile=0.6,
+    entropy_quantile=0.1,
+    seg_threshold=0.4,
+    weight_fg=0.2,
+    weight_bg=0.3,
+    weight_seg=0.5,
+    weight_sim=0.7,
+)
+
+
+@pytest.mark.parametrize(("logits", "config"), [(True, CONFIG), (False, OTHER)], ids=["default", "other"])
+def test_every_term_equals_the_naive_one(logits, config, monkeypatch):
     torch.manual_seed(0)  # the order of tests must not decide which rounding is met
-    loss = FBRLoss(ViewShape(5, 3), CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), config)
     loss(make_view(9))  # something in the bank
     loss.classifier.dropout = 0.0
     view = make_view(1, logits)
@@ -49,16 +65,19 @@ def test_every_term_equals_the_naive_one(logits, monkeypatch):
     foreground = F.conv2d(view.features, loss.heads.foreground).clamp_min(0)
     before_relu = F.conv2d(view.features, loss.heads.background)
     background = before_relu.clamp_min(0)
-    normalised, entropy = naive.maps(view.scores, view.labels, CONFIG.background_score)
+    normalised, entropy = naive.maps(view.scores, view.labels, config.background_score)
     pseudo = normalised.argmax(1)
     assert torch.equal(terms.pseudo_labels, pseudo)
-    hard = naive.hard(normalised, entropy, pseudo, 0.4, 0.25, 0.05)
+    quantiles = config.confidence_quantile, config.entropy_quantile
+    hard = naive.hard(normalised, entropy, pseudo, *quantiles, config.score_floor)
     assert terms.num_queries == hard.sum() > 10
-    protos = naive.prototypes(foreground, normalised, pseudo, topk=1)
+    protos = naive.prototypes(foreground, normalised, pseudo, topk=max(1, 36 // config.topk_divisor))
     other = foreground.detach().permute(0, 2, 3, 1).flatten(0, 2)
     nrois = loss.banks[0].nrois
-    fg = naive.contrast(foreground, hard, pseudo, protos, {c: other[pixels[0][c - 1]] for c in protos}, 0.5)
-    bg = naive.contrast(foreground, hard, pseudo, protos, {c: nrois[rows[0][c - 1]] for c in protos}, 0.5)
+    fg, bg = (
+        naive.contrast(foreground, hard, pseudo, protos, {c: keys[c - 1] for c in protos}, config.temperature)
+        for keys in (other[pixels[0]], nrois[rows[0]])
+    )
 
     target = torch.zeros(4, 6, 6)
     cams = view.scores[:, -3:].clamp_min(0)
@@ -72,14 +91,14 @@ def test_every_term_equals_the_naive_one(logits, monkeypatch):
                     for c in range(3)
                     if view.labels[i, c] and cams[i, c].max() > 0
                 )
-                target[i, u, v] = float(claimed < CONFIG.seg_threshold)
+                target[i, u, v] = float(claimed < config.seg_threshold)
                 hidden = ((before_relu[i, :, u, v] - mean) / (variance + 1e-5).sqrt()).clamp_min(0)
                 probability = torch.sigmoid((hidden * loss.classifier.weight[0, :, 0, 0]).sum())
                 chosen = probability if target[i, u, v] else 1 - probability
                 seg = seg - chosen.log() / target.numel()
                 z_fg, z_bg = foreground[i, :, u, v], background[i, :, u, v]
                 sim = sim + naive.cosine(z_fg, z_bg) / target.numel()
-    total = 0.1 * fg + 0.05 * bg + 0.1 * seg + 0.1 * sim
+    total = config.weight_fg * fg + config.weight_bg * bg + config.weight_seg * seg + config.weight_sim * sim
     inputs = [view.features, loss.heads.foreground, loss.heads.background]
     references = {"fg": fg, "bg": bg, "seg": seg, "sim": sim, "total": total}
     for name, expected in references.items():

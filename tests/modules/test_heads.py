@@ -1,0 +1,39 @@
+"""The projection heads and the background classifier, in closed forms."""
+
+import pytest
+import torch
+
+from fbr_plugin.modules import BackgroundClassifier, ProjectionHeads
+
+
+def test_projections_start_xavier_uniform(generator: torch.Generator) -> None:
+    heads = ProjectionHeads(30, 120, generator)
+    for weight in (heads.foreground, heads.background):
+        assert weight.shape == (120, 30, 1, 1)
+        assert 0.99 * (6 / 150) ** 0.5 < weight.abs().max() <= (6 / 150) ** 0.5
+        assert weight.std().item() == pytest.approx((2 / 150) ** 0.5, rel=0.05)
+    assert not torch.equal(heads.foreground, heads.background)
+
+
+def test_dropout_keeps_the_expected_logit(generator: torch.Generator) -> None:
+    classifier = BackgroundClassifier(10_000, dropout=0.25)
+    torch.nn.init.constant_(classifier.weight, 1e-4)
+    torch.nn.init.constant_(classifier.bias, 0.5)
+    hidden = torch.ones(1, 10_000, 1, 1)
+    classifier.normalise = lambda projection: projection
+    kept = classifier(hidden, generator).item() - 0.5
+    assert kept == pytest.approx(1, abs=4.5 * (0.25 / 0.75 / 10_000) ** 0.5)
+    assert kept != pytest.approx(1, abs=1e-6)
+    assert classifier.eval()(hidden).item() == pytest.approx(1.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_the_mode_of_the_normalisation(fixed: bool) -> None:
+    classifier = BackgroundClassifier(4, fixed=fixed)
+    assert classifier.norm.training == (not fixed)
+    assert classifier.eval() is classifier
+    assert not classifier.norm.training
+    assert classifier.train().training
+    assert classifier.norm.training == (not fixed)
+    torch.testing.assert_close(classifier.norm.bias, torch.full((4,), 1e-4 if fixed else 0.0))
+    assert classifier.bias.item() == 0
