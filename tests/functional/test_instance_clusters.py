@@ -93,6 +93,20 @@ def test_components_are_of_one_label_and_do_not_touch_at_corners_alone() -> None
     assert connected_components(torch.zeros(1, 3, dtype=torch.bool)).tolist() == [[0, 0, 0]]
 
 
+def test_components_against_a_flood_fill(generator: torch.Generator) -> None:
+    labels = torch.randint(3, (9, 11), generator=generator)
+    expected = torch.zeros_like(labels)
+    for row, column in (labels > 0).nonzero().tolist():
+        if not expected[row, column]:
+            number, queue = expected.max() + 1, [(row, column)]
+            while queue:
+                y, x = queue.pop()
+                if 0 <= y < 9 and 0 <= x < 11 and labels[y, x] == labels[row, column] and not expected[y, x]:
+                    expected[y, x] = number
+                    queue += [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
+    assert torch.equal(connected_components(labels), expected)
+
+
 FIELD = torch.zeros(2, 4, 5)
 
 

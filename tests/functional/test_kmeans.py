@@ -42,11 +42,13 @@ def test_inertia_matches_scikit_learn(kind, bound):
 
 
 def test_seeding_takes_the_better_of_two_draws_by_squared_distance(generator):
-    # 50 points at 0 and at 10, one at -40. The starts at 0 and 10 are best. They are missed if the first start
-    # is the outlier, or if both draws for the second are: it has 1600 of 6600 parts of the squared distances
-    # from 0, and 2500 of 7500 from 10.
-    points = torch.tensor([0.0] * 50 + [10.0] * 50 + [-40.0])[None, :, None].expand(4000, -1, -1)
-    result = kmeans(points, torch.ones(4000, 101, dtype=torch.bool), 2, iterations=1, generator=generator)
+    # 50 points at 0 and at 10, one at -40. The best starts are 0 and 10. They are missed if the first one is
+    # the outlier, or if both draws for the second are: it has 1600 of 6600 parts of the squared distances
+    # from 0, and 2500 of 7500 from 10. Points outside the mask come first.
+    points = torch.tensor([99.0] * 60 + [0.0] * 50 + [10.0] * 50 + [-40.0])[None, :, None].expand(
+        4000, -1, -1
+    )
+    result = kmeans(points, points[..., 0] < 99, 2, iterations=1, generator=generator)
     missed = (result.centroids[..., 0] != 10).all(1).double().mean().item()
     expected = (50 * (1600 / 6600) ** 2 + 50 * (2500 / 7500) ** 2 + 1) / 101
     assert missed == pytest.approx(expected, abs=4.5 * (expected * (1 - expected) / 4000) ** 0.5)
@@ -81,6 +83,13 @@ def test_few_points_are_their_own_centroids(count, generator):
     torch.testing.assert_close(result.centroids[0, :count], points[0, chosen])
     assert (result.centroids[0, count:] == 0).all()
     assert inertia(points, result).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_images_with_few_and_with_many_points_share_a_batch(generator):
+    mask = torch.ones(3, 20, dtype=torch.bool)
+    mask[0, 2:] = mask[2, :] = False
+    result = kmeans(torch.randn(3, 20, 3, generator=generator), mask, 8, generator=generator)
+    assert result.valid.sum(1).tolist() == [2, 8, 0]
 
 
 def test_more_clusters_than_points(generator):

@@ -82,9 +82,19 @@ def test_background_target():
     assert torch.equal(fbr.background_target(logits, torch.tensor([[1.0, 0.0]])), target)
 
 
-def test_scores_of_another_shape():
-    with pytest.raises(ValueError, match=r"logits \[2, 4, h, w\].*maps \[2, 3, h, w\].*got \(2, 6, 5, 5\)"):
-        fbr.normalise_scores(torch.zeros(2, 6, 5, 5), torch.zeros(2, 3))
+def test_background_has_a_low_sum_of_all_maps():
+    cams = torch.tensor(
+        [[[[10.0, 0.3, 0.3, 0.3]], [[4.0, 0.0, 0.12, 0.04]]]]
+    )  # of their maxima .03 and 0, .03, .01
+    assert fbr.background_target(cams, torch.ones(1, 2)).tolist() == [[[0.0, 1.0, 0.0, 1.0]]]
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5, 5), (3, 3, 5, 5), (2, 3, 5)])
+def test_scores_of_another_shape(shape):
+    message = rf"logits \[2, 4, h, w\].*maps \[2, 3, h, w\].*got \({', '.join(map(str, shape))}\)"
+    for function in (fbr.normalise_scores, fbr.background_target):
+        with pytest.raises(ValueError, match=message):
+            function(torch.zeros(shape), torch.zeros(2, 3))
 
 
 def test_prototypes(case):
@@ -250,6 +260,23 @@ def test_the_mean_is_over_classes_that_have_queries_and_may_contribute():
     assert result.loss.item() == pytest.approx((math.log(2) + math.log(1 + math.exp(-2))) / 2, rel=1e-6)
     assert (result.positive_similarity.item(), result.negative_similarity.item()) == (1.0, 0.5)
     assert result.num_classes == 2
+    queries = torch.tensor([along] * 5, requires_grad=True)
+    result = fbr.info_nce(queries, tiles, prototypes, negatives, valid, TAU)
+    assert [value.requires_grad for value in result] == [True, False, False, False]
+
+
+def test_the_temperature_is_one_half_unless_given():
+    along, across, valid = (
+        torch.tensor([[1.0, 0.0]]),
+        torch.tensor([[0.0, 1.0]]),
+        torch.ones(1, dtype=torch.bool),
+    )
+    tiles = fbr.group_by_class(torch.zeros(1, dtype=torch.int64), 1)
+    result = fbr.info_nce(along, tiles, along, across[None], valid)
+    assert result.loss.item() == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-6)
+    prototypes = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    graph = fbr.semantic_graph(prototypes, torch.ones(3, dtype=torch.bool))
+    assert graph[0].tolist() == pytest.approx([0, 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2))])
 
 
 def test_separation_is_the_mean_cosine_of_pixels():

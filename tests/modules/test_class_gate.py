@@ -181,12 +181,39 @@ def test_it_remembers_background_and_the_best_of_each_class():
         assert gate.pixels.fill[c] == len(best)
 
 
+def test_what_is_no_background_and_what_has_no_score_is_not_remembered():
+    gate, view = make_gate(background_score=0.6), make_view()
+    scores = torch.zeros(4, 3, 6, 6)
+    scores[0, 0] = 1.0  # constant, so that every normalised score of the class is 0
+    scores[1, 1, :, 1:] = torch.linspace(0.7, 1, 30).view(6, 5)  # six pixels of background
+    scores[2, 0, 0, 0], scores[3, 2, 0, :2] = 1.0, torch.tensor([1.0, 0.5])
+    terms = gate.update(replace(view, scores=scores))
+    assert (terms.pseudo_labels == 0).sum((1, 2)).tolist() == [36, 6, 35, 35]
+    assert gate.background.fill == 8 + 6 + 8 + 8
+    assert gate.pixels.fill.tolist() == [1, 1, 1]
+
+
+def test_only_remembered_rows_are_clustered(monkeypatch):
+    gate, masks, original = make_gate(recluster_every=1), [], fbr.background_clusters
+
+    def recording(rows, labels, mask, *args, **kwargs):
+        masks.append(mask)
+        return original(rows, labels, mask, *args, **kwargs)
+
+    monkeypatch.setattr(fbr, "background_clusters", recording)
+    train(gate, 1)
+    assert masks[0].nonzero().flatten().tolist() == [*range(int(gate.background.fill))]
+
+
 def test_before_the_first_renewal_the_gate_is_1():
     gate, probe = make_gate(), make_view(99)
     gates = []
     for step in range(CONFIG.recluster_every + 1):
         gates.append(gate(probe.levels))
         train(gate, 1, step)
+        if step < CONFIG.recluster_every:
+            seeds = torch.rand(2, 3, 5, 5)
+            assert torch.equal(gate.match(seeds), seeds) == (step + 1 < CONFIG.recluster_every)
     assert all((gate == 1).all() for gate in gates)
     assert (gate(probe.levels) < 1).any()
 
@@ -432,8 +459,9 @@ def test_levels_of_other_widths():
     for use in (lambda: gate.update(view), lambda: gate(view.levels)):
         with pytest.raises(ValueError, match=r"made for 5 channels.*have 4, 5.*level_channels=9"):
             use()
-    with pytest.raises(ValueError, match=r"one or more \[B, L, h, w\]"):
-        gate(())
+    for levels in ((), (torch.rand(2, 2, 4, 4), torch.rand(3, 3, 4, 4)), (torch.rand(2, 5, 4),)):
+        with pytest.raises(ValueError, match=r"one or more \[B, L, h, w\]"):
+            gate(levels)
 
 
 def test_its_own_figures():
@@ -454,6 +482,26 @@ def test_its_own_figures():
     torch.testing.assert_close(before.eval().update(view).mean_gate, values[present].mean())
     torch.testing.assert_close(last.mean_gate, last.gate[present].mean())
     assert last.distributions.equal(gate.distributions)
+
+
+def test_the_mean_gate_of_few_classes():
+    gate, view = make_gate(), make_view()
+    train(gate)
+    gate.eval()
+    none, one = torch.zeros(4, 3), torch.zeros(4, 3)
+    one[2, 1] = 1
+    assert gate.update(replace(view, labels=none)).mean_gate == 1
+    terms = gate.update(replace(view, labels=one))
+    torch.testing.assert_close(terms.mean_gate, terms.gate[2, 1].mean())
+    assert terms.mean_gate < 1
+
+
+def test_scores_of_the_only_class():
+    gate = ClassAwareGate(ViewShape(4, 1)).eval()
+    scores, levels = torch.rand(2, 1, 3, 3), [torch.rand(2, 4, 3, 3)]
+    assert torch.equal(gate_scores(gate, scores, levels), scores)
+    with pytest.raises(ValueError, match=r"scores must be maps \[B, 1, h, w\]"):
+        gate_scores(gate, scores[:, 0], levels)
 
 
 def test_scores_are_lowered():

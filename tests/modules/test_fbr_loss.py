@@ -237,6 +237,44 @@ def test_weight_zero_terms_need_no_gradient():
     assert not any(p.requires_grad for p in loss.parameters())
 
 
+@pytest.mark.parametrize(
+    ("field", "trained"),
+    [
+        ("weight_fg", {"heads.foreground"}),
+        ("weight_bg", {"heads.foreground"}),
+        ("weight_seg", {"heads.background"}),
+        ("weight_sim", {"heads.foreground", "heads.background"}),
+    ],
+)
+def test_a_term_alone_trains_what_it_uses(field, trained):
+    weights = dict.fromkeys(("weight_fg", "weight_bg", "weight_seg", "weight_sim"), 0.0)
+    loss = FBRLoss(ViewShape(5, 3), FBRConfig(**{**weights, field: 1.0}))
+    classifier = {f"classifier.{name}" for name, _ in loss.classifier.named_parameters()}
+    expected = trained | (classifier if field == "weight_seg" else set())
+    assert {name for name, p in loss.named_parameters() if p.requires_grad} == expected
+
+
+def test_similarities_are_means_over_the_contrasts_that_contribute(monkeypatch):
+    contrasts, view = record(monkeypatch, "info_nce"), make_view()
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
+    both, one = loss(view), loss(replace(view, labels=torch.tensor([[1.0, 0, 0]] * 4)))
+    intra, inter, none, alone = contrasts
+    assert none.num_classes == 0
+    for name in ("positive_similarity", "negative_similarity"):
+        mean = (getattr(intra, name) + getattr(inter, name)) / 2
+        torch.testing.assert_close(getattr(both, name), mean)
+        torch.testing.assert_close(getattr(one, name), getattr(alone, name))
+
+
+def test_one_image():
+    view = make_view()
+    alone = DenseView(*(each[3:].detach() for each in (view.features, view.scores, view.labels)))
+    alone.features.requires_grad_()
+    terms = FBRLoss(ViewShape(5, 3), CONFIG)(alone)
+    assert terms.pseudo_labels.shape == (1, 6, 6)
+    assert terms.total > 0
+
+
 def test_trainable_parameters_always_get_a_gradient():
     for labels in (torch.zeros(4, 3), make_view().labels):
         loss = FBRLoss(ViewShape(5, 3), CONFIG)

@@ -27,6 +27,12 @@ def test_dropout_keeps_the_expected_logit(generator: torch.Generator) -> None:
     assert classifier.eval()(hidden).item() == pytest.approx(1.5, rel=1e-4)
 
 
+def test_projections_are_128_wide_unless_told() -> None:
+    assert ProjectionHeads(5).foreground.shape == (128, 5, 1, 1)
+    assert BackgroundClassifier().weight.shape == (1, 128, 1, 1)
+    assert BackgroundClassifier().dropout == 0.5
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_the_mode_of_the_normalisation(fixed: bool) -> None:
     classifier = BackgroundClassifier(4, fixed=fixed)
