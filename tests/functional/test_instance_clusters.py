@@ -53,6 +53,11 @@ def test_true_displacements_lead_to_the_centroid_and_stay_there() -> None:
     assert torch.equal(clusters, (columns >= 15).long())
 
 
+def test_300_steps_unless_told() -> None:
+    centroids = refine_centroids(torch.full((2, 9, 9), 0.01))
+    torch.testing.assert_close(centroids[:, 0, 0], torch.tensor([3.0, 3.0]))
+
+
 def test_clusters_against_a_flood_fill(generator: torch.Generator) -> None:
     displacement = smooth_field(12, 14, 3.0, generator)
     centroids = refine_centroids(displacement, 30)
@@ -108,6 +113,7 @@ def test_components_against_a_flood_fill(generator: torch.Generator) -> None:
 
 
 FIELD = torch.zeros(2, 4, 5)
+ONE_NAN = FIELD.index_fill(2, torch.tensor([1]), math.nan)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +122,7 @@ FIELD = torch.zeros(2, 4, 5)
         (lambda: refine_centroids(FIELD[0]), r"displacement must be \[2, h, w\], got \(4, 5\)"),
         (lambda: refine_centroids(FIELD[:, :0]), r"displacement must be \[2, h, w\], got \(2, 0, 5\)"),
         (lambda: refine_centroids(FIELD + math.nan), "must be finite, got NaN .*: check the weights"),
+        (lambda: refine_centroids(ONE_NAN), "must be finite, got NaN"),
         (lambda: refine_centroids(FIELD + math.inf), "must be finite, got NaN or infinite values"),
         (lambda: refine_centroids(FIELD, -1), "steps must be at least 0, got -1"),
         (lambda: cluster_pixels(FIELD, FIELD * math.nan), "must be finite"),

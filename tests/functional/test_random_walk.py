@@ -123,6 +123,17 @@ def test_classes_in_turn_give_the_same_as_all_at_once(generator: torch.Generator
     together = propagate(scores, boundary)
     in_turn = propagate(scores, boundary, max_memory=ONE_CLASS)
     torch.testing.assert_close(in_turn, together, rtol=0, atol=1e-7)
+    assert torch.equal(propagate(scores, boundary, 5, 10.0, 256), together)
+    assert not torch.equal(propagate(scores, boundary, steps=257), together)
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 5), (6, 2), (1, 1)])
+def test_on_grids_smaller_than_the_radius(height: int, width: int, generator: torch.Generator) -> None:
+    boundary = torch.rand(height, width, generator=generator, dtype=torch.float64)
+    scores = torch.rand(2, height, width, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(
+        propagate(scores, boundary, 4, 3.0, 2), naive_walk(scores, boundary, 4, 3.0, 2)
+    )
 
 
 def test_no_steps_no_classes_and_other_types(generator: torch.Generator) -> None:

@@ -203,6 +203,9 @@ def test_only_remembered_rows_are_clustered(monkeypatch):
     monkeypatch.setattr(fbr, "background_clusters", recording)
     train(gate, 1)
     assert masks[0].nonzero().flatten().tolist() == [*range(int(gate.background.fill))]
+    lengths = gate.prototypes.norm(dim=-1)  # of unit length, or unused
+    torch.testing.assert_close(lengths, (lengths > 0).float())
+    assert (lengths > 0).sum(1).tolist() == gate.pixels.fill.tolist()
 
 
 def test_before_the_first_renewal_the_gate_is_1():
@@ -471,6 +474,8 @@ def test_its_own_figures():
     assert first.bank_fill == gate.background.fill > 0
     assert first.class_absent_clusters == first.reclusters == 0
     train(gate, 5, 1)
+    assert (first.bank_fill, first.reclusters) == (4 * CONFIG.background_pixels, 0)  # as they were
+    assert not first.distributions.equal(gate.distributions)
     last = gate.update(view)
     assert last.reclusters == 3
     assert 0 < last.mean_gate < 1

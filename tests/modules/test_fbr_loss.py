@@ -473,7 +473,9 @@ def test_released_heads_train_no_normalisation():
 def test_labels_that_are_no_labels_are_refused():
     view = make_view()
     with pytest.raises(ValueError, match=r"^labels must be 0 or 1 for each class, got 3\.0$"):
-        FBRLoss(ViewShape(5, 3), CONFIG)(replace(view, labels=view.labels * 3))
+        FBRLoss(ViewShape(5, 3), CONFIG)(
+            replace(view, labels=view.labels.clone().index_fill_(0, torch.tensor(1), 3))
+        )
     with pytest.raises(
         ValueError, match=r"must be whole numbers of at least 1, got ViewShape\(channels=5\.0"
     ):
