@@ -78,6 +78,17 @@ def test_clusters_against_a_flood_fill(generator: torch.Generator) -> None:
     assert torch.equal(cluster_pixels(centroids, displacement, 1.5), expected)
 
 
+def test_regions_have_displacements_below_the_threshold() -> None:
+    displacement = torch.tensor(
+        [[[0.0, 2.0, 2.0, 0.0, 0.0]], [[0.0, 1.4, 1.6, 0.4, 0.0]]]
+    )  # lengths 2.44 and 2.56
+    centroids = torch.tensor(
+        [[[0.0, 0.4, 0.3, 0.2, 0.1]], [[0.0, 1.4, 1.6, 2.6, 4.0]]]
+    )  # round to 0, 1, 2, 3, 4
+    assert cluster_pixels(centroids, displacement).tolist() == [[1, 1, 0, 2, 2]]
+    assert cluster_pixels(centroids, displacement, 0.4).tolist() == [[1, 0, 0, 0, 2]]
+
+
 def test_pixels_that_reach_no_region_are_one_cluster() -> None:
     displacement = torch.full((2, 6, 8), 3.0)
     centroids = refine_centroids(displacement)

@@ -37,6 +37,8 @@ def test_maps_pseudo_labels_and_hard_pixels(case):
         )
         expected = naive.hard(result.normalised, result.entropy, pseudo, q_conf, q_ent, floor)
         assert torch.equal(hard, expected)
+    expected = naive.hard(result.normalised, result.entropy, pseudo, 0.4, 0.25, 0.05)
+    assert torch.equal(fbr.hard_pixels(result, pseudo), expected)
 
 
 def test_absent_class_cannot_win_by_its_noise():
@@ -64,6 +66,15 @@ def test_scores_below_the_floor_are_never_confident():
     maps = fbr.ScoreMaps(normalised, torch.linspace(0, 1, 6).view(1, 1, 6))
     hard = fbr.hard_pixels(maps, torch.ones(1, 1, 6, dtype=torch.int64), entropy_quantile=0.0)
     assert hard.flatten().tolist() == [False, True, True, True, True, True]
+
+
+def test_scores_at_the_floor_do_not_count():
+    normalised = torch.zeros(1, 2, 1, 5)
+    normalised[0, 1, 0] = torch.tensor([0.5, 0.5, 0.5, 0.625, 0.75])
+    maps = fbr.ScoreMaps(normalised, torch.tensor([0.0, 1, 1, 1, 1]).view(1, 1, 5))
+    labels = torch.ones(1, 1, 5, dtype=torch.int64)
+    hard = fbr.hard_pixels(maps, labels, entropy_quantile=0.0, score_floor=0.5)  # only 0.75 exceeds 0.625
+    assert hard.flatten().tolist() == [False, True, True, True, False]
 
 
 def test_hard_pixels_leaves_the_scores_alone(case):

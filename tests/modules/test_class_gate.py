@@ -300,6 +300,16 @@ def test_the_scale_is_learned_in_single_precision_of_half_precision_scores():
     assert torch.equal(gate.distributions, other.distributions)
 
 
+def test_negative_maps_count_as_zeros():
+    gate, other = make_gate(), make_gate()
+    for step in range(4):
+        view = make_view(step)
+        gate.update(view)
+        other.update(replace(view, scores=view.scores.relu()))
+    assert (gate.distributions[1] != gate.distributions[0]).any()
+    assert torch.equal(gate.distributions, other.distributions)
+
+
 def test_two_maps_of_the_only_class_are_no_logits(generator):
     gate = ClassAwareGate(replace(SHAPE, num_classes=1), CONFIG)
     view, maps = make_view(0), torch.rand(4, 2, 6, 6, generator=generator)
