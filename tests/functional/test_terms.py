@@ -115,6 +115,8 @@ def test_prototypes(case):
     result = fbr.class_prototypes(features, maps.normalised, pseudo, topk=9)
     expected = naive.prototypes(features, maps.normalised, pseudo, topk=9)
     assert result.present.tolist() == [c in expected for c in range(1, 4)]
+    double = fbr.class_prototypes(features.double(), maps.normalised, pseudo, topk=9)
+    torch.testing.assert_close(double.vectors, result.vectors.double())
     for c, vector in expected.items():
         torch.testing.assert_close(result.vectors[c - 1], vector, rtol=1e-5, atol=1e-6)
 
@@ -272,8 +274,10 @@ def test_the_mean_is_over_classes_that_have_queries_and_may_contribute():
     assert (result.positive_similarity.item(), result.negative_similarity.item()) == (1.0, 0.5)
     assert result.num_classes == 2
     queries = torch.tensor([along] * 5, requires_grad=True)
-    result = fbr.info_nce(queries, tiles, prototypes, negatives, valid, TAU)
+    result = fbr.info_nce(queries, tiles, prototypes.requires_grad_(), negatives.requires_grad_(), valid, TAU)
     assert [value.requires_grad for value in result] == [True, False, False, False]
+    result.loss.backward()
+    assert (queries.grad is not None, prototypes.grad, negatives.grad) == (True, None, None)
 
 
 def test_the_temperature_is_one_half_unless_given():

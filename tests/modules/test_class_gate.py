@@ -300,6 +300,23 @@ def test_the_scale_is_learned_in_single_precision_of_half_precision_scores():
     assert torch.equal(gate.distributions, other.distributions)
 
 
+def test_the_scale_of_logits(generator):
+    gate, logits = (
+        make_gate(decay=0.0),
+        torch.randn(4, 4, 6, 6, generator=generator),
+    )  # only the last step counts
+    for step in range(4):
+        view = replace(make_view(step), scores=logits)
+        terms = gate.update(view)
+    assert (terms.gate < 0.5).any()
+    for found, scores in zip(
+        gate.distributions, (logits, fbr.lower_scores(logits, terms.gate, logits=True)), strict=True
+    ):
+        seeds = fbr.normalise_scores(fbr.resize(scores, (12, 12)), view.labels).normalised[:, 1:]
+        expected = fbr.score_histogram(seeds)
+        torch.testing.assert_close(found, expected / expected.sum())
+
+
 def test_negative_maps_count_as_zeros():
     gate, other = make_gate(), make_gate()
     for step in range(4):

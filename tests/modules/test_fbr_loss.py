@@ -206,6 +206,8 @@ def test_warm_up_fills_the_bank_without_contrast():
         terms = loss(make_view(step))
         fills.append(int(terms.bank_fill))
         assert (terms.fg > 0).item() == (terms.bg > 0).item() == (step == 2)
+        similarities = terms.positive_similarity.item(), terms.negative_similarity.item()
+        assert (similarities == (0, 0)) == (step < 2)
         assert terms.seg > 0
     assert fills == sorted(set(fills))
 
@@ -258,12 +260,25 @@ def test_similarities_are_means_over_the_contrasts_that_contribute(monkeypatch):
     contrasts, view = record(monkeypatch, "info_nce"), make_view()
     loss = FBRLoss(ViewShape(5, 3), CONFIG)
     both, one = loss(view), loss(replace(view, labels=torch.tensor([[1.0, 0, 0]] * 4)))
-    intra, inter, none, alone = contrasts
-    assert none.num_classes == 0
+    unfilled = FBRLoss(ViewShape(5, 3), replace(CONFIG, min_bank=200))(view)
+    intra, inter, none, alone, first, unused = contrasts
+    assert none.num_classes == unused.num_classes == 0
     for name in ("positive_similarity", "negative_similarity"):
         mean = (getattr(intra, name) + getattr(inter, name)) / 2
         torch.testing.assert_close(getattr(both, name), mean)
         torch.testing.assert_close(getattr(one, name), getattr(alone, name))
+        torch.testing.assert_close(getattr(unfilled, name), getattr(first, name))
+
+
+def test_scores_that_are_not_finite_count_as_0():
+    totals = []
+    for value in (float("nan"), 0.0):
+        view = make_view()
+        view.scores[1, :, 2, 3] = value
+        torch.manual_seed(0)
+        totals.append(FBRLoss(ViewShape(5, 3), CONFIG)(view).total)
+    assert totals[0].isfinite()
+    assert totals[0] == totals[1]
 
 
 def test_one_image():
@@ -322,7 +337,7 @@ def test_features_that_are_not_finite_are_skipped(value):
     with pytest.warns(UserWarning, match="NaN or infinite features"):
         terms = loss(view)
     assert not terms.finite
-    assert terms.total == 0
+    assert terms.total == terms.num_queries == 0
     terms.total.backward()
     assert (view.features.grad == 0).all()
     assert all((p.grad == 0).all() for p in loss.parameters())
