@@ -86,10 +86,11 @@ def test_few_points_are_their_own_centroids(count, generator):
 
 
 def test_images_with_few_and_with_many_points_share_a_batch(generator):
-    mask = torch.ones(3, 20, dtype=torch.bool)
-    mask[0, 2:] = mask[2, :] = False
-    result = kmeans(torch.randn(3, 20, 3, generator=generator), mask, 8, generator=generator)
-    assert result.valid.sum(1).tolist() == [2, 8, 0]
+    points, mask = torch.randn(3, 20, 3, generator=generator), torch.ones(3, 20, dtype=torch.bool)
+    mask[0, 7:] = mask[2, :] = False
+    result = kmeans(points, mask, 8, generator=generator)
+    assert result.valid.sum(1).tolist() == [7, 8, 0]
+    assert torch.equal(result.centroids[0, :7], points[0, :7])
 
 
 def test_more_clusters_than_points(generator):

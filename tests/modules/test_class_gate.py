@@ -373,6 +373,17 @@ def test_a_step_that_is_not_finite_adds_nothing(value, monkeypatch):
     assert gate(probe.levels).isfinite().all()
 
 
+def test_scores_that_are_not_finite_count_as_0():
+    states = []
+    for value in (float("nan"), 0.0):
+        gate, view = make_gate(), make_view()
+        view.scores[0, 0, 2, 3] = value
+        gate.update(view)
+        states.append(gate.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
 def test_a_class_of_all_images_is_not_gated():
     gate, probe = make_gate(), make_view(99)
     train(gate, labels=torch.tensor([[1.0, 0, 0], [1, 1, 0], [1, 0, 1], [1, 1, 1]]))

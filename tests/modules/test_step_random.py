@@ -21,6 +21,8 @@ def seeded(seed: int) -> StepRandom:
 def test_every_seed_step_view_and_process_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     module = seeded(3)
     assert draw(module) == draw(module) == draw(seeded(3))
+    cpu = torch.device("cpu")
+    assert module.generator(cpu).initial_seed() == module.generator(cpu, view=0).initial_seed()
     drawn = [draw(module), draw(seeded(4)), draw(module, 1)]
     module.step = 1
     drawn += [draw(module), draw(module, 1)]
