@@ -33,6 +33,16 @@ def test_projections_are_128_wide_unless_told() -> None:
     assert BackgroundClassifier().dropout == 0.5
 
 
+def test_projections_in_half_precision_may_have_a_large_sum() -> None:
+    heads = ProjectionHeads(1, 1).half()
+    torch.nn.init.ones_(heads.foreground)
+    projections = heads(
+        torch.full((1, 1, 64, 64), 100.0, dtype=torch.float16)
+    )  # 409,600: infinite in float16
+    assert projections.finite
+    assert (projections.foreground == 100).all()
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_the_mode_of_the_normalisation(fixed: bool) -> None:
     classifier = BackgroundClassifier(4, fixed=fixed)
