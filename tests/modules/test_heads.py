@@ -43,6 +43,13 @@ def test_projections_in_half_precision_may_have_a_large_sum() -> None:
     assert (projections.foreground == 100).all()
 
 
+def test_features_that_are_not_finite_are_projected_to_0() -> None:
+    heads = ProjectionHeads(3, 4)
+    *projections, finite = heads(torch.full((1, 3, 2, 2), torch.nan))
+    assert not finite
+    assert all((each == 0).all() for each in projections)
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_the_mode_of_the_normalisation(fixed: bool) -> None:
     classifier = BackgroundClassifier(4, fixed=fixed)
