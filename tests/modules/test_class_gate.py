@@ -62,6 +62,7 @@ def test_bank_s_state_dict_holds_everything():
     bank.enqueue(torch.rand(5, 4), torch.tensor([0, 1, 0, 0, 0]), torch.ones(5, dtype=torch.bool))
     other.load_state_dict(bank.state_dict())
     assert set(bank.state_dict()) == {"rows", "pointer", "fill"}
+    assert bank.pointer.dtype == bank.fill.dtype == torch.int64
     more = torch.rand(3, 4), torch.tensor([1, 0, 1]), torch.ones(3, dtype=torch.bool)
     for each in (bank, other):
         each.enqueue(*more)
@@ -493,6 +494,7 @@ def test_skipped_steps_are_warned_of():
         terms = gate.update(DenseView(features, torch.rand(2, 3, 4, 4), torch.ones(2, 3)))
     assert not terms.finite
     assert int(gate.skipped.count) == 1
+    assert gate.skipped.count.dtype == torch.int64
 
 
 def test_levels_of_other_widths():
