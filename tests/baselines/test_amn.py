@@ -8,6 +8,7 @@ import torch
 from helpers.random_data import RandomData
 from torch import Tensor
 
+from fbr_plugin.baselines.amn import module
 from fbr_plugin.baselines.amn.module import AMN
 from fbr_plugin.baselines.amn.network import ConditionedASPP
 from fbr_plugin.baselines.deeplab.losses import balanced_cross_entropy
@@ -67,6 +68,18 @@ def test_released_start_of_the_conditioning() -> None:
         assert values.abs().mean().item() == pytest.approx(0.125, abs=0.02)
     with pytest.raises(ValueError, match="condition_init must be one of 'identity', 'uniform', got 'zero'"):
         AMN(3, encoder="small", condition_init="zero")  # type: ignore[arg-type]
+
+
+def test_labels_are_brought_to_the_grid_at_the_middle_of_its_cells(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, targets = RandomData().batch(), []
+    batch["pseudo_label"] = torch.randint(4, batch["pseudo_label"].shape, generator=generator)
+    monkeypatch.setattr(module, "balanced_cross_entropy", lambda logits, target, _: targets.append(target))
+    model = AMN(3, encoder="small")
+    monkeypatch.setattr(model, "log", lambda *_, **__: None)
+    model.training_step(batch, 0)
+    assert torch.equal(targets[0], batch["pseudo_label"][:, 2::4, 2::4])
 
 
 def test_missing_pseudo_labels() -> None:

@@ -103,6 +103,12 @@ def test_denormalising_gives_the_photo_back_bit_for_bit() -> None:
     assert np.array_equal(denormalise(apply_transform(eval_transform(), {"image": image}, 0)["image"]), image)
 
 
+def test_each_channel_is_normalised_by_its_own_mean_and_deviation() -> None:
+    for level, expected in ((0, (-2.1179, -2.0357, -1.8044)), (255, (2.2489, 2.4286, 2.6400))):  # red first
+        image = apply_transform(eval_transform(), {"image": np.full((1, 1, 3), level, np.uint8)}, 0)["image"]
+        assert np.allclose(image.flatten(), expected, atol=5e-5)
+
+
 def test_evaluation_keeps_the_size_unless_it_is_too_big() -> None:
     item = apply_transform(eval_transform(), photo(), 0)
     assert np.array_equal(denormalise(item["image"]), photo()["image"])

@@ -106,7 +106,7 @@ def setting(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, fbr
     """Pixels, prototypes of 4 classes (none of the third), clusters (none class-absent for the second)."""
     pixels = F.normalize(torch.randn(2, 5, 3, 4, generator=generator).double(), dim=1)
     prototypes = F.normalize(torch.randn(4, 3, 5, generator=generator).double(), dim=-1)
-    prototypes[0, 1] = prototypes[2] = 0
+    prototypes[0, 1] = prototypes[2] = prototypes[1, 2, 3:] = 0
     centres = F.normalize(torch.randn(6, 5, generator=generator).double(), dim=-1)
     class_absent = torch.rand(6, 4, generator=generator) < 0.4
     class_absent[:, 1] = False

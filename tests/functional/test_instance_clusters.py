@@ -53,6 +53,11 @@ def test_true_displacements_lead_to_the_centroid_and_stay_there() -> None:
     assert torch.equal(clusters, (columns >= 15).long())
 
 
+def test_300_steps_unless_told() -> None:
+    centroids = refine_centroids(torch.full((2, 9, 9), 0.01))
+    torch.testing.assert_close(centroids[:, 0, 0], torch.tensor([3.0, 3.0]))
+
+
 def test_clusters_against_a_flood_fill(generator: torch.Generator) -> None:
     displacement = smooth_field(12, 14, 3.0, generator)
     centroids = refine_centroids(displacement, 30)
@@ -71,6 +76,17 @@ def test_clusters_against_a_flood_fill(generator: torch.Generator) -> None:
     expected = torch.tensor([known.index(number) for number in reached]).view(12, 14)
     assert len(known) > 1
     assert torch.equal(cluster_pixels(centroids, displacement, 1.5), expected)
+
+
+def test_regions_have_displacements_below_the_threshold() -> None:
+    displacement = torch.tensor(
+        [[[0.0, 2.0, 2.0, 0.0, 0.0]], [[0.0, 1.4, 1.6, 0.4, 0.0]]]
+    )  # lengths 2.44 and 2.56
+    centroids = torch.tensor(
+        [[[0.0, 0.4, 0.3, 0.2, 0.1]], [[0.0, 1.4, 1.6, 2.6, 4.0]]]
+    )  # round to 0, 1, 2, 3, 4
+    assert cluster_pixels(centroids, displacement).tolist() == [[1, 1, 0, 2, 2]]
+    assert cluster_pixels(centroids, displacement, 0.4).tolist() == [[1, 0, 0, 0, 2]]
 
 
 def test_pixels_that_reach_no_region_are_one_cluster() -> None:
@@ -93,7 +109,22 @@ def test_components_are_of_one_label_and_do_not_touch_at_corners_alone() -> None
     assert connected_components(torch.zeros(1, 3, dtype=torch.bool)).tolist() == [[0, 0, 0]]
 
 
+def test_components_against_a_flood_fill(generator: torch.Generator) -> None:
+    labels = torch.randint(3, (9, 11), generator=generator)
+    expected = torch.zeros_like(labels)
+    for row, column in (labels > 0).nonzero().tolist():
+        if not expected[row, column]:
+            number, queue = expected.max() + 1, [(row, column)]
+            while queue:
+                y, x = queue.pop()
+                if 0 <= y < 9 and 0 <= x < 11 and labels[y, x] == labels[row, column] and not expected[y, x]:
+                    expected[y, x] = number
+                    queue += [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
+    assert torch.equal(connected_components(labels), expected)
+
+
 FIELD = torch.zeros(2, 4, 5)
+ONE_NAN = FIELD.index_fill(2, torch.tensor([1]), math.nan)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +133,7 @@ FIELD = torch.zeros(2, 4, 5)
         (lambda: refine_centroids(FIELD[0]), r"displacement must be \[2, h, w\], got \(4, 5\)"),
         (lambda: refine_centroids(FIELD[:, :0]), r"displacement must be \[2, h, w\], got \(2, 0, 5\)"),
         (lambda: refine_centroids(FIELD + math.nan), "must be finite, got NaN .*: check the weights"),
+        (lambda: refine_centroids(ONE_NAN), "must be finite, got NaN"),
         (lambda: refine_centroids(FIELD + math.inf), "must be finite, got NaN or infinite values"),
         (lambda: refine_centroids(FIELD, -1), "steps must be at least 0, got -1"),
         (lambda: cluster_pixels(FIELD, FIELD * math.nan), "must be finite"),

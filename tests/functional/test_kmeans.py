@@ -1,5 +1,7 @@
 """K-means against scikit-learn and in its corner cases."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,19 @@ def test_inertia_matches_scikit_learn(kind, bound):
     assert ours / theirs <= bound
 
 
+def test_seeding_takes_the_better_of_two_draws_by_squared_distance(generator):
+    # 50 points at 0 and at 10, one at -40. The best starts are 0 and 10. They are missed if the first one is
+    # the outlier, or if both draws for the second are: it has 1600 of 6600 parts of the squared distances
+    # from 0, and 2500 of 7500 from 10. Points outside the mask come first.
+    points = torch.tensor([99.0] * 60 + [0.0] * 50 + [10.0] * 50 + [-40.0])[None, :, None].expand(
+        4000, -1, -1
+    )
+    result = kmeans(points, points[..., 0] < 99, 2, iterations=1, generator=generator)
+    missed = (result.centroids[..., 0] != 10).all(1).double().mean().item()
+    expected = (50 * (1600 / 6600) ** 2 + 50 * (2500 / 7500) ** 2 + 1) / 101
+    assert missed == pytest.approx(expected, abs=4.5 * (expected * (1 - expected) / 4000) ** 0.5)
+
+
 def test_masked_points_do_not_take_part(generator):
     points = torch.randn(3, 50, 4, generator=generator)
     mask = torch.rand(3, 50, generator=generator) < 0.6
@@ -70,6 +85,14 @@ def test_few_points_are_their_own_centroids(count, generator):
     assert inertia(points, result).item() == pytest.approx(0, abs=1e-5)
 
 
+def test_images_with_few_and_with_many_points_share_a_batch(generator):
+    points, mask = torch.randn(3, 20, 3, generator=generator), torch.ones(3, 20, dtype=torch.bool)
+    mask[0, 7:] = mask[2, :] = False
+    result = kmeans(points, mask, 8, generator=generator)
+    assert result.valid.sum(1).tolist() == [7, 8, 0]
+    assert torch.equal(result.centroids[0, :7], points[0, :7])
+
+
 def test_more_clusters_than_points(generator):
     points = torch.randn(2, 3, 4, generator=generator)
     result = kmeans(points, torch.ones(2, 3, dtype=torch.bool), 8, generator=generator)
@@ -91,6 +114,17 @@ def test_empty_clusters_move_to_far_points():
     for seed in range(5):
         result = kmeans(points, mask, 3, generator=torch.Generator().manual_seed(seed))
         assert inertia(points, result).item() == pytest.approx(0, abs=1e-3)
+
+
+def test_an_empty_cluster_takes_the_farthest_masked_point(monkeypatch):
+    points = torch.tensor([0.0, 1.0, 10.0, 500.0, 11.0, 30.0])[None, :, None]
+    mask = points[..., 0] < 100
+    starts = torch.tensor([1000.0, 0.5, 2000.0])[None, :, None]  # all points are nearest to the second
+    module = importlib.import_module("fbr_plugin.functional.kmeans")
+    monkeypatch.setattr(module, "_seed", lambda *_: starts)
+    result = kmeans(points, mask, 3, iterations=1)
+    assert result.centroids.flatten().tolist() == pytest.approx([30, 52 / 5, 11])
+    assert result.assignments.tolist() == [[1, 1, 1, -1, 2, 0]]
 
 
 def test_half_precision_and_generator(generator):

@@ -124,6 +124,7 @@ def test_inputs_are_left_alone_and_results_repeat(generator):
     before = image.clone(), masks.clone()
     first, second = pamr(image, masks), pamr(image.contiguous(), masks)
     assert torch.equal(first, second)
+    assert torch.equal(first, pamr(image, masks, 10, DILATIONS))
     assert torch.equal(image, before[0])
     assert torch.equal(masks, before[1])
     assert torch.equal(pamr(image, masks, iterations=0), masks)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fbr_plugin.functional.random_walk import paths, propagate, transition_matrix
+from fbr_plugin.functional.random_walk import check_image, check_settings, paths, propagate, transition_matrix
 
 PIXELS = 16 * 16
 ONE_CLASS = PIXELS * (30 * 69 + 32)  # bytes at radius 5
@@ -123,6 +123,17 @@ def test_classes_in_turn_give_the_same_as_all_at_once(generator: torch.Generator
     together = propagate(scores, boundary)
     in_turn = propagate(scores, boundary, max_memory=ONE_CLASS)
     torch.testing.assert_close(in_turn, together, rtol=0, atol=1e-7)
+    assert torch.equal(propagate(scores, boundary, 5, 10.0, 256), together)
+    assert not torch.equal(propagate(scores, boundary, steps=257), together)
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 5), (6, 2), (1, 1)])
+def test_on_grids_smaller_than_the_radius(height: int, width: int, generator: torch.Generator) -> None:
+    boundary = torch.rand(height, width, generator=generator, dtype=torch.float64)
+    scores = torch.rand(2, height, width, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(
+        propagate(scores, boundary, 4, 3.0, 2), naive_walk(scores, boundary, 4, 3.0, 2)
+    )
 
 
 def test_no_steps_no_classes_and_other_types(generator: torch.Generator) -> None:
@@ -170,3 +181,24 @@ def test_wrong_arguments(change: dict[str, object], message: str) -> None:
     arguments = {"scores": torch.zeros(2, 16, 16), "boundary": torch.zeros(16, 16), **change}
     with pytest.raises(ValueError, match=message):
         propagate(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_boundary_with_one_value_out_of_range() -> None:
+    for value in (-0.1, 1.1):
+        boundary = torch.full((4, 4), 0.5)
+        boundary[1, 2] = value
+        with pytest.raises(ValueError, match=r"boundary must be in \[0, 1\]"):
+            propagate(torch.zeros(1, 4, 4), boundary)
+
+
+def test_the_least_settings_are_taken() -> None:
+    check_settings(radius=1, beta=0.1, steps=0)
+
+
+@pytest.mark.parametrize(
+    ("image", "scores"), [((2, 3, 8, 8), (4, 2, 2)), ((3, 8, 8), (4, 2, 2)), ((1, 3, 8, 8), (1, 4, 2, 2))]
+)
+def test_a_walk_is_over_one_image(image: tuple[int, ...], scores: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"one image \[1, 3, H, W\] with scores \[K, H', W'\], got "):
+        check_image(torch.zeros(image), torch.zeros(scores))
+    check_image(torch.zeros(1, 3, 8, 8), torch.zeros(4, 2, 2))

@@ -37,6 +37,8 @@ def test_maps_pseudo_labels_and_hard_pixels(case):
         )
         expected = naive.hard(result.normalised, result.entropy, pseudo, q_conf, q_ent, floor)
         assert torch.equal(hard, expected)
+    expected = naive.hard(result.normalised, result.entropy, pseudo, 0.4, 0.25, 0.05)
+    assert torch.equal(fbr.hard_pixels(result, pseudo), expected)
 
 
 def test_absent_class_cannot_win_by_its_noise():
@@ -66,6 +68,15 @@ def test_scores_below_the_floor_are_never_confident():
     assert hard.flatten().tolist() == [False, True, True, True, True, True]
 
 
+def test_scores_at_the_floor_do_not_count():
+    normalised = torch.zeros(1, 2, 1, 5)
+    normalised[0, 1, 0] = torch.tensor([0.5, 0.5, 0.5, 0.625, 0.75])
+    maps = fbr.ScoreMaps(normalised, torch.tensor([0.0, 1, 1, 1, 1]).view(1, 1, 5))
+    labels = torch.ones(1, 1, 5, dtype=torch.int64)
+    hard = fbr.hard_pixels(maps, labels, entropy_quantile=0.0, score_floor=0.5)  # only 0.75 exceeds 0.625
+    assert hard.flatten().tolist() == [False, True, True, True, False]
+
+
 def test_hard_pixels_leaves_the_scores_alone(case):
     scores, labels, _ = case
     maps = fbr.normalise_scores(scores, labels)
@@ -82,9 +93,19 @@ def test_background_target():
     assert torch.equal(fbr.background_target(logits, torch.tensor([[1.0, 0.0]])), target)
 
 
-def test_scores_of_another_shape():
-    with pytest.raises(ValueError, match=r"logits \[2, 4, h, w\].*maps \[2, 3, h, w\].*got \(2, 6, 5, 5\)"):
-        fbr.normalise_scores(torch.zeros(2, 6, 5, 5), torch.zeros(2, 3))
+def test_background_has_a_low_sum_of_all_maps():
+    cams = torch.tensor(
+        [[[[10.0, 0.3, 0.3, 0.3]], [[0.4, 0.0, 0.012, 0.004]]]]
+    )  # of their maxima .03 and 0, .03, .01
+    assert fbr.background_target(cams, torch.ones(1, 2)).tolist() == [[[0.0, 1.0, 0.0, 1.0]]]
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5, 5), (3, 3, 5, 5), (2, 3, 5)])
+def test_scores_of_another_shape(shape):
+    message = rf"logits \[2, 4, h, w\].*maps \[2, 3, h, w\].*got \({', '.join(map(str, shape))}\)"
+    for function in (fbr.normalise_scores, fbr.background_target):
+        with pytest.raises(ValueError, match=message):
+            function(torch.zeros(shape), torch.zeros(2, 3))
 
 
 def test_prototypes(case):
@@ -94,6 +115,8 @@ def test_prototypes(case):
     result = fbr.class_prototypes(features, maps.normalised, pseudo, topk=9)
     expected = naive.prototypes(features, maps.normalised, pseudo, topk=9)
     assert result.present.tolist() == [c in expected for c in range(1, 4)]
+    double = fbr.class_prototypes(features.double(), maps.normalised, pseudo, topk=9)
+    torch.testing.assert_close(double.vectors, result.vectors.double())
     for c, vector in expected.items():
         torch.testing.assert_close(result.vectors[c - 1], vector, rtol=1e-5, atol=1e-6)
 
@@ -147,9 +170,9 @@ def test_sampling_never_draws_absent_classes_or_background(generator):
     present = torch.tensor([True, False, True, False])
     graph = fbr.semantic_graph(torch.rand(4, 3), present)
     pseudo = torch.tensor([0, 0, 1, 3, 3, 0, 1])
-    drawn = pseudo[fbr.sample_pixels(graph, pseudo, 500, generator)]
-    assert set(drawn[0].tolist()) == {3}
-    assert set(drawn[2].tolist()) == {1}
+    drawn = fbr.sample_pixels(graph, pseudo, 500, generator)
+    assert set(drawn[0].tolist()) == {3, 4}
+    assert set(drawn[2].tolist()) == {2, 6}
 
 
 def test_bank_draws_are_uniform_below_the_fill(generator):
@@ -238,6 +261,46 @@ def test_closed_forms():
     best = fbr.info_nce(query, tiles, along, across.expand(1, 256, 2), valid, TAU)
     assert best.loss.item() == pytest.approx(math.log(1 + 256 * math.exp(-2)), rel=1e-6)
     assert (best.positive_similarity.item(), best.negative_similarity.item()) == (1.0, 0.0)
+
+
+def test_the_mean_is_over_classes_that_have_queries_and_may_contribute():
+    # Class 0 has three queries of loss log 2, class 2 one of log(1 + e^-2); 1 has none, 3 may not contribute.
+    along, across = [1.0, 0.0], [0.0, 1.0]
+    tiles = fbr.group_by_class(torch.tensor([0, 2, 0, 3, 0]), 4)
+    prototypes, negatives = torch.tensor([along] * 4), torch.tensor([[along], [along], [across], [along]])
+    valid = torch.tensor([True, True, True, False])
+    result = fbr.info_nce(torch.tensor([along] * 5), tiles, prototypes, negatives, valid, TAU)
+    assert result.loss.item() == pytest.approx((math.log(2) + math.log(1 + math.exp(-2))) / 2, rel=1e-6)
+    assert (result.positive_similarity.item(), result.negative_similarity.item()) == (1.0, 0.5)
+    assert result.num_classes == 2
+    queries = torch.tensor([along] * 5, requires_grad=True)
+    result = fbr.info_nce(queries, tiles, prototypes.requires_grad_(), negatives.requires_grad_(), valid, TAU)
+    assert [value.requires_grad for value in result] == [True, False, False, False]
+    result.loss.backward()
+    assert (queries.grad is not None, prototypes.grad, negatives.grad) == (True, None, None)
+
+
+def test_the_temperature_is_one_half_unless_given():
+    along, across, valid = (
+        torch.tensor([[1.0, 0.0]]),
+        torch.tensor([[0.0, 1.0]]),
+        torch.ones(1, dtype=torch.bool),
+    )
+    tiles = fbr.group_by_class(torch.zeros(1, dtype=torch.int64), 1)
+    result = fbr.info_nce(along, tiles, along, across[None], valid)
+    assert result.loss.item() == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-6)
+    prototypes = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    graph = fbr.semantic_graph(prototypes, torch.ones(3, dtype=torch.bool))
+    assert graph[0].tolist() == pytest.approx([0, 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2))])
+
+
+def test_separation_is_the_mean_cosine_of_pixels():
+    first = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-5, 0.0], [2.0, 0.0]]).T.view(1, 2, 2, 2)
+    second = torch.tensor([[4.0, 3.0], [1.0, 0.0], [1e-5, 0.0], [0.0, 5.0]]).T.view(1, 2, 2, 2)
+    # 24/25, a pixel without activation, one whose product of norms is below the bound of 1e-8, a right angle
+    assert fbr.separation(first, second).item() == pytest.approx(
+        (24 / 25 + 0 + 1e-10 / 1e-8 + 0) / 4, rel=1e-5
+    )
 
 
 def test_no_queries_is_a_zero_with_a_gradient():

@@ -62,6 +62,7 @@ def test_bank_s_state_dict_holds_everything():
     bank.enqueue(torch.rand(5, 4), torch.tensor([0, 1, 0, 0, 0]), torch.ones(5, dtype=torch.bool))
     other.load_state_dict(bank.state_dict())
     assert set(bank.state_dict()) == {"rows", "pointer", "fill"}
+    assert bank.pointer.dtype == bank.fill.dtype == torch.int64
     more = torch.rand(3, 4), torch.tensor([1, 0, 1]), torch.ones(3, dtype=torch.bool)
     for each in (bank, other):
         each.enqueue(*more)
@@ -181,12 +182,42 @@ def test_it_remembers_background_and_the_best_of_each_class():
         assert gate.pixels.fill[c] == len(best)
 
 
+def test_what_is_no_background_and_what_has_no_score_is_not_remembered():
+    gate, view = make_gate(background_score=0.6), make_view()
+    scores = torch.zeros(4, 3, 6, 6)
+    scores[0, 0] = 1.0  # constant, so that every normalised score of the class is 0
+    scores[1, 1, :, 1:] = torch.linspace(0.7, 1, 30).view(6, 5)  # six pixels of background
+    scores[2, 0, 0, 0], scores[3, 2, 0, :2] = 1.0, torch.tensor([1.0, 0.5])
+    terms = gate.update(replace(view, scores=scores))
+    assert (terms.pseudo_labels == 0).sum((1, 2)).tolist() == [36, 6, 35, 35]
+    assert gate.background.fill == 8 + 6 + 8 + 8
+    assert gate.pixels.fill.tolist() == [1, 1, 1]
+
+
+def test_only_remembered_rows_are_clustered(monkeypatch):
+    gate, masks, original = make_gate(recluster_every=1), [], fbr.background_clusters
+
+    def recording(rows, labels, mask, *args, **kwargs):
+        masks.append(mask)
+        return original(rows, labels, mask, *args, **kwargs)
+
+    monkeypatch.setattr(fbr, "background_clusters", recording)
+    train(gate, 1)
+    assert masks[0].nonzero().flatten().tolist() == [*range(int(gate.background.fill))]
+    lengths = gate.prototypes.norm(dim=-1)  # of unit length, or unused
+    torch.testing.assert_close(lengths, (lengths > 0).float())
+    assert (lengths > 0).sum(1).tolist() == gate.pixels.fill.tolist()
+
+
 def test_before_the_first_renewal_the_gate_is_1():
     gate, probe = make_gate(), make_view(99)
     gates = []
     for step in range(CONFIG.recluster_every + 1):
         gates.append(gate(probe.levels))
         train(gate, 1, step)
+        if step < CONFIG.recluster_every:
+            seeds = torch.rand(2, 3, 5, 5)
+            assert torch.equal(gate.match(seeds), seeds) == (step + 1 < CONFIG.recluster_every)
     assert all((gate == 1).all() for gate in gates)
     assert (gate(probe.levels) < 1).any()
 
@@ -270,6 +301,33 @@ def test_the_scale_is_learned_in_single_precision_of_half_precision_scores():
     assert torch.equal(gate.distributions, other.distributions)
 
 
+def test_the_scale_of_logits(generator):
+    gate, logits = (
+        make_gate(decay=0.0),
+        torch.randn(4, 4, 6, 6, generator=generator),
+    )  # only the last step counts
+    for step in range(4):
+        view = replace(make_view(step), scores=logits)
+        terms = gate.update(view)
+    assert (terms.gate < 0.5).any()
+    for found, scores in zip(
+        gate.distributions, (logits, fbr.lower_scores(logits, terms.gate, logits=True)), strict=True
+    ):
+        seeds = fbr.normalise_scores(fbr.resize(scores, (12, 12)), view.labels).normalised[:, 1:]
+        expected = fbr.score_histogram(seeds)
+        torch.testing.assert_close(found, expected / expected.sum())
+
+
+def test_negative_maps_count_as_zeros():
+    gate, other = make_gate(), make_gate()
+    for step in range(4):
+        view = make_view(step)
+        gate.update(view)
+        other.update(replace(view, scores=view.scores.relu()))
+    assert (gate.distributions[1] != gate.distributions[0]).any()
+    assert torch.equal(gate.distributions, other.distributions)
+
+
 def test_two_maps_of_the_only_class_are_no_logits(generator):
     gate = ClassAwareGate(replace(SHAPE, num_classes=1), CONFIG)
     view, maps = make_view(0), torch.rand(4, 2, 6, 6, generator=generator)
@@ -314,6 +372,17 @@ def test_a_step_that_is_not_finite_adds_nothing(value, monkeypatch):
     torch.testing.assert_close(gate(probe.levels), values)
     train(gate, 3, 8)  # with the next renewal
     assert gate(probe.levels).isfinite().all()
+
+
+def test_scores_that_are_not_finite_count_as_0():
+    states = []
+    for value in (float("nan"), 0.0):
+        gate, view = make_gate(), make_view()
+        view.scores[0, 0, 2, 3] = value
+        gate.update(view)
+        states.append(gate.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
 
 
 def test_a_class_of_all_images_is_not_gated():
@@ -396,6 +465,19 @@ def test_autocast_does_not_change_it():
         assert torch.equal(gate(probe.levels), expected)
 
 
+def test_running_means_decay(monkeypatch):
+    gate = make_gate(decay=0.5)
+    found = iter(torch.tensor([[0.8, 0.4, torch.nan], [0.2, torch.nan, torch.nan]]))
+    counts = iter(F.one_hot(torch.tensor([3, 3, 5, 7]), fbr.BINS) * torch.tensor([[10.0], [4], [1], [6]]))
+    monkeypatch.setattr(fbr, "background_similarity", lambda *_: next(found))
+    monkeypatch.setattr(fbr, "score_histogram", lambda _: next(counts))
+    train(gate, 2)
+    torch.testing.assert_close(gate.similarity, torch.tensor([[0.6, 0.2, 0], [1.5, 0.5, 0]]))
+    ungated, gated = gate.distributions
+    assert (ungated[3], ungated[5], ungated.sum()) == (0.5, 1, 1.5)
+    assert (gated[3], gated[7], gated.sum()) == (0.5, 1, 1.5)
+
+
 def test_a_class_that_stays_away_keeps_its_reach():
     gate, probe = make_gate(), make_view(99)
     train(gate)
@@ -412,6 +494,7 @@ def test_skipped_steps_are_warned_of():
         terms = gate.update(DenseView(features, torch.rand(2, 3, 4, 4), torch.ones(2, 3)))
     assert not terms.finite
     assert int(gate.skipped.count) == 1
+    assert gate.skipped.count.dtype == torch.int64
 
 
 def test_levels_of_other_widths():
@@ -419,8 +502,9 @@ def test_levels_of_other_widths():
     for use in (lambda: gate.update(view), lambda: gate(view.levels)):
         with pytest.raises(ValueError, match=r"made for 5 channels.*have 4, 5.*level_channels=9"):
             use()
-    with pytest.raises(ValueError, match=r"one or more \[B, L, h, w\]"):
-        gate(())
+    for levels in ((), (torch.rand(2, 2, 4, 4), torch.rand(3, 3, 4, 4)), (torch.rand(2, 5, 4),)):
+        with pytest.raises(ValueError, match=r"one or more \[B, L, h, w\]"):
+            gate(levels)
 
 
 def test_its_own_figures():
@@ -430,6 +514,8 @@ def test_its_own_figures():
     assert first.bank_fill == gate.background.fill > 0
     assert first.class_absent_clusters == first.reclusters == 0
     train(gate, 5, 1)
+    assert (first.bank_fill, first.reclusters) == (4 * CONFIG.background_pixels, 0)  # as they were
+    assert not first.distributions.equal(gate.distributions)
     last = gate.update(view)
     assert last.reclusters == 3
     assert 0 < last.mean_gate < 1
@@ -441,6 +527,26 @@ def test_its_own_figures():
     torch.testing.assert_close(before.eval().update(view).mean_gate, values[present].mean())
     torch.testing.assert_close(last.mean_gate, last.gate[present].mean())
     assert last.distributions.equal(gate.distributions)
+
+
+def test_the_mean_gate_of_few_classes():
+    gate, view = make_gate(), make_view()
+    train(gate)
+    gate.eval()
+    none, one = torch.zeros(4, 3), torch.zeros(4, 3)
+    one[2, 1] = 1
+    assert gate.update(replace(view, labels=none)).mean_gate == 1
+    terms = gate.update(replace(view, labels=one))
+    torch.testing.assert_close(terms.mean_gate, terms.gate[2, 1].mean())
+    assert terms.mean_gate < 1
+
+
+def test_scores_of_the_only_class():
+    gate = ClassAwareGate(ViewShape(4, 1)).eval()
+    scores, levels = torch.rand(2, 1, 3, 3), [torch.rand(2, 4, 3, 3)]
+    assert torch.equal(gate_scores(gate, scores, levels), scores)
+    with pytest.raises(ValueError, match=r"scores must be maps \[B, 1, h, w\]"):
+        gate_scores(gate, scores[:, 0], levels)
 
 
 def test_scores_are_lowered():

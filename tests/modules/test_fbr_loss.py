@@ -36,10 +36,26 @@ def record(monkeypatch, name: str) -> list[torch.Tensor]:
     return drawn
 
 
-@pytest.mark.parametrize("logits", [True, False])
-def test_every_term_equals_the_naive_one(logits, monkeypatch):
+OTHER = replace(
+    CONFIG,
+    temperature=0.3,
+    topk_divisor=12,
+    background_score=0.2,
+    score_floor=0.3,
+    confidence_quantile=0.6,
+    entropy_quantile=0.1,
+    seg_threshold=0.4,
+    weight_fg=0.2,
+    weight_bg=0.3,
+    weight_seg=0.5,
+    weight_sim=0.7,
+)
+
+
+@pytest.mark.parametrize(("logits", "config"), [(True, CONFIG), (False, OTHER)], ids=["default", "other"])
+def test_every_term_equals_the_naive_one(logits, config, monkeypatch):
     torch.manual_seed(0)  # the order of tests must not decide which rounding is met
-    loss = FBRLoss(ViewShape(5, 3), CONFIG)
+    loss = FBRLoss(ViewShape(5, 3), config)
     loss(make_view(9))  # something in the bank
     loss.classifier.dropout = 0.0
     view = make_view(1, logits)
@@ -49,16 +65,19 @@ def test_every_term_equals_the_naive_one(logits, monkeypatch):
     foreground = F.conv2d(view.features, loss.heads.foreground).clamp_min(0)
     before_relu = F.conv2d(view.features, loss.heads.background)
     background = before_relu.clamp_min(0)
-    normalised, entropy = naive.maps(view.scores, view.labels, CONFIG.background_score)
+    normalised, entropy = naive.maps(view.scores, view.labels, config.background_score)
     pseudo = normalised.argmax(1)
     assert torch.equal(terms.pseudo_labels, pseudo)
-    hard = naive.hard(normalised, entropy, pseudo, 0.4, 0.25, 0.05)
+    quantiles = config.confidence_quantile, config.entropy_quantile
+    hard = naive.hard(normalised, entropy, pseudo, *quantiles, config.score_floor)
     assert terms.num_queries == hard.sum() > 10
-    protos = naive.prototypes(foreground, normalised, pseudo, topk=1)
+    protos = naive.prototypes(foreground, normalised, pseudo, topk=max(1, 36 // config.topk_divisor))
     other = foreground.detach().permute(0, 2, 3, 1).flatten(0, 2)
     nrois = loss.banks[0].nrois
-    fg = naive.contrast(foreground, hard, pseudo, protos, {c: other[pixels[0][c - 1]] for c in protos}, 0.5)
-    bg = naive.contrast(foreground, hard, pseudo, protos, {c: nrois[rows[0][c - 1]] for c in protos}, 0.5)
+    fg, bg = (
+        naive.contrast(foreground, hard, pseudo, protos, {c: keys[c - 1] for c in protos}, config.temperature)
+        for keys in (other[pixels[0]], nrois[rows[0]])
+    )
 
     target = torch.zeros(4, 6, 6)
     cams = view.scores[:, -3:].clamp_min(0)
@@ -72,14 +91,14 @@ def test_every_term_equals_the_naive_one(logits, monkeypatch):
                     for c in range(3)
                     if view.labels[i, c] and cams[i, c].max() > 0
                 )
-                target[i, u, v] = float(claimed < CONFIG.seg_threshold)
+                target[i, u, v] = float(claimed < config.seg_threshold)
                 hidden = ((before_relu[i, :, u, v] - mean) / (variance + 1e-5).sqrt()).clamp_min(0)
                 probability = torch.sigmoid((hidden * loss.classifier.weight[0, :, 0, 0]).sum())
                 chosen = probability if target[i, u, v] else 1 - probability
                 seg = seg - chosen.log() / target.numel()
                 z_fg, z_bg = foreground[i, :, u, v], background[i, :, u, v]
                 sim = sim + naive.cosine(z_fg, z_bg) / target.numel()
-    total = 0.1 * fg + 0.05 * bg + 0.1 * seg + 0.1 * sim
+    total = config.weight_fg * fg + config.weight_bg * bg + config.weight_seg * seg + config.weight_sim * sim
     inputs = [view.features, loss.heads.foreground, loss.heads.background]
     references = {"fg": fg, "bg": bg, "seg": seg, "sim": sim, "total": total}
     for name, expected in references.items():
@@ -187,6 +206,8 @@ def test_warm_up_fills_the_bank_without_contrast():
         terms = loss(make_view(step))
         fills.append(int(terms.bank_fill))
         assert (terms.fg > 0).item() == (terms.bg > 0).item() == (step == 2)
+        similarities = terms.positive_similarity.item(), terms.negative_similarity.item()
+        assert (similarities == (0, 0)) == (step < 2)
         assert terms.seg > 0
     assert fills == sorted(set(fills))
 
@@ -216,6 +237,57 @@ def test_weight_zero_terms_need_no_gradient():
     assert terms.total.item() == 0
     assert not terms.total.requires_grad
     assert not any(p.requires_grad for p in loss.parameters())
+
+
+@pytest.mark.parametrize(
+    ("field", "trained"),
+    [
+        ("weight_fg", {"heads.foreground"}),
+        ("weight_bg", {"heads.foreground"}),
+        ("weight_seg", {"heads.background"}),
+        ("weight_sim", {"heads.foreground", "heads.background"}),
+    ],
+)
+def test_a_term_alone_trains_what_it_uses(field, trained):
+    weights = dict.fromkeys(("weight_fg", "weight_bg", "weight_seg", "weight_sim"), 0.0)
+    loss = FBRLoss(ViewShape(5, 3), FBRConfig(**{**weights, field: 1.0}))
+    classifier = {f"classifier.{name}" for name, _ in loss.classifier.named_parameters()}
+    expected = trained | (classifier if field == "weight_seg" else set())
+    assert {name for name, p in loss.named_parameters() if p.requires_grad} == expected
+
+
+def test_similarities_are_means_over_the_contrasts_that_contribute(monkeypatch):
+    contrasts, view = record(monkeypatch, "info_nce"), make_view()
+    loss = FBRLoss(ViewShape(5, 3), CONFIG)
+    both, one = loss(view), loss(replace(view, labels=torch.tensor([[1.0, 0, 0]] * 4)))
+    unfilled = FBRLoss(ViewShape(5, 3), replace(CONFIG, min_bank=200))(view)
+    intra, inter, none, alone, first, unused = contrasts
+    assert none.num_classes == unused.num_classes == 0
+    for name in ("positive_similarity", "negative_similarity"):
+        mean = (getattr(intra, name) + getattr(inter, name)) / 2
+        torch.testing.assert_close(getattr(both, name), mean)
+        torch.testing.assert_close(getattr(one, name), getattr(alone, name))
+        torch.testing.assert_close(getattr(unfilled, name), getattr(first, name))
+
+
+def test_scores_that_are_not_finite_count_as_0():
+    totals = []
+    for value in (float("nan"), 0.0):
+        view = make_view()
+        view.scores[1, :, 2, 3] = value
+        torch.manual_seed(0)
+        totals.append(FBRLoss(ViewShape(5, 3), CONFIG)(view).total)
+    assert totals[0].isfinite()
+    assert totals[0] == totals[1]
+
+
+def test_one_image():
+    view = make_view()
+    alone = DenseView(*(each[3:].detach() for each in (view.features, view.scores, view.labels)))
+    alone.features.requires_grad_()
+    terms = FBRLoss(ViewShape(5, 3), CONFIG)(alone)
+    assert terms.pseudo_labels.shape == (1, 6, 6)
+    assert terms.total > 0
 
 
 def test_trainable_parameters_always_get_a_gradient():
@@ -265,7 +337,7 @@ def test_features_that_are_not_finite_are_skipped(value):
     with pytest.warns(UserWarning, match="NaN or infinite features"):
         terms = loss(view)
     assert not terms.finite
-    assert terms.total == 0
+    assert terms.total == terms.num_queries == 0
     terms.total.backward()
     assert (view.features.grad == 0).all()
     assert all((p.grad == 0).all() for p in loss.parameters())
@@ -344,7 +416,7 @@ def test_half_precision_computes_the_contrast_in_float32(mode):
         loss = loss.bfloat16()
         terms = loss(DenseView(view.features.bfloat16(), view.scores.bfloat16(), view.labels.bfloat16()))
         assert loss.banks[0].nrois.dtype == torch.bfloat16
-    assert terms.total.dtype == torch.float32
+    assert {value.dtype for value in (*terms[:4], terms.total)} == {torch.float32}
     torch.testing.assert_close(terms.total, expected.total, rtol=0.05, atol=0)
     terms.total.backward()
     assert all(p.grad.isfinite().all() for p in loss.parameters())
@@ -416,7 +488,9 @@ def test_released_heads_train_no_normalisation():
 def test_labels_that_are_no_labels_are_refused():
     view = make_view()
     with pytest.raises(ValueError, match=r"^labels must be 0 or 1 for each class, got 3\.0$"):
-        FBRLoss(ViewShape(5, 3), CONFIG)(replace(view, labels=view.labels * 3))
+        FBRLoss(ViewShape(5, 3), CONFIG)(
+            replace(view, labels=view.labels.clone().index_fill_(0, torch.tensor(1), 3))
+        )
     with pytest.raises(
         ValueError, match=r"must be whole numbers of at least 1, got ViewShape\(channels=5\.0"
     ):

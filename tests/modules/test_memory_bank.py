@@ -65,3 +65,13 @@ def test_bad_arguments():
         MemoryBank(0, 2, 3)
     with pytest.raises(ValueError, match=r"must be \[2, 2\], \[2, 3\] and \[2\], got \[2, 5\], \[2, 3\]"):
         MemoryBank(4, 2, 3).enqueue(torch.ones(2, 5), torch.ones(2, 3), torch.ones(2, dtype=torch.bool))
+
+
+def test_a_ring_of_one_row():
+    bank = MemoryBank(1, 2, 3)
+    bank.enqueue(*rows(5, 3), torch.tensor([True, True, False]))
+    assert bank.nrois[0].tolist() == [6, 6]
+
+
+def test_its_sizes_are_printed():
+    assert repr(MemoryBank(4, 2, 3)) == "MemoryBank(size=4, dim=2, num_classes=3)"

@@ -329,6 +329,31 @@ class OwnFBR(FBRMixin, Own):
     pass
 
 
+class TwoViewsFBR(OwnFBR):
+    """The second view is mirrored."""
+
+    view_shape = ViewShape(12, 5, num_views=2, level_channels=8)
+
+    def dense_views(self, batch, outputs):
+        (view,) = super().dense_views(batch, outputs)
+        mirrored = view.features.flip(-1), view.scores.flip(-1), view.labels
+        return [view, DenseView(*mirrored, levels=(view.gate_levels[0].flip(-1),))]
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_views_are_averaged(monkeypatch):
+    model, batch = TwoViewsFBR(fbr=CONFIG), {"image": torch.rand(2, 3, 32, 32), "label": torch.ones(2, 5)}
+    terms, logged = [], {}
+    model.fbr.register_forward_hook(lambda module, given, result: terms.append(result))
+    monkeypatch.setattr(model, "log", lambda name, value, **_: logged.update({name: value}))
+    loss = model.training_step(batch, 0)["loss"]
+    first, second = (each.total for each in terms)
+    assert first != second
+    own = model(batch["image"])[2].square().mean()
+    torch.testing.assert_close(loss, own + (first + second) / 2)
+    torch.testing.assert_close(logged["fbr/total"], (first + second).detach() / 2)
+
+
 class Forgetful(OwnFBR):
     def predict_step(self, batch, batch_idx):
         return self(batch["image"])[2]
