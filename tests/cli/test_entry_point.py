@@ -2,7 +2,9 @@
 
 import errno
 import io
+import os
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -39,6 +41,18 @@ def test_an_interrupted_command_ends_in_a_line_that_another_interrupt_does_not_b
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     with pytest.raises(KeyboardInterrupt):
         main(["evaluate"])
+
+
+@pytest.mark.parametrize("number", [1, 100_000], ids=["at the end", "in between"])
+def test_output_that_nobody_reads_ends_a_command_quietly(number: int) -> None:
+    code = "from fbr_plugin.cli import evaluate, main; "
+    code += f"evaluate.run = lambda words: print('line' * {number}); main.main()"
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-c", code, "evaluate"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, timeout=100, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def main(args: list[str] | None = None) -> None:
         _fail(wrong)
     try:
         import_module(f"fbr_plugin.cli.{command}").run(words)
+        sys.stdout.flush()
     except ArgumentError as error:
         from fbr_plugin.cli.options.parser import Parser, one_line
 
@@ -106,6 +107,11 @@ def main(args: list[str] | None = None) -> None:
             raise
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one is not to break the end of this process
         sys.exit("interrupted")
+    except BrokenPipeError:  # whatever read the output, such as `head`, has ended
+        if args is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        sys.exit(1)
     except Exception as error:
         line = _line(error)
         if args is not None or line is None:
