@@ -54,6 +54,9 @@ DISK = {
 }
 """What the system refuses, and the remedy."""
 
+OUT_OF_MEMORY = "out of memory|can't allocate memory|_ALLOC_FAILED"
+"""What errors of CUDA, the CPU and cuDNN say when memory does not suffice, as a regular expression."""
+
 
 def short(value: object, longest: int = 120) -> str:
     """A value from a file as text of one printable line, cut off after some characters, for errors."""

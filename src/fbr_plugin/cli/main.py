@@ -15,7 +15,7 @@ from typing import NoReturn
 import fbr_plugin
 from fbr_plugin.cli.options.completion import words_to_complete
 from fbr_plugin.cli.options.configs import find_configs
-from fbr_plugin.errors import DISK, UserError
+from fbr_plugin.errors import DISK, OUT_OF_MEMORY, UserError
 
 # What libraries warn of that is no mistake of a user, by the words of the message.
 NOISE = (
@@ -31,7 +31,7 @@ MEMORY = {
     r"DataLoader worker .*(exited unexpectedly|is killed by signal)": "a data worker was ended from outside, "
     "most likely as memory or shared memory (/dev/shm) ran out: lower loading.num_workers or batch_size, or "
     "give the machine or container more of them",
-    "out of memory|can't allocate memory|_ALLOC_FAILED": "the memory does not suffice: lower "
+    OUT_OF_MEMORY: "the memory does not suffice: lower "
     "loading.batch_size or augmentation.crop_size, or outside training loading.eval_batch_size or max_size",
 }
 

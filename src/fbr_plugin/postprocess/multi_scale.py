@@ -7,10 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fbr_plugin.errors import InputError, WarnOnce, check_choice
+from fbr_plugin.errors import OUT_OF_MEMORY, InputError, WarnOnce, check_choice
 from fbr_plugin.functional import resize
 
-OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|_ALLOC_FAILED")  # CUDA, CPU, cuDNN
 _warn_of_memory = WarnOnce()
 
 GridExtent = Literal["own", "image", "cells"]
@@ -81,7 +80,7 @@ def _fitting_scores(
         try:
             return score_fn(resize(image, size), label), size
         except RuntimeError as error:
-            if not OUT_OF_MEMORY.search(str(error)) or min(size) < 2 * stride:
+            if not re.search(OUT_OF_MEMORY, str(error)) or min(size) < 2 * stride:
                 raise
         # The error is gone here, and with it the tensors of its traceback.
         if torch.cuda.is_available():

@@ -10,13 +10,8 @@ from jsonargparse import Namespace
 from fbr_plugin.callbacks.checkpoints import read_checkpoint
 from fbr_plugin.errors import InputError, short
 
-_PROGRESS = (
-    "epoch",
-    "global_step",
-    "loops",
-    "optimizer_states",
-    "lr_schedulers",
-)  # what a training continues
+# What a training continues.
+_PROGRESS = ("epoch", "global_step", "loops", "optimizer_states", "lr_schedulers")
 
 
 def checkpoint_settings(path: str, model: Namespace, typed: Set[str], training: bool) -> dict[str, Any]:
