@@ -61,6 +61,8 @@ def test_the_files_hold_small_maps_without_loss_and_all_counts() -> None:
         ("cam", "seeds"),
         ("masks", "masks"),
         ("instances", "instances"),
+        ("instances lowered by the gate", "gate"),
+        ("instances NROIs", "nroi"),
     ]
     assert [image["id"] for image in page["images"]] == [*SIZES]
     assert [image["counts"][3] is None for image in page["images"]] == [False, False, False, True]
@@ -69,6 +71,11 @@ def test_the_files_hold_small_maps_without_loss_and_all_counts() -> None:
         truth = source[number]["mask"]
         assert np.array_equal(planes(number, 0)[0], small(truth))
         assert page["images"][number]["true"] == sorted({*truth.flat} - {0, 255})
+        if name != "d":
+            assert np.array_equal(planes(number, 5)[0], small(truth % 255))
+            (numbers,) = planes(number, 6)
+            assert [*np.unique(numbers)] == [*range(36)]
+            assert page["images"][number]["counts"][5:] == [[], []], "maps have no score"
         classes, levels = planes(number, 2)
         seed = read_seed(f"cam/{name}.npz", truth.shape)
         for index in (0, 30, 59, 123):

@@ -138,6 +138,17 @@ def test_truth_masks_and_instances_are_painted(browser: Any, root: Path) -> None
     assert browser.execute_script(names) == ["boat 0.90", "train 0.30"]
 
 
+def test_maps_of_fbr_are_painted_and_have_no_score(browser: Any, root: Path) -> None:
+    lowered = read_mask(root / "instances" / "gate" / "a.gate.png", 3)
+    assert lowered.any()
+    assert np.array_equal(pixels(browser, 0, 5), painted(lowered))
+    alpha = pixels(browser, 2, 6)[..., 3]
+    assert {*np.unique(alpha)} == {0, 115, 255}, "objects, clusters and their edges"
+    assert not alpha[:5, :7].any(), "of the first cell, which is no cluster"
+    score = "return cards.get(0).tiles.get(arguments[0]).score.textContent"
+    assert [browser.execute_script(score, layer) for layer in (5, 6)] == ["", ""]
+
+
 def test_images_are_sorted_worst_first_and_filtered_by_class(browser: Any, root: Path) -> None:
     sort(browser, "worst first: cam")
     browser.execute_script(SLIDE, 40)

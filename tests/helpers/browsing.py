@@ -13,6 +13,7 @@ from fbr_plugin.data.instances.files import instances_path, write_instances
 from fbr_plugin.data.readers.images import write_mask
 from fbr_plugin.postprocess.seed_files import write_seed
 from fbr_plugin.postprocess.seeds import Seed
+from fbr_plugin.training.fbr_maps import write_fbr_map
 
 CLASSES = ("boat", "cow", "train")
 SIZES = {"a": (300, 400), "b": (90, 60), "c": (40, 52), "d": (64, 64)}  # the first is larger than its picture
@@ -22,6 +23,8 @@ PLAIN = ["--images", "photos", "--masks", "truth"]
 
 def write_runs(root: Path) -> None:
     """Write `photos` and `truth`, and the runs `cam` (seeds), `masks` and `instances`, of all images but `d`.
+
+    `instances` has maps of FBR as well.
 
     Some scores equal a threshold exactly, and some of two classes are equal.
     """
@@ -48,6 +51,8 @@ def write_runs(root: Path) -> None:
         masks[0, 5:20, 5:30], masks[1, 10:15, 10:20], masks[2, :5] = True, True, True
         found = {"labels": torch.tensor([1, 3, 2]), "scores": torch.tensor([0.9, 0.3, 0.01])}
         write_instances(instances_path(root / "instances", name), {"masks": masks, **found})
+        write_fbr_map(root / "instances", "gate", name, torch.from_numpy(truth % 255), shape)
+        write_fbr_map(root / "instances", "nroi", name, torch.arange(36).view(6, 6), shape)
 
 
 def read_call(path: Path) -> list[Any]:

@@ -12,10 +12,11 @@ from fbr_plugin.browse.scores import Counts, mask_counts, seed_counts
 from fbr_plugin.data.instances.arrays import InstanceArrays
 from fbr_plugin.data.instances.files import read_instances
 from fbr_plugin.data.readers.files import find_file
-from fbr_plugin.data.readers.images import IGNORE, check_same_size
+from fbr_plugin.data.readers.images import IGNORE, check_same_size, read_mask
 from fbr_plugin.metrics.segmentation import SeedSweep, SegmentationScore
 from fbr_plugin.metrics.sweep import BACKGROUND_THRESHOLDS
 from fbr_plugin.postprocess.comparison import Predictions
+from fbr_plugin.training.fbr_maps import GATE, MOST, NROI
 
 Item = dict[str, Any]
 
@@ -42,7 +43,7 @@ class Layer(NamedTuple):
 
     Attributes:
         name: its caption.
-        kind: "masks", "seeds" or "instances".
+        kind: "masks", "seeds", "instances", or "gate" and "nroi" for maps of what FBR makes of an image.
         show: what it shows of an item of a source; None if there is nothing.
         sweep: the counts of the seeds so far; None for other kinds.
     """
@@ -79,7 +80,11 @@ def _reader(folder: Predictions, num_classes: int, sweep: SeedSweep | None) -> C
             seed = folder.seed(item["id"], image, num_classes)
             counts = [] if truth is None else seed_counts(sweep, seed, truth)
             return Shown(seed_planes(seed), counts, [], {*(seed.keys + 1).tolist()})
-        if KINDS[folder.suffix] == "masks":
+        if (kind := KINDS[folder.suffix]) in (GATE, NROI):
+            numbers = read_mask(path, MOST if kind == NROI else num_classes)
+            check_same_size(path, numbers, image)
+            return Shown([numbers], [], [], set())
+        if kind == "masks":
             labels = folder.read(item["id"], image, num_classes)
             counts = [] if truth is None else mask_counts(score, labels, truth)
             return Shown([labels], counts, [], _classes(labels))

@@ -1,4 +1,4 @@
-"""What the folder of a run holds: seeds, masks or instances, or a pipeline's stages with some of these."""
+"""What the folder of a run holds: seeds, masks or instances, maps of FBR, or a pipeline's stages."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,13 @@ from fbr_plugin.data.readers.limits import is_file_name
 from fbr_plugin.errors import InputError, MissingFileError
 from fbr_plugin.pipeline.record import read_record
 from fbr_plugin.postprocess.comparison import Predictions, titles
+from fbr_plugin.training.fbr_maps import GATE, NROI
 
-KINDS = {".png": "masks", ".npy": "seeds", ".npz": "seeds", ".json": "instances"}
+KINDS = {".png": "masks", ".npy": "seeds", ".npz": "seeds", ".json": "instances"} | {
+    f".{kind}.png": kind for kind in (GATE, NROI)
+}
+MAPS = {GATE: "lowered by the gate", NROI: "NROIs"}
+"""Folders of maps of what FBR makes of the images, and what they are called."""
 
 
 def open_runs(
@@ -63,12 +68,17 @@ def _folders(run: Path) -> Iterator[tuple[str, Path]]:
     stages = pipeline_report(run).get("stages")
     if stages is None:
         yield "", run
+        for name, title in MAPS.items():
+            yield title, run / name
         return
     for stage in stages:
         if read_record(run / stage):
             inner = sorted(folder for folder in (run / stage).iterdir() if folder.is_dir())
             for folder in (run / stage, *reversed(inner)):  # masks before refinement come first
-                yield "unrefined" if folder.name == "unrefined" else stage.replace("_", " "), folder
+                title = stage.replace("_", " ")
+                if folder.name in MAPS:
+                    title = f"{title}: {MAPS[folder.name]}"
+                yield "unrefined" if folder.name == "unrefined" else title, folder
 
 
 def _suffix(folder: Path, ids: Sequence[str]) -> str | None:

@@ -16,6 +16,7 @@ from fbr_plugin.contract import FBRTerms, GateTerms, WithFBR
 from fbr_plugin.data.datamodules.base import class_names
 from fbr_plugin.data.transforms import denormalise, to_photo
 from fbr_plugin.errors import InputError, WarnOnce
+from fbr_plugin.functional import lowered_classes
 
 BINS = 64  # of a histogram
 ROWS = 256  # of the memory bank, of which pairs are compared
@@ -88,7 +89,7 @@ class FBRFigures(Callback):
         photos, images = denormalise(normalised), to_photo(normalised)
         maps = {"pseudo labels": terms.pseudo_labels[:number]}
         if gate:
-            maps["lowered by the gate"] = _lowered(gate.gate, batch["label"])[:number]
+            maps["lowered by the gate"] = lowered_classes(gate.gate, batch["label"])[:number]
         panels = {
             "fbr/pseudo_labels": Panel(
                 figures.labels_over_images(images, maps, names),
@@ -106,12 +107,6 @@ class FBRFigures(Callback):
         if shown:
             panels["fbr/histograms"] = Panel(figures.histograms(shown), shown)
         return panels
-
-
-def _lowered(gate: Tensor, labels: Tensor) -> Tensor:
-    """The class [B, h, w] of its image that a gate [B, C, h, w] lowers most; 0 where by less than half."""
-    lowest, index = torch.where(labels[..., None, None] > 0, gate, 1.0).min(1)
-    return torch.where(lowest < 0.5, index + 1, 0)
 
 
 def _mask(labels: Tensor, photo: Any, names: Any) -> Mask:

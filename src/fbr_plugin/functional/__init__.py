@@ -9,6 +9,7 @@ from fbr_plugin.functional.class_similarity import (
     gate,
     hypercolumns,
     lower_scores,
+    lowered_classes,
 )
 from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, separation
 from fbr_plugin.functional.instance_clusters import cluster_pixels, connected_components, refine_centroids
@@ -53,6 +54,7 @@ __all__ = [
     "info_nce",
     "kmeans",
     "lower_scores",
+    "lowered_classes",
     "match_distribution",
     "max_normalise",
     "min_max",

@@ -181,3 +181,18 @@ def lower_scores(scores: Tensor, gate: Tensor, logits: bool = False) -> Tensor:
     gate = gate.repeat(1, scores.shape[1] // gate.shape[1], 1, 1)
     scores = scores.to(torch.promote_types(scores.dtype, gate.dtype))
     return torch.lerp(scores.amin((-2, -1), keepdim=True), scores, gate.to(scores.dtype))
+
+
+@torch.no_grad()
+def lowered_classes(gate: Tensor, labels: Tensor) -> Tensor:
+    """The class of its image that a gate lowers most at each pixel, where it lowers one by more than half.
+
+    Args:
+        gate: [B, C, h, w] in (0, 1].
+        labels: [B, C] image labels.
+
+    Returns:
+        [B, h, w] int64, 0 where no class is lowered that much.
+    """
+    lowest, index = torch.where(labels[..., None, None] > 0, gate, 1.0).min(1)
+    return torch.where(lowest < 0.5, index + 1, 0)

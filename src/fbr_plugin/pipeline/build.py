@@ -26,6 +26,7 @@ from fbr_plugin.postprocess.exports import submission
 from fbr_plugin.postprocess.pseudo_masks import ToMask, pseudo_mask
 from fbr_plugin.postprocess.refine import check_refinement
 from fbr_plugin.postprocess.workers import refining_workers
+from fbr_plugin.training.fbr_maps import FBRMaps
 
 
 @reading_once()
@@ -95,7 +96,7 @@ def _labels(name: str, labels: Namespace, seeds: Training, needs: tuple[str, ...
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         writer = SeedRefiner(folder, to_mask, workers=refining_workers(own["refine"]))
-        predict_seeds(seeds, inputs, writer, folder / name)
+        predict_seeds(seeds, inputs, [FBRMaps(folder), writer], folder / name)
         return {}
 
     return PipelineStage(name, {**seeds.settings("predict"), "labels": own}, make, needs)
@@ -105,7 +106,7 @@ def _arrays(style: SeedStyle, seeds: Training, needs: tuple[str, ...]) -> Pipeli
     """A stage that writes the seeds themselves."""
 
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
-        predict_seeds(seeds, inputs, SeedWriter(folder, style), folder)
+        predict_seeds(seeds, inputs, [SeedWriter(folder, style)], folder)
         return {}
 
     return PipelineStage("seeds", {**seeds.settings("predict"), "style": style}, make, needs)
@@ -150,7 +151,7 @@ def _masks(masks: Namespace, seeds: Training, walk: Training | None, needs: tupl
             to_mask = {"unrefined": plain, "masks": refined}
         spread = propagator(walk, inputs), own["power"], refining_workers(own["refine"]), power
         writer = SeedRefiner(folder, to_mask, *spread)
-        predict_seeds(seeds, inputs, writer, folder / "masks")
+        predict_seeds(seeds, inputs, [FBRMaps(folder), writer], folder / "masks")
         data = seeds.images()
         scores, ious = stages.score_masks({f"miou_{kind}": folder / kind for kind in to_mask}, data)
         columns = {"labels of the seeds": inputs["labels"] / "labels"} if "labels" in needs else {}
@@ -170,8 +171,8 @@ def _predictions(network: Training) -> PipelineStage:
     def make(folder: Path, inputs: dict[str, Path]) -> Scores:
         data, masks = network.images(), folder / "masks"
         checkpoint = inputs["segmentation"] / CHECKPOINT
-        writer = SeedWriter(masks)
-        stages.predict(checkpoint, network.network(), data, network.trainer_flags(), writer, masks, "test")
+        writers = [SeedWriter(masks)]
+        stages.predict(checkpoint, network.network(), data, network.trainer_flags(), writers, masks, "test")
         scores, ious = stages.score_masks({"miou_predictions": masks}, data)
         stages.draw_masks({"predictions": masks}, data, ious, folder / "examples.png")
         if isinstance(data, VOCDataModule):

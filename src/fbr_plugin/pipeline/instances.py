@@ -54,7 +54,7 @@ def pseudo_instances(
             raise InputError(f"irn.model is a {type(detector).__name__}, which has no method instances")
         used = calibrated_background(inputs) if calibrated else background
         writer = InstanceWriter(folder / FOLDER, detector, **{**options, "background": used})
-        predict_seeds(seeds, inputs, writer, folder / FOLDER)
+        predict_seeds(seeds, inputs, [writer], folder / FOLDER)
         return {"background": used, **_scored(folder, seeds.images(), "instances")}
 
     return PipelineStage("instances", {**seeds.settings("predict", "test"), "instances": own}, make, needs)
@@ -78,8 +78,8 @@ def instance_network(network: Training, made: bool) -> tuple[PipelineStage, Pipe
     def predict(folder: Path, inputs: dict[str, Path]) -> Scores:
         data, written = network.images(), folder / FOLDER
         checkpoint = inputs["instance_network"] / CHECKPOINT
-        flags, writer = network.trainer_flags(), SeedWriter(written)
-        stages.predict(checkpoint, network.network(), data, flags, writer, written, "test")
+        flags, writers = network.trainer_flags(), [SeedWriter(written)]
+        stages.predict(checkpoint, network.network(), data, flags, writers, written, "test")
         return _scored(folder, data, "instance_predictions")
 
     return (

@@ -1,7 +1,7 @@
 """Actions of the pipeline's stages: train, predict and score in a folder, and resume after interruptions."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.callbacks import BasePredictionWriter, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger
 from torch.utils.data import Subset
 from tqdm import tqdm
@@ -96,19 +96,19 @@ def predict(
     model: pl.LightningModule,
     data: WSSSDataModule,
     flags: Mapping[str, Any],
-    writer: BasePredictionWriter,
+    writers: Sequence[pl.Callback],
     written: Path,
     stage: Stage = "predict",
 ) -> None:
-    """Predict with a trained model and a callback that writes files, except for images already written.
+    """Predict with a trained model and callbacks that write files, except for images already written.
 
     Args:
         checkpoint: weights of the model.
         model: the model.
         data: its images.
         flags: arguments of `pytorch_lightning.Trainer`.
-        writer: writes one file for each image.
-        written: folder in which a file with an image's name marks it as done.
+        writers: each writes one file for each image.
+        written: folder of the last of them, in which a file with an image's name marks it as done.
         stage: the stage whose images to predict.
     """
     dataset = data.dataset(stage)
@@ -117,7 +117,7 @@ def predict(
     barrier()  # before any process writes
     if pending:
         loader = data.loader(Subset(dataset, pending), data.loading.eval_batch_size)
-        trainer = _trainer(written.parent, flags, writer)
+        trainer = _trainer(written.parent, flags, *writers)
         trainer.predict(model, loader, ckpt_path=str(checkpoint), return_predictions=False)
     barrier()
 

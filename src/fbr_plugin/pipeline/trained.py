@@ -1,9 +1,9 @@
 """The networks that the pipeline has trained, at work on the images that need seeds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from pytorch_lightning import LightningModule
-from pytorch_lightning.callbacks import BasePredictionWriter
+from pytorch_lightning import Callback, LightningModule
 
 from fbr_plugin.callbacks.checkpoints import read_checkpoint
 from fbr_plugin.contract import ScorePropagator
@@ -14,10 +14,10 @@ from fbr_plugin.pipeline.stages import CHECKPOINT
 from fbr_plugin.pipeline.training import Training
 
 
-def predict_seeds(seeds: Training, inputs: dict[str, Path], writer: BasePredictionWriter, done: Path) -> None:
-    """Predict the seeds of the training images, which a callback writes or turns into masks."""
+def predict_seeds(seeds: Training, inputs: dict[str, Path], writers: Sequence[Callback], done: Path) -> None:
+    """Predict the seeds of the training images, which callbacks write or turn into masks."""
     data, model = seed_images(seeds, inputs), seeds.network(inputs.get("classifier"))
-    stages.predict(seed_checkpoint(inputs), model, data, seeds.trainer_flags(), writer, done)
+    stages.predict(seed_checkpoint(inputs), model, data, seeds.trainer_flags(), writers, done)
 
 
 def seed_checkpoint(inputs: dict[str, Path]) -> Path:

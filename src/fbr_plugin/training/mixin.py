@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from fbr_plugin.callbacks.exact_resume import ExactResume
 from fbr_plugin.config import FBRConfig, GateConfig
 from fbr_plugin.contract import DenseView, FBRTerms, GateTerms, ViewShape
-from fbr_plugin.errors import InputAttributeError, InputError, InputTypeError
+from fbr_plugin.errors import InputAttributeError, InputError, InputTypeError, UsageError
 from fbr_plugin.modules import ClassAwareGate, FBRLoss, gate_scores
 from fbr_plugin.presets import resolve
 from fbr_plugin.training.captured_steps import CapturedSteps
@@ -106,6 +107,32 @@ class FBRMixin(CapturedSteps):
     def match_seeds(self, seeds: Tensor) -> Tensor:
         """Give gated seeds the distribution of ungated ones: see `ClassAwareGate.match`."""
         return seeds if self.gate is None else self.gate.match(seeds)
+
+    @torch.no_grad()
+    def inspect(self, batch: Any) -> FBRTerms | None:
+        """The losses' terms of a batch's first view, such as its NROIs, outside training.
+
+        Nothing is learned and nothing is logged. The views are those of the baseline's `training_step`, so
+        the batch must hold what that needs.
+
+        Args:
+            batch: of `training_step`, or of `predict_step` where it is enough.
+
+        Returns:
+            None without the losses, and for a step without views.
+        """
+        if self.fbr is None:
+            return None
+        if self.training:
+            raise UsageError("inspect learns nothing: call eval() first")
+        self.log = lambda *_, **__: None
+        try:
+            with self.captures.step():
+                views = self.dense_views(batch, super().training_step(batch, 0))
+        finally:
+            self.captures.clear()
+            del self.log
+        return self.fbr(views[0]) if views else None
 
     def training_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """The baseline's step, with FBR's terms added to its loss."""

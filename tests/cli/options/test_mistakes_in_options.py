@@ -60,8 +60,8 @@ def complaint(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
             "you mean CAM?",
         ),
         (
-            [*FIT, "--model", "torch.nn.Linear"],
-            "--model torch.nn.Linear: Import path does not correspond to a subclass of LightningModule; give "
+            [*FIT, "--model", "torch.nn.Conv2d"],
+            "--model torch.nn.Conv2d: Import path does not correspond to a subclass of LightningModule; give "
             "the class path of a LightningModule, such as mine.Mine",
         ),
         (

@@ -257,9 +257,9 @@ function paint(card, layer) {
   const {width, height} = page.images[card.image];
   Object.assign(canvas, {width, height});
   const picture = new ImageData(width, height), pixels = new Uint32Array(picture.data.buffer);
-  if (kind === "instances") {
+  if (kind === "instances" || kind === "nroi") {
     outline(first, pixels, width);
-    nameInstances(card, layer);
+    if (kind === "instances") nameInstances(card, layer);
   } else for (let index = 0; index < pixels.length; index++)
     pixels[index] = levels && levels[index] <= cut ? 0 : colours[first[index]];
   canvas.getContext("2d").putImageData(picture, 0, 0);

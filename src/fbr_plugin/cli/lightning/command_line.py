@@ -30,7 +30,7 @@ from fbr_plugin.cli.lightning.checkpoint_settings import checkpoint_settings
 from fbr_plugin.cli.lightning.classes import num_classes
 from fbr_plugin.cli.lightning.report import fit_report, predict_report
 from fbr_plugin.cli.lightning.run_folder import run_folder
-from fbr_plugin.cli.lightning.writer import add_writer_options, prediction_writer
+from fbr_plugin.cli.lightning.writer import add_writer_options, prediction_writers
 from fbr_plugin.cli.options.parser import Parser
 from fbr_plugin.contract import NamedClasses
 from fbr_plugin.data.datamodules.base import WSSSDataModule
@@ -170,7 +170,7 @@ class CommandLine(LightningCLI):
         """Write the predictions to files."""
         config = self.config_init.predict
         config.return_predictions = False  # they are written to files; a whole set would fill the memory
-        self.trainer.callbacks.append(prediction_writer(config))  # type: ignore[attr-defined]
+        self.trainer.callbacks += prediction_writers(config)  # type: ignore[attr-defined]
 
     def after_predict(self) -> None:
         """Print where the files are."""

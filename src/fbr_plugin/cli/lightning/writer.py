@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from jsonargparse import Namespace
+from pytorch_lightning import Callback
 from pytorch_lightning.cli import LightningArgumentParser
 
 from fbr_plugin.callbacks.seed_refiner import SeedRefiner
@@ -15,6 +16,7 @@ from fbr_plugin.pipeline.settings import Refiner, method
 from fbr_plugin.postprocess.affinity_labels import affinity_labels
 from fbr_plugin.postprocess.refine import check_refinement
 from fbr_plugin.postprocess.workers import refining_workers
+from fbr_plugin.training.fbr_maps import FBRMaps
 
 REFINE = (
     "with --thresholds, refine the labels along the edges of the photos, as the stage labels of the pipeline "
@@ -32,7 +34,7 @@ def add_writer_options(parser: LightningArgumentParser) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help=SCALE)
 
 
-def prediction_writer(config: Namespace) -> SeedWriter | SeedRefiner:
+def prediction_writers(config: Namespace) -> list[Callback]:
     """What writes the predictions: labels that are to be refined are made in processes of their own.
 
     A warning tells of files that are there already.
@@ -42,11 +44,11 @@ def prediction_writer(config: Namespace) -> SeedWriter | SeedRefiner:
         warn_of_files(folder)
     if (how := method(config.refine)) is None:
         thresholds = tuple(config.thresholds) if config.thresholds else None
-        return SeedWriter(config.output_dir, config.format, thresholds)
+        return [FBRMaps(folder), SeedWriter(folder, config.format, thresholds)]
     if not config.thresholds:
         raise InputError(f"--refine {config.refine} refines labels: give their --thresholds FG BG as well")
     fg, bg = config.thresholds
     check_label_thresholds(fg, bg)
     check_refinement(config.scale)
     labels = partial(affinity_labels, fg=fg, bg=bg, method=how, scale=config.scale)
-    return SeedRefiner(folder, {"": labels}, workers=refining_workers(how))
+    return [FBRMaps(folder), SeedRefiner(folder, {"": labels}, workers=refining_workers(how))]
