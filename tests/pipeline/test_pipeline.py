@@ -113,6 +113,7 @@ def test_every_stage_is_made_scored_and_kept(tmp_path: Path, capsys: pytest.Capt
     assert {"python", "torch", "fbr_plugin"} <= report["versions"].keys()
     for folder in (
         "labels/labels",
+        "labels/gate",
         "affinity/affinity",
         "masks/unrefined",
         "masks/masks",
