@@ -1,12 +1,17 @@
 """Pools of processes that start fast and never outlive the process that started them."""
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
 from threading import Thread
+from time import sleep
 from typing import Any
+
+_PERIOD = 0.5  # seconds between looks at the parent process
 
 
 def process_context() -> BaseContext:
@@ -35,6 +40,24 @@ def start_pool(workers: int, begin: Callable[..., None], *given: Any) -> Process
         given: arguments of `begin`.
     """
     return ProcessPoolExecutor(workers, process_context(), _begin, (begin, given))
+
+
+def end_with_launcher() -> None:
+    """End this process of a training with the one that started it, as long as the processes have not met.
+
+    They would wait for each other for half an hour. After that, a lost connection ends them.
+    """
+    Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_launcher(launcher: int) -> None:
+    """Look whether the parent process is still the launcher, until the processes have met."""
+    while os.getppid() == launcher:
+        with suppress(KeyError, AttributeError):  # while PyTorch is not imported whole
+            if sys.modules["torch.distributed"].is_initialized():
+                return
+        sleep(_PERIOD)
+    os._exit(1)
 
 
 def _begin(begin: Callable[..., None], given: tuple[Any, ...]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.processes import ended
 from helpers.tiny import command, quick, write_photos
 
 from fbr_plugin.cli import evaluate
@@ -53,6 +54,21 @@ def test_output_that_nobody_reads_ends_a_command_quietly(number: int) -> None:
     done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, timeout=100, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize("met", [False, True])
+def test_a_process_ends_with_its_launcher_before_they_have_met(met: bool) -> None:
+    code = "import os, sys, time, types; from fbr_plugin.cli import evaluate, main; "
+    code += f"sys.modules['torch.distributed'] = types.SimpleNamespace(is_initialized=lambda: {met}); "
+    code += "evaluate.run = lambda words: (print(os.getpid(), flush=True), time.sleep(60)); main.main()"
+    first = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"]
+    words = [*first, sys.executable, "-c", code, "evaluate"]
+    with subprocess.Popen(words, env={**os.environ, "LOCAL_RANK": "1"}, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        second = int(owner.stdout.readline())
+        owner.kill()
+    assert ended(second, 2 if met else 10) != met
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
-"""A function run in two processes that can exchange tensors."""
+"""A function run in two processes that can exchange tensors, and the end of a process."""
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,3 +31,15 @@ def _process(number: int, worker: Callable[[int], Any], folder: str) -> None:
         torch.save(worker(number), f"{folder}/{number}.pt")
     finally:
         dist.destroy_process_group()
+
+
+def ended(process: int, seconds: int = 10) -> bool:
+    """Whether a process ends within some seconds; afterwards it has in any case."""
+    for _ in range(20 * seconds):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    os.kill(process, signal.SIGKILL)
+    return False

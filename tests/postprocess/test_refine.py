@@ -1,10 +1,8 @@
 """Refiners against pydensecrf and PAMR called by hand, in corner cases, and in worker processes."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from helpers.processes import ended
 
 from fbr_plugin import processes
 from fbr_plugin.functional.pamr import pamr
@@ -205,15 +204,3 @@ def test_workers_end_with_a_killed_process(tmp_path):
         worker = int(owner.stdout.readline())
         owner.kill()
     assert ended(worker)
-
-
-def ended(process: int) -> bool:
-    """Whether a process ends within ten seconds; afterwards it has in any case."""
-    for _ in range(200):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    os.kill(process, signal.SIGKILL)
-    return False

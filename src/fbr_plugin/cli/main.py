@@ -82,6 +82,10 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names and tables have letters that LANG=C cannot print
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        from fbr_plugin.processes import end_with_launcher
+
+        end_with_launcher()
     sys.path.append(os.getcwd())  # to find your own classes, as `python -m fbr_plugin` does
     words = sys.argv[1:] if args is None else args
     if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
