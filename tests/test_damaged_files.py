@@ -418,6 +418,19 @@ def test_the_limit_of_pixels_is_a_setting(tmp_path: Path, monkeypatch: pytest.Mo
         read_image(tmp_path / "a.png")
 
 
+def test_an_image_that_does_not_fit_into_memory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(image: Image.Image) -> None:
+        raise MemoryError
+
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "load", load)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(UserError, match=r"a\.png does not fit into memory: shrink the image or its mask"):
+        read_image(tmp_path / "a.png")
+
+
 def test_a_value_in_an_error_is_short_and_printable() -> None:
     assert short("a\nb\x1b\0") == "a?b??"
     assert short(["x" * 500]) == "['" + "x" * 118 + "..."

@@ -21,10 +21,12 @@ from typing import Any
 from benchmarks.fuzz.child import Outcome, serve
 from benchmarks.fuzz.mutations import damaged
 from benchmarks.fuzz.readers import READERS, Reader
+from fbr_plugin.data.readers.limits import MAX_PIXELS
 from fbr_plugin.files import write_text
 
 FINDINGS = ("unnamed", "memory", "started", "hang", "crash")
 PATIENCE = 6  # times the limit of time that a file may take without taking the CPU
+PIXELS = 20_000_000  # of an image, for which the memory of a file suffices
 SHOWN = 12  # findings of a reader that are printed
 
 
@@ -144,6 +146,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where to write a file for each finding")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file of the results")
     options = parser.parse_args()
+    os.environ.setdefault(MAX_PIXELS, str(PIXELS))
     results = {}
     heads = ("inputs", "read", "named", *FINDINGS, "kept")
     print(f"{'reader':<12}{''.join(f'{head:>9}' for head in heads)}{'minutes':>9}", flush=True)
