@@ -10,7 +10,8 @@ from fbr_plugin.functional.class_similarity import (
     hypercolumns,
     lower_scores,
 )
-from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, separation
+from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, readable, separation
+from fbr_plugin.functional.counter_random import CounterGenerator, Generator, split_mix, uniform
 from fbr_plugin.functional.instance_clusters import cluster_pixels, connected_components, refine_centroids
 from fbr_plugin.functional.kmeans import KMeans, kmeans
 from fbr_plugin.functional.pamr import pamr
@@ -23,9 +24,9 @@ from fbr_plugin.functional.pseudo_labels import (
     max_normalise,
     min_max,
     normalise_scores,
+    resize,
 )
 from fbr_plugin.functional.random_walk import propagate
-from fbr_plugin.functional.resize import resize
 from fbr_plugin.functional.sampling import sample_bank, sample_pixels, semantic_graph
 from fbr_plugin.functional.score_distribution import BINS, match_distribution, score_histogram
 
@@ -34,6 +35,8 @@ __all__ = [
     "BackgroundClusters",
     "ClassSimilarity",
     "Contrast",
+    "CounterGenerator",
+    "Generator",
     "KMeans",
     "Prototypes",
     "ScoreMaps",
@@ -59,6 +62,7 @@ __all__ = [
     "normalise_scores",
     "pamr",
     "propagate",
+    "readable",
     "refine_centroids",
     "resize",
     "sample_bank",
@@ -66,4 +70,6 @@ __all__ = [
     "score_histogram",
     "semantic_graph",
     "separation",
+    "split_mix",
+    "uniform",
 ]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.functional.counter_random import Generator
 from fbr_plugin.functional.kmeans import kmeans
 
 EPSILON = 1e-12  # smallest squared length
@@ -75,7 +76,7 @@ def background_clusters(
     mask: Tensor,
     number: int,
     least: int = 2,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
 ) -> BackgroundClusters:
     """Cluster background pixels, and find the classes that are absent from the images of each cluster.
 

@@ -37,12 +37,17 @@ class Contrast(NamedTuple):
     num_classes: Tensor
 
 
+def readable(values: Tensor) -> bool:
+    """Whether the host may read values: on the CPU, outside of `torch.compile`. Elsewhere it would wait."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 @torch.no_grad()
 def group_by_class(classes: Tensor, num_classes: int) -> Tiles:
     """Group rows by class into tiles.
 
-    On a GPU, the number of tiles depends only on shapes, so that the host never waits for the device. On the
-    CPU, only the tiles that hold rows are kept.
+    Where the host cannot read values without waiting, the number of tiles depends only on shapes. Elsewhere,
+    only the tiles that hold rows are kept.
 
     Args:
         classes: [N] int64 in 0..C-1 for the rows that take part, C for the others.
@@ -57,7 +62,7 @@ def group_by_class(classes: Tensor, num_classes: int) -> Tiles:
     sorted_classes = classes[order]
     offset = torch.arange(len(classes), device=classes.device) - start[sorted_classes]
     capacity = len(classes) // TILE + num_classes
-    if classes.device.type == "cpu":
+    if readable(classes):
         capacity = int(tile_end[-1])
     # Rows that do not take part go to a slot behind the tiles.
     first_slot = F.pad((tile_end - tiles) * TILE, (0, 1), value=capacity * TILE)

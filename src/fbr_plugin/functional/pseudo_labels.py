@@ -1,9 +1,11 @@
 """Pseudo labels from class score maps, and their reliability."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from fbr_plugin.errors import InputError
 
@@ -29,6 +31,13 @@ def check_scores(scores: Tensor, labels: Tensor) -> None:
             f"activation maps [{batch}, {classes}, h, w], for labels [{batch}, {classes}]; "
             f"got {tuple(scores.shape)}"
         )
+
+
+def resize(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Resize maps [B, K, h, w] bilinearly to a height and width; maps of that size are returned unchanged."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return interpolate(maps, tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 def min_max(maps: Tensor) -> Tensor:

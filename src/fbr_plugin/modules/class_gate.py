@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,7 @@ class ClassAwareGate(StepRandom):
         self.shape = shape
         self.config = config = config or GateConfig()
         self.used = False
+        self._steps = 0  # as `step`, which the host cannot read without waiting
         channels, classes = shape.hypercolumn_channels, shape.num_classes
         self.background = MemoryBank(config.background_rows, channels, classes)
         self.pixels = ClassBank(classes, config.class_rows, channels)
@@ -95,9 +97,9 @@ class ClassAwareGate(StepRandom):
         matched = fbr.match_distribution(seeds, gated, ungated)
         return torch.where(self.reclusters > 0, matched, seeds)  # before that, the gate is 1
 
-    @torch.no_grad()
+    @torch.compiler.disable(recursive=False)  # the schedule is the host's; `learn` may be compiled
     def update(self, view: DenseView, index: int = 0) -> GateTerms:
-        """Learn from a view, in training mode.
+        """Learn from a view, in training mode, and recluster when it is time.
 
         Args:
             view: the baseline's dense outputs.
@@ -106,9 +108,23 @@ class ClassAwareGate(StepRandom):
         Raises:
             ValueError: shapes that disagree with each other or with the constructor.
         """
+        terms = self.learn(view, index)
+        if not self.training:
+            return terms
+        self._steps += index == 0
+        if self._steps % self.config.recluster_every == 0:
+            self.recluster(self.generator(2 * self.shape.num_views + index))
+        return terms._replace(
+            class_absent_clusters=self.class_absent.sum(0).float().mean(), reclusters=self.reclusters.clone()
+        )
+
+    @torch.no_grad()
+    def learn(self, view: DenseView, index: int = 0) -> GateTerms:
+        """What `update` does in every step: all but the reclustering. It can be captured as a CUDA graph."""
         check_view(view, self.shape, index)
         check_levels(view.gate_levels, self.shape.hypercolumn_channels)
-        self.step += self.training and index == 0
+        if self.training and index == 0:
+            self.step += 1
         finite = all_reduce_and(view.features.isfinite().all())
         maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, self.config.background_score)
         pseudo_labels = maps.normalised.argmax(1)
@@ -121,13 +137,11 @@ class ClassAwareGate(StepRandom):
         gate = self._gate(near)
         if self.training:
             # Streams of its own: those of the first views belong to the losses, with or without them.
-            generator = self.generator(view.features.device, self.shape.num_views + index)
+            generator = self.generator(self.shape.num_views + index)
             rows = pixels.flatten(2).transpose(1, 2)
             self._remember_background(rows, background.flatten(1), view.labels, finite, generator)
             self._remember_classes(rows, (scores * gate).flatten(2), view.labels, finite, generator)
             self._update_distributions(view, gate, finite)
-            if self.step % self.config.recluster_every == 0:
-                self.recluster(generator)
         self.skipped(finite)
         return GateTerms(
             mean_gate=_mean_over_present(gate, view.labels),
@@ -140,8 +154,18 @@ class ClassAwareGate(StepRandom):
             distributions=self.distributions.clone(),
         )
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile `forward` and `learn` in place, with the arguments of `torch.compile`."""
+        super().compile(*args, **kwargs)
+        self.learn = torch.compile(self.learn, *args, **kwargs)  # type: ignore[method-assign]
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the seed and the step counter from a state dict."""
+        super().set_extra_state(state)
+        self._steps = int(self.step)
+
     @torch.no_grad()
-    def recluster(self, generator: torch.Generator) -> None:
+    def recluster(self, generator: fbr.Generator) -> None:
         """Compute prototypes and background clusters anew from what is remembered.
 
         Each process clusters the same rows from other random starts: all take what the first one finds.
@@ -193,9 +217,9 @@ class ClassAwareGate(StepRandom):
         self.distributions.copy_(torch.where(total > 0, updated, self.distributions))
 
     def _remember_background(
-        self, rows: Tensor, background: Tensor, labels: Tensor, mask: Tensor, generator: torch.Generator
+        self, rows: Tensor, background: Tensor, labels: Tensor, mask: Tensor, generator: fbr.Generator
     ) -> None:
-        drawn = torch.rand(background.shape, device=rows.device, generator=generator) * background
+        drawn = fbr.uniform(background.shape, rows.device, generator) * background
         best = drawn.topk(min(self.config.background_pixels, drawn.shape[1]), dim=1)
         own = rows.gather(1, best.indices[..., None].expand(-1, -1, rows.shape[-1]))
         valid = (best.values > 0) & mask
@@ -203,10 +227,10 @@ class ClassAwareGate(StepRandom):
         self.background.enqueue(own.flatten(0, 1), repeated, valid.flatten())
 
     def _remember_classes(
-        self, rows: Tensor, scores: Tensor, labels: Tensor, mask: Tensor, generator: torch.Generator
+        self, rows: Tensor, scores: Tensor, labels: Tensor, mask: Tensor, generator: fbr.Generator
     ) -> None:
         best = scores.topk(max(1, scores.shape[-1] // self.config.topk_divisor), dim=-1)
-        drawn = torch.rand(best.values.shape, device=rows.device, generator=generator)
+        drawn = fbr.uniform(best.values.shape, rows.device, generator)
         chosen = drawn.topk(min(self.config.class_pixels, drawn.shape[-1]), dim=-1).indices  # [B, C, m]
         index = best.indices.gather(-1, chosen).flatten(1)
         own = rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1]))
