@@ -113,12 +113,12 @@ class ClassAwareGate(StepRandom):
             return terms
         self._steps += index == 0
         if self._steps % self.config.recluster_every == 0:
-            self.recluster(self.generator(2 * self.shape.num_views + index))
+            # Rare, and long to compile: not part of a compiled training step.
+            torch.compiler.disable(self.recluster)(self.generator(2 * self.shape.num_views + index))
         return terms._replace(
             class_absent_clusters=self.class_absent.sum(0).float().mean(), reclusters=self.reclusters.clone()
         )
 
-    @torch.no_grad()
     def learn(self, view: DenseView, index: int = 0) -> GateTerms:
         """What `update` does in every step: all but the reclustering. It can be captured as a CUDA graph."""
         check_view(view, self.shape, index)
@@ -126,11 +126,15 @@ class ClassAwareGate(StepRandom):
         if self.training and index == 0:
             self.step += 1
         finite = all_reduce_and(view.features.isfinite().all())
-        maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, self.config.background_score)
+        maps = fbr.normalise_scores(
+            view.scores.detach().nan_to_num(), view.labels, self.config.background_score
+        )
         pseudo_labels = maps.normalised.argmax(1)
         background = pseudo_labels == 0
         scores = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
-        pixels = fbr.hypercolumns([level.nan_to_num() for level in view.gate_levels], scores.shape[-2:])
+        pixels = fbr.hypercolumns(
+            [level.detach().nan_to_num() for level in view.gate_levels], scores.shape[-2:]
+        )
         near = self._compare(pixels)
         if self.training:
             self._update_similarity(near.class_absent, scores, view.labels, finite)
