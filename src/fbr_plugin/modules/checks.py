@@ -2,11 +2,17 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from fbr_plugin.contract import DenseView, ViewShape
 from fbr_plugin.errors import InputError
 from fbr_plugin.functional import readable
+
+
+def all_finite(values: Tensor) -> Tensor:
+    """Whether no value is NaN or infinite, as 0-d bool: any of them shows in the sum."""
+    return values.detach().sum(dtype=torch.promote_types(values.dtype, torch.float32)).isfinite()
 
 
 def check_view(view: DenseView, shape: ViewShape, index: int) -> None:

@@ -12,7 +12,7 @@ from fbr_plugin import functional as fbr
 from fbr_plugin.config import GateConfig
 from fbr_plugin.contract import DenseView, GateTerms, ViewShape
 from fbr_plugin.distributed import all_reduce_and, all_reduce_sum, broadcast_from_rank_zero
-from fbr_plugin.modules.checks import check_levels, check_view
+from fbr_plugin.modules.checks import all_finite, check_levels, check_view
 from fbr_plugin.modules.class_bank import ClassBank
 from fbr_plugin.modules.memory_bank import MemoryBank
 from fbr_plugin.modules.skipped_steps import SkippedSteps
@@ -109,12 +109,11 @@ class ClassAwareGate(StepRandom):
             ValueError: shapes that disagree with each other or with the constructor.
         """
         terms = self.learn(view, index)
-        if not self.training:
+        self._steps += self.training and index == 0
+        if not self.training or self._steps % self.config.recluster_every:
             return terms
-        self._steps += index == 0
-        if self._steps % self.config.recluster_every == 0:
-            # Rare, and long to compile: not part of a compiled training step.
-            torch.compiler.disable(self.recluster)(self.generator(2 * self.shape.num_views + index))
+        # Rare, and long to compile: not part of a compiled training step.
+        torch.compiler.disable(self.recluster)(self.generator(2 * self.shape.num_views + index))
         return terms._replace(
             class_absent_clusters=self.class_absent.sum(0).float().mean(), reclusters=self.reclusters.clone()
         )
@@ -125,16 +124,12 @@ class ClassAwareGate(StepRandom):
         check_levels(view.gate_levels, self.shape.hypercolumn_channels)
         if self.training and index == 0:
             self.step += 1
-        finite = all_reduce_and(view.features.isfinite().all())
-        maps = fbr.normalise_scores(
-            view.scores.detach().nan_to_num(), view.labels, self.config.background_score
-        )
+        finite, scores = all_reduce_and(all_finite(view.features)), view.scores.detach().nan_to_num()
+        maps = fbr.normalise_scores(scores, view.labels, self.config.background_score)
         pseudo_labels = maps.normalised.argmax(1)
         background = pseudo_labels == 0
         scores = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
-        pixels = fbr.hypercolumns(
-            [level.detach().nan_to_num() for level in view.gate_levels], scores.shape[-2:]
-        )
+        pixels = fbr.hypercolumns(view.gate_levels, scores.shape[-2:])
         near = self._compare(pixels)
         if self.training:
             self._update_similarity(near.class_absent, scores, view.labels, finite)
@@ -209,7 +204,7 @@ class ClassAwareGate(StepRandom):
         maps = scores if logits else scores.relu()
         # Seeds are interpolated before they are normalised, which lowers the peaks of gated maps the most.
         grid = [2 * side for side in scores.shape[-2:]]
-        normalise = _logits_to_seeds if logits else fbr.cams_to_seeds
+        normalise = fbr.logits_to_seeds if logits else fbr.cams_to_seeds
         to_seeds = view.to_seeds or partial(normalise, labels=view.labels)
         found = [
             fbr.score_histogram(to_seeds(fbr.resize(each, grid)))
@@ -241,10 +236,6 @@ class ClassAwareGate(StepRandom):
         valid = (labels[..., None] > 0) & (best.values.gather(-1, chosen) > 0) & mask
         kinds = torch.arange(labels.shape[1], device=rows.device)[:, None].expand_as(chosen)
         self.pixels.enqueue(own.flatten(0, 1), kinds.flatten(), valid.flatten())
-
-
-def _logits_to_seeds(logits: Tensor, labels: Tensor) -> Tensor:
-    return fbr.normalise_scores(logits, labels).normalised[:, 1:]
 
 
 def _mean_over_present(gate: Tensor, labels: Tensor) -> Tensor:

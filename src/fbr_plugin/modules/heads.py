@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fbr_plugin.distributed import all_reduce_and
 from fbr_plugin.errors import InputError
 from fbr_plugin.functional import Generator, uniform
+from fbr_plugin.modules.checks import all_finite
 
 FIXED_SHIFT = 1e-4  # bias of the released normalisation
 
@@ -61,16 +62,11 @@ class ProjectionHeads(nn.Module):
                 "number of channels that the encoder puts out (feature_channels, in_channels)"
             )
         # The zero gradient of a skipped step, times NaN features, must stay zero: `where` does not multiply.
-        weight = torch.where(_finite(features), torch.cat([self.foreground, self.background]), 0)
+        weight = torch.where(all_finite(features), torch.cat([self.foreground, self.background]), 0)
         both = F.conv2d(features, weight)  # which reads the features once for both heads
-        finite = all_reduce_and(_finite(both))
+        finite = all_reduce_and(all_finite(both))
         foreground, background = torch.where(finite, both, 0).chunk(2, dim=1)
         return Projections(foreground.relu(), background.relu(), background, finite)
-
-
-def _finite(values: Tensor) -> Tensor:
-    """Whether no value is NaN or infinite, as 0-d bool: any of them shows in the sum."""
-    return values.detach().sum(dtype=torch.promote_types(values.dtype, torch.float32)).isfinite()
 
 
 class BackgroundClassifier(nn.Module):
