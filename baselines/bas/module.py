@@ -35,8 +35,7 @@ class LabelSampler(StepRandom):
     def forward(self, label: Tensor) -> Tensor:
         """Map label: [B, C] to the index [B] of one class of each image; any class if it has none."""
         self.step += 1
-        drawn = torch.rand(label.shape, generator=self.generator(label.device), device=label.device)
-        return torch.where(label > 0, drawn, -1).argmax(1)
+        return torch.where(label > 0, self.generator().rand(label.shape), -1).argmax(1)
 
 
 class BAS(LocalizationTask):

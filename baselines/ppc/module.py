@@ -33,10 +33,10 @@ CONTRAST_WEIGHT = 0.1
 class StepNoise(StepRandom):
     """Uniform random numbers of a step."""
 
-    def forward(self, count: int, view: int, device: torch.device) -> Tensor:
+    def forward(self, count: int, view: int) -> Tensor:
         """The numbers [count] of a view, in [0, 1); view 0 comes first and starts the step."""
         self.step += view == 0
-        return torch.rand(count, generator=self.generator(device, view), device=device)
+        return self.generator(view).rand((count,))
 
 
 class PPC(SeedTask):
@@ -204,7 +204,7 @@ class PPC(SeedTask):
         terms["cross_label"] = CONTRAST_WEIGHT * by_label
         if self.intra_view:
             intra = mean(
-                ppc_losses.intra_view_contrast(view, self.noise(len(view.labels), index, label.device))
+                ppc_losses.intra_view_contrast(view, self.noise(len(view.labels), index))
                 for index, view in enumerate(contrasts)
             )
             terms["intra_view"] = CONTRAST_WEIGHT * intra

@@ -1,4 +1,4 @@
-"""The draws of a module: the same for the same seed, step, view and process, and else different."""
+"""The draws of a module: the same for the same seed, step, view and process, and else independent."""
 
 import pytest
 import torch
@@ -7,9 +7,9 @@ from fbr_plugin.modules import StepRandom
 from fbr_plugin.modules import step_random as source
 
 
-def draw(module: StepRandom, view: int = 0) -> float:
-    """The first number of the generator of a view."""
-    return torch.rand((), dtype=torch.float64, generator=module.generator(torch.device("cpu"), view)).item()
+def draw(module: StepRandom, view: int = 0, count: int = 1) -> torch.Tensor:
+    """The first numbers of a view."""
+    return module.generator(view).rand((count,), torch.float64)
 
 
 def seeded(seed: int) -> StepRandom:
@@ -19,24 +19,48 @@ def seeded(seed: int) -> StepRandom:
 
 
 def test_every_seed_step_view_and_process_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert torch.equal(draw(seeded(3)), draw(seeded(3)))
+    streams, count = [], 2048
+    for seed in (0, 3, 4):
+        module = seeded(seed)
+        for step in (0, 1, 2, 1000):
+            module.step.fill_(step)
+            for process in (0, 1, 7):
+                monkeypatch.setattr(source, "rank", lambda process=process: process)
+                streams += [draw(module, view, count) for view in (0, 1, 2)]
+    numbers = torch.stack(streams)
+    assert numbers.unique().numel() == numbers.numel()
+    mean, spread = numbers.mean(1) - 0.5, numbers.var(1) * 12 - 1
+    assert mean.abs().max() < 5 * (12 * count) ** -0.5
+    assert spread.abs().max() < 5 * (0.8 / count) ** 0.5
+    correlation = torch.corrcoef(numbers).fill_diagonal_(0)
+    assert correlation.abs().max() < 5 * count**-0.5
+    first = numbers[:, 0].sort().values  # of all streams, also uniform: Kolmogorov and Smirnov
+    assert (first - torch.linspace(0, 1, len(first)).double()).abs().max() < 1.8 * len(first) ** -0.5
+
+
+def test_the_global_stream_stays() -> None:
     module = seeded(3)
-    assert draw(module) == draw(module) == draw(seeded(3))
-    cpu = torch.device("cpu")
-    assert module.generator(cpu).initial_seed() == module.generator(cpu, view=0).initial_seed()
-    drawn = [draw(module), draw(seeded(4)), draw(module, 1)]
-    module.step = 1
-    drawn += [draw(module), draw(module, 1)]
-    monkeypatch.setattr(source, "rank", lambda: 1)
-    drawn += [draw(module), draw(module, 1)]
-    assert len({*drawn}) == len(drawn)
+    before = torch.get_rng_state()
+    draw(module)
+    module.initial_generator()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_initial_weights_have_a_stream_of_their_own() -> None:
+    drawn = [torch.rand(3, generator=seeded(seed).initial_generator()) for seed in (3, 3, 4)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], torch.rand(3, generator=torch.Generator().manual_seed(3)))
 
 
 def test_the_state_restores_seed_and_step() -> None:
     module, other = seeded(3), seeded(4)
-    module.step = 7
+    module.step.fill_(7)
     other.load_state_dict(module.state_dict())
     assert (other.seed, other.step) == (module.seed, 7)
-    assert draw(other) == draw(module)
+    assert torch.equal(draw(other), draw(module))
+    assert set(module.state_dict()) == {"_extra_state"}
 
 
 def test_a_negative_global_seed_is_taken() -> None:

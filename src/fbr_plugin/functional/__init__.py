@@ -11,7 +11,8 @@ from fbr_plugin.functional.class_similarity import (
     lower_scores,
     lowered_classes,
 )
-from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, separation
+from fbr_plugin.functional.contrast import Contrast, Tiles, group_by_class, info_nce, readable, separation
+from fbr_plugin.functional.counter_random import CounterGenerator, Generator, split_mix, uniform
 from fbr_plugin.functional.instance_clusters import cluster_pixels, connected_components, refine_centroids
 from fbr_plugin.functional.kmeans import KMeans, kmeans
 from fbr_plugin.functional.pamr import pamr
@@ -21,12 +22,13 @@ from fbr_plugin.functional.pseudo_labels import (
     background_target,
     cams_to_seeds,
     hard_pixels,
+    logits_to_seeds,
     max_normalise,
     min_max,
     normalise_scores,
+    resize,
 )
 from fbr_plugin.functional.random_walk import propagate
-from fbr_plugin.functional.resize import resize
 from fbr_plugin.functional.sampling import sample_bank, sample_pixels, semantic_graph
 from fbr_plugin.functional.score_distribution import BINS, match_distribution, score_histogram
 
@@ -35,6 +37,8 @@ __all__ = [
     "BackgroundClusters",
     "ClassSimilarity",
     "Contrast",
+    "CounterGenerator",
+    "Generator",
     "KMeans",
     "Prototypes",
     "ScoreMaps",
@@ -53,6 +57,7 @@ __all__ = [
     "hypercolumns",
     "info_nce",
     "kmeans",
+    "logits_to_seeds",
     "lower_scores",
     "lowered_classes",
     "match_distribution",
@@ -61,6 +66,7 @@ __all__ = [
     "normalise_scores",
     "pamr",
     "propagate",
+    "readable",
     "refine_centroids",
     "resize",
     "sample_bank",
@@ -68,4 +74,6 @@ __all__ = [
     "score_histogram",
     "semantic_graph",
     "separation",
+    "split_mix",
+    "uniform",
 ]

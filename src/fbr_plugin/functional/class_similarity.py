@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.functional.counter_random import Generator
 from fbr_plugin.functional.kmeans import kmeans
 
-EPSILON = 1e-12  # smallest squared length
+EPSILON = 1e-6  # smallest length
 
 
 class BackgroundClusters(NamedTuple):
@@ -48,19 +49,19 @@ def hypercolumns(levels: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
         grid: h and w.
 
     Returns:
-        [B, sum of L_j, h, w] of unit length, float32.
+        [B, sum of L_j, h, w] of unit length, float32; values that are not finite count as 0.
     """
+    sizes = [level.shape[1] for level in levels]
+    stacked = levels[0].new_empty((len(levels[0]), sum(sizes), *grid), dtype=torch.float32)
+    parts = stacked.split(sizes, 1)
     with torch.autocast(levels[0].device.type, enabled=False):
-        maps = [_pooled(level.float(), grid) for level in levels]
-        squares = [own.square().sum(1, keepdim=True) for own in maps]
-        active = torch.stack([square > EPSILON for square in squares]).sum(
-            0
-        )  # levels that are not 0 at the cell
-        scaled = [
-            own * (active * square).clamp_min(EPSILON).rsqrt()
-            for own, square in zip(maps, squares, strict=True)
-        ]
-        return torch.cat(scaled, 1)
+        for part, level in zip(parts, levels, strict=True):
+            part.copy_(_pooled(level.float(), grid)).nan_to_num_()
+        lengths = [part.norm(dim=1, keepdim=True) for part in parts]
+        active = torch.stack([length > EPSILON for length in lengths]).sum(0).sqrt()  # levels that are not 0
+        for part, length in zip(parts, lengths, strict=True):
+            part.div_((active * length).clamp_min(EPSILON))
+    return stacked
 
 
 def _pooled(level: Tensor, grid: Sequence[int]) -> Tensor:
@@ -75,7 +76,7 @@ def background_clusters(
     mask: Tensor,
     number: int,
     least: int = 2,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
 ) -> BackgroundClusters:
     """Cluster background pixels, and find the classes that are absent from the images of each cluster.
 

@@ -1,12 +1,14 @@
 """Pixel-to-prototype contrast (InfoNCE) with negatives shared by the queries of a class, and separation."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 TILE = 64
+CHUNK = 2**14  # keys of the tiles that are contrasted at once
+EPSILON = 1e-12  # smallest length
 
 
 class Tiles(NamedTuple):
@@ -37,12 +39,17 @@ class Contrast(NamedTuple):
     num_classes: Tensor
 
 
+def readable(values: Tensor) -> bool:
+    """Whether the host may read values: on the CPU, outside of `torch.compile`. Elsewhere it would wait."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 @torch.no_grad()
 def group_by_class(classes: Tensor, num_classes: int) -> Tiles:
     """Group rows by class into tiles.
 
-    On a GPU, the number of tiles depends only on shapes, so that the host never waits for the device. On the
-    CPU, only the tiles that hold rows are kept.
+    Where the host cannot read values without waiting, the number of tiles depends only on shapes. Elsewhere,
+    only the tiles that hold rows are kept.
 
     Args:
         classes: [N] int64 in 0..C-1 for the rows that take part, C for the others.
@@ -57,7 +64,7 @@ def group_by_class(classes: Tensor, num_classes: int) -> Tiles:
     sorted_classes = classes[order]
     offset = torch.arange(len(classes), device=classes.device) - start[sorted_classes]
     capacity = len(classes) // TILE + num_classes
-    if classes.device.type == "cpu":
+    if readable(classes):
         capacity = int(tile_end[-1])
     # Rows that do not take part go to a slot behind the tiles.
     first_slot = F.pad((tile_end - tiles) * TILE, (0, 1), value=capacity * TILE)
@@ -95,22 +102,81 @@ def info_nce(
         The `Contrast`; zeros, connected to the graph, if no class contributes.
     """
     num_classes = len(prototypes)
-    rows = tiles.rows.flatten().clamp_max(len(queries) - 1)
-    slots = F.normalize(queries.index_select(0, rows), dim=-1).unflatten(0, tiles.rows.shape)
-    keys = torch.cat([prototypes[:, None], negatives], 1).detach()
-    keys = F.normalize(keys, dim=-1)[tiles.classes]
-    similarity = torch.bmm(slots, keys.transpose(1, 2))
-    logits = similarity / temperature
-    loss = logits.logsumexp(-1) - logits[..., 0]
+    keys = F.normalize(torch.cat([prototypes[:, None], negatives], 1).detach(), dim=-1)
+    with_gradient = torch.is_grad_enabled() and queries.requires_grad
+    loss, positive, negative = _ChunkedContrast.apply(queries, *tiles, keys, temperature, with_gradient)
     taken = (tiles.rows < len(queries)) & valid[tiles.classes][:, None]
-    values = torch.stack([loss, similarity[..., 0].detach(), similarity[..., 1:].detach().mean(-1)])
-    values = (values * taken).sum(-1)
+    values = (torch.stack([loss, positive, negative]) * taken).sum(-1)
     sums = values.new_zeros(3, num_classes).index_add(1, tiles.classes, values)
     count = values.new_zeros(num_classes).index_add(0, tiles.classes, taken.sum(1).to(values.dtype))
     per_class = sums / count.clamp_min(1)
     classes = (count > 0).sum()
     loss, positive, negative = per_class.sum(1) / classes.clamp_min(1)
     return Contrast(loss, positive.detach(), negative.detach(), classes)
+
+
+class _ChunkedContrast(torch.autograd.Function):
+    """The loss of each slot, a chunk of tiles at a time: no tensor has queries times negatives values.
+
+    The gradient is computed with the loss, and takes as many values as the queries.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        rows: Tensor,
+        classes: Tensor,
+        keys: Tensor,
+        temperature: float,
+        with_gradient: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss, the cosine of the positive and the mean cosine of the negatives: [T, TILE] each.
+
+        Args:
+            ctx: keeps the gradient.
+            queries: [N, D].
+            rows: [T, TILE] of `Tiles`.
+            classes: [T] of `Tiles`.
+            keys: [C, 1+n, D] of unit length, the positive first.
+            temperature: tau.
+            with_gradient: whether there will be a backward pass.
+        """
+        losses, positives, negatives, gradients = [], [], [], [queries[:0]]
+        rows = rows.clamp_max(len(queries) - 1)
+        for start in range(0, len(rows), chunk := max(1, CHUNK // keys.shape[1])):
+            slots = queries[rows[start : start + chunk]]
+            length = slots.norm(dim=-1, keepdim=True).clamp_min(EPSILON)
+            slots = slots / length
+            own = keys[classes[start : start + chunk]]
+            similarity = torch.bmm(slots, own.transpose(1, 2))
+            positives.append(similarity[..., 0].clone())
+            negatives.append(similarity[..., 1:].mean(-1))
+            logits = similarity.div_(temperature)
+            total = logits.logsumexp(-1, keepdim=True)
+            losses.append((total - logits[..., :1])[..., 0])
+            if with_gradient:
+                shares = logits.sub_(total).exp_()
+                shares[..., 0] -= 1
+                gradient = torch.bmm(shares, own).div_(temperature)
+                # Through the division by the length.
+                along = (gradient * slots).sum(-1, keepdim=True)
+                gradients.append(gradient.sub_(slots.mul_(along)).div_(length).flatten(0, 1))
+        ctx.save_for_backward(rows.flatten(), torch.cat(gradients))
+        ctx.number = len(queries)
+        found = [
+            torch.cat(values) if values else rows.to(queries) for values in (losses, positives, negatives)
+        ]
+        ctx.mark_non_differentiable(*found[1:])
+        return found[0], found[1], found[2]
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of the queries, of that of the loss [T, TILE]."""
+        rows, gradients = ctx.saved_tensors
+        weighted = gradients * outer[0].flatten()[:, None]
+        found = gradients.new_zeros(ctx.number, gradients.shape[1]).index_add_(0, rows, weighted)
+        return found, None, None, None, None, None
 
 
 def separation(foreground: Tensor, background: Tensor, eps: float = 1e-8) -> Tensor:

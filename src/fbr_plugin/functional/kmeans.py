@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fbr_plugin.errors import InputError
+from fbr_plugin.functional.counter_random import Generator, uniform
 
 
 class KMeans(NamedTuple):
@@ -31,7 +32,7 @@ def kmeans(
     num_clusters: int,
     *,
     iterations: int = 10,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
 ) -> KMeans:
     """Cluster the masked points of each row: greedy k-means++ seeding, then Lloyd iterations.
 
@@ -89,13 +90,13 @@ def _members(assignments: Tensor, mass: Tensor, num_clusters: int) -> Tensor:
     return F.one_hot(assignments, num_clusters).to(mass.dtype) * mass[..., None]
 
 
-def _draw(mass: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:
+def _draw(mass: Tensor, draws: int, generator: Generator | None) -> Tensor:
     """Sample indices [B, draws] with probability proportional to `mass` [B, N]; any index if all are 0."""
     cumulative = mass.cumsum(-1)
-    uniform = torch.rand(len(mass), draws, dtype=mass.dtype, device=mass.device, generator=generator)
+    drawn = uniform((len(mass), draws), mass.device, generator, mass.dtype)
     # The last point with mass ends the range, whatever the rounding of the cumulative sum.
     last = mass.shape[1] - 1 - (mass > 0).flip(-1).to(torch.int8).argmax(-1, keepdim=True)
-    index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    index = torch.searchsorted(cumulative, drawn * cumulative[:, -1:], right=True)
     return torch.minimum(index, last)
 
 
@@ -104,7 +105,7 @@ def _rows(points: Tensor, index: Tensor) -> Tensor:
     return points.gather(1, index[..., None].expand(-1, -1, points.shape[-1]))
 
 
-def _seed(points: _Points, num_clusters: int, generator: torch.Generator | None) -> Tensor:
+def _seed(points: _Points, num_clusters: int, generator: Generator | None) -> Tensor:
     """Greedy k-means++: centroids [B, K, D]."""
     candidates = 2 + int(math.log(num_clusters))
     chosen = _rows(points.values, _draw(points.mass, 1, generator))

@@ -1,8 +1,10 @@
 """Pseudo labels from class score maps, and their reliability."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fbr_plugin.errors import InputError
@@ -29,6 +31,13 @@ def check_scores(scores: Tensor, labels: Tensor) -> None:
             f"activation maps [{batch}, {classes}, h, w], for labels [{batch}, {classes}]; "
             f"got {tuple(scores.shape)}"
         )
+
+
+def resize(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Resize maps [B, K, h, w] bilinearly to a height and width; maps of that size are returned unchanged."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 def min_max(maps: Tensor) -> Tensor:
@@ -86,6 +95,21 @@ def normalise_scores(scores: Tensor, labels: Tensor, background_score: float = 0
     log_probability = logits.log_softmax(1)
     entropy = -(log_probability.exp() * log_probability.masked_fill(~gate, 0)).sum(1)
     return ScoreMaps(normalised, entropy)
+
+
+def logits_to_seeds(logits: Tensor, labels: Tensor) -> Tensor:
+    """Turn logits into seeds: their softmax over the classes of the image, each map scaled to [0, 1].
+
+    Args:
+        logits: [B, 1+C, h, w], background first.
+        labels: [B, C] image labels in {0, 1}.
+
+    Returns:
+        [B, C, h, w] in [0, 1], 0 for classes that the image lacks.
+    """
+    present = (labels > 0)[..., None, None]
+    probability = logits.masked_fill(~F.pad(present, (0, 0, 0, 0, 1, 0), value=True), -torch.inf).softmax(1)
+    return min_max(probability[:, 1:]) * present
 
 
 @torch.no_grad()

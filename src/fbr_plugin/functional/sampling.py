@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.functional.counter_random import Generator, uniform
+
 
 @torch.no_grad()
 def semantic_graph(prototypes: Tensor, present: Tensor, temperature: float = 0.5) -> Tensor:
@@ -26,7 +28,7 @@ def semantic_graph(prototypes: Tensor, present: Tensor, temperature: float = 0.5
 
 @torch.no_grad()
 def sample_pixels(
-    graph: Tensor, pseudo_labels: Tensor, num_negatives: int, generator: torch.Generator | None = None
+    graph: Tensor, pseudo_labels: Tensor, num_negatives: int, generator: Generator | None = None
 ) -> Tensor:
     """Active sampling: choose a class by the semantic graph, then one of its pixels uniformly.
 
@@ -40,9 +42,9 @@ def sample_pixels(
         [C, n] int64 pixel indices; arbitrary for classes without other present classes.
     """
     classes, pixels = len(graph), len(pseudo_labels)
-    uniform = torch.rand(2, classes, num_negatives, device=graph.device, generator=generator)
+    by_class, by_pixel = uniform((2, classes, num_negatives), graph.device, generator).double()
     cumulative = graph.double().cumsum(1)
-    drawn = torch.searchsorted(cumulative, uniform[0].double() * cumulative[:, -1:], right=True)
+    drawn = torch.searchsorted(cumulative, by_class * cumulative[:, -1:], right=True)
     # Rounding may point past the last class with a probability above 0.
     last = classes - 1 - (graph > 0).flip(1).to(torch.int8).argmax(1, keepdim=True)
     drawn = torch.minimum(drawn, last)
@@ -50,13 +52,13 @@ def sample_pixels(
     count = torch.zeros(classes + 1, dtype=torch.int64, device=graph.device)
     count.scatter_add_(0, pseudo_labels, torch.ones_like(pseudo_labels))
     start = count.cumsum(0) - count
-    offset = (uniform[1].double() * count[drawn + 1]).long()
+    offset = (by_pixel * count[drawn + 1]).long()
     return order[(start[drawn + 1] + offset).clamp_max(pixels - 1)]
 
 
 @torch.no_grad()
 def sample_bank(
-    fill: Tensor, num_classes: int, num_negatives: int, generator: torch.Generator | None = None
+    fill: Tensor, num_classes: int, num_negatives: int, generator: Generator | None = None
 ) -> Tensor:
     """Sample rows of the bank uniformly, with replacement, for each class.
 
@@ -69,7 +71,4 @@ def sample_bank(
     Returns:
         [C, n] int64 rows, all below `fill` (row 0 of an empty bank).
     """
-    uniform = torch.rand(
-        num_classes, num_negatives, dtype=torch.float64, device=fill.device, generator=generator
-    )
-    return (uniform * fill).long()
+    return (uniform((num_classes, num_negatives), fill.device, generator, torch.float64) * fill).long()

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.functional.contrast import readable
+
 BINS = 2048
 PRIOR = 1e-6  # added to the share of every bin, so that the map rises everywhere
 
@@ -48,10 +50,12 @@ def match_distribution(scores: Tensor, source: Tensor, target: Tensor) -> Tensor
     share = ((ranks - wanted[left]) / (wanted[right] - wanted[left])).clamp(0, 1)
     table = torch.lerp(edges[left], edges[right], share).float()  # square roots of the mapped bin edges
     positive = scores > 0  # few: the maps of absent classes are 0
-    position = scores[positive].float().clamp_max(1).sqrt() * BINS
+    few = readable(scores)
+    chosen = scores[positive] if few else scores.where(positive, 0)
+    position = chosen.float().clamp_max(1).sqrt() * BINS
     lower = position.long().clamp_max(BINS - 1)
-    mapped = torch.lerp(table[lower], table[lower + 1], position - lower).square()
-    return scores.masked_scatter(positive, mapped.to(scores.dtype))
+    mapped = torch.lerp(table[lower], table[lower + 1], position - lower).square().to(scores.dtype)
+    return scores.masked_scatter(positive, mapped) if few else torch.where(positive, mapped, scores)
 
 
 def _cumulative(histogram: Tensor) -> Tensor:

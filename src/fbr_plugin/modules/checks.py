@@ -2,10 +2,17 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from fbr_plugin.contract import DenseView, ViewShape
 from fbr_plugin.errors import InputError
+from fbr_plugin.functional import readable
+
+
+def all_finite(values: Tensor) -> Tensor:
+    """Whether no value is NaN or infinite, as 0-d bool: any of them shows in the sum."""
+    return values.detach().sum(dtype=torch.promote_types(values.dtype, torch.float32)).isfinite()
 
 
 def check_view(view: DenseView, shape: ViewShape, index: int) -> None:
@@ -23,7 +30,7 @@ def check_view(view: DenseView, shape: ViewShape, index: int) -> None:
             f"got {tuple(view.labels.shape)}"
         )
     labels = view.labels
-    if labels.device.type == "cpu" and not ((labels == 0) | (labels == 1)).all():  # elsewhere this would wait
+    if readable(labels) and not ((labels == 0) | (labels == 1)).all():
         wrong = labels[(labels != 0) & (labels != 1)][0].item()
         raise InputError(f"labels must be 0 or 1 for each class, got {wrong}")
     if view.scores.shape[-2:] != view.features.shape[-2:]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from fbr_plugin import functional as fbr
 from fbr_plugin.config import GateConfig
 from fbr_plugin.contract import DenseView, GateTerms, ViewShape
 from fbr_plugin.distributed import all_reduce_and, all_reduce_sum, broadcast_from_rank_zero
-from fbr_plugin.modules.checks import check_levels, check_view
+from fbr_plugin.modules.checks import all_finite, check_levels, check_view
 from fbr_plugin.modules.class_bank import ClassBank
 from fbr_plugin.modules.memory_bank import MemoryBank
 from fbr_plugin.modules.skipped_steps import SkippedSteps
@@ -50,6 +51,7 @@ class ClassAwareGate(StepRandom):
         self.shape = shape
         self.config = config = config or GateConfig()
         self.used = False
+        self._steps = 0  # as `step`, which the host cannot read without waiting
         channels, classes = shape.hypercolumn_channels, shape.num_classes
         self.background = MemoryBank(config.background_rows, channels, classes)
         self.pixels = ClassBank(classes, config.class_rows, channels)
@@ -95,9 +97,9 @@ class ClassAwareGate(StepRandom):
         matched = fbr.match_distribution(seeds, gated, ungated)
         return torch.where(self.reclusters > 0, matched, seeds)  # before that, the gate is 1
 
-    @torch.no_grad()
+    @torch.compiler.disable(recursive=False)  # the schedule is the host's; `learn` may be compiled
     def update(self, view: DenseView, index: int = 0) -> GateTerms:
-        """Learn from a view, in training mode.
+        """Learn from a view, in training mode, and recluster when it is time.
 
         Args:
             view: the baseline's dense outputs.
@@ -106,28 +108,39 @@ class ClassAwareGate(StepRandom):
         Raises:
             ValueError: shapes that disagree with each other or with the constructor.
         """
+        terms = self.learn(view, index)
+        self._steps += self.training and index == 0
+        if not self.training or self._steps % self.config.recluster_every:
+            return terms
+        # Rare, and long to compile: not part of a compiled training step.
+        torch.compiler.disable(self.recluster)(self.generator(2 * self.shape.num_views + index))
+        return terms._replace(
+            class_absent_clusters=self.class_absent.sum(0).float().mean(), reclusters=self.reclusters.clone()
+        )
+
+    def learn(self, view: DenseView, index: int = 0) -> GateTerms:
+        """What `update` does in every step: all but the reclustering. It can be captured as a CUDA graph."""
         check_view(view, self.shape, index)
         check_levels(view.gate_levels, self.shape.hypercolumn_channels)
-        self.step += self.training and index == 0
-        finite = all_reduce_and(view.features.isfinite().all())
-        maps = fbr.normalise_scores(view.scores.nan_to_num(), view.labels, self.config.background_score)
+        if self.training and index == 0:
+            self.step += 1
+        finite, scores = all_reduce_and(all_finite(view.features)), view.scores.detach().nan_to_num()
+        maps = fbr.normalise_scores(scores, view.labels, self.config.background_score)
         pseudo_labels = maps.normalised.argmax(1)
         background = pseudo_labels == 0
         scores = maps.normalised[:, 1:] * (view.labels[..., None, None] > 0)
-        pixels = fbr.hypercolumns([level.nan_to_num() for level in view.gate_levels], scores.shape[-2:])
+        pixels = fbr.hypercolumns(view.gate_levels, scores.shape[-2:])
         near = self._compare(pixels)
         if self.training:
             self._update_similarity(near.class_absent, scores, view.labels, finite)
         gate = self._gate(near)
         if self.training:
             # Streams of its own: those of the first views belong to the losses, with or without them.
-            generator = self.generator(view.features.device, self.shape.num_views + index)
+            generator = self.generator(self.shape.num_views + index)
             rows = pixels.flatten(2).transpose(1, 2)
             self._remember_background(rows, background.flatten(1), view.labels, finite, generator)
             self._remember_classes(rows, (scores * gate).flatten(2), view.labels, finite, generator)
             self._update_distributions(view, gate, finite)
-            if self.step % self.config.recluster_every == 0:
-                self.recluster(generator)
         self.skipped(finite)
         return GateTerms(
             mean_gate=_mean_over_present(gate, view.labels),
@@ -140,8 +153,18 @@ class ClassAwareGate(StepRandom):
             distributions=self.distributions.clone(),
         )
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile `forward` and `learn` in place, with the arguments of `torch.compile`."""
+        super().compile(*args, **kwargs)
+        self.learn = torch.compile(self.learn, *args, **kwargs)  # type: ignore[method-assign]
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the seed and the step counter from a state dict."""
+        super().set_extra_state(state)
+        self._steps = int(self.step)
+
     @torch.no_grad()
-    def recluster(self, generator: torch.Generator) -> None:
+    def recluster(self, generator: fbr.Generator) -> None:
         """Compute prototypes and background clusters anew from what is remembered.
 
         Each process clusters the same rows from other random starts: all take what the first one finds.
@@ -181,7 +204,7 @@ class ClassAwareGate(StepRandom):
         maps = scores if logits else scores.relu()
         # Seeds are interpolated before they are normalised, which lowers the peaks of gated maps the most.
         grid = [2 * side for side in scores.shape[-2:]]
-        normalise = _logits_to_seeds if logits else fbr.cams_to_seeds
+        normalise = fbr.logits_to_seeds if logits else fbr.cams_to_seeds
         to_seeds = view.to_seeds or partial(normalise, labels=view.labels)
         found = [
             fbr.score_histogram(to_seeds(fbr.resize(each, grid)))
@@ -193,9 +216,9 @@ class ClassAwareGate(StepRandom):
         self.distributions.copy_(torch.where(total > 0, updated, self.distributions))
 
     def _remember_background(
-        self, rows: Tensor, background: Tensor, labels: Tensor, mask: Tensor, generator: torch.Generator
+        self, rows: Tensor, background: Tensor, labels: Tensor, mask: Tensor, generator: fbr.Generator
     ) -> None:
-        drawn = torch.rand(background.shape, device=rows.device, generator=generator) * background
+        drawn = fbr.uniform(background.shape, rows.device, generator) * background
         best = drawn.topk(min(self.config.background_pixels, drawn.shape[1]), dim=1)
         own = rows.gather(1, best.indices[..., None].expand(-1, -1, rows.shape[-1]))
         valid = (best.values > 0) & mask
@@ -203,20 +226,16 @@ class ClassAwareGate(StepRandom):
         self.background.enqueue(own.flatten(0, 1), repeated, valid.flatten())
 
     def _remember_classes(
-        self, rows: Tensor, scores: Tensor, labels: Tensor, mask: Tensor, generator: torch.Generator
+        self, rows: Tensor, scores: Tensor, labels: Tensor, mask: Tensor, generator: fbr.Generator
     ) -> None:
         best = scores.topk(max(1, scores.shape[-1] // self.config.topk_divisor), dim=-1)
-        drawn = torch.rand(best.values.shape, device=rows.device, generator=generator)
+        drawn = fbr.uniform(best.values.shape, rows.device, generator)
         chosen = drawn.topk(min(self.config.class_pixels, drawn.shape[-1]), dim=-1).indices  # [B, C, m]
         index = best.indices.gather(-1, chosen).flatten(1)
         own = rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1]))
         valid = (labels[..., None] > 0) & (best.values.gather(-1, chosen) > 0) & mask
         kinds = torch.arange(labels.shape[1], device=rows.device)[:, None].expand_as(chosen)
         self.pixels.enqueue(own.flatten(0, 1), kinds.flatten(), valid.flatten())
-
-
-def _logits_to_seeds(logits: Tensor, labels: Tensor) -> Tensor:
-    return fbr.normalise_scores(logits, labels).normalised[:, 1:]
 
 
 def _mean_over_present(gate: Tensor, labels: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class FBRLoss(StepRandom):
         self.shape = shape
         self.config = config or FBRConfig()
         dim, classes = self.config.dim, shape.num_classes
-        generator = self.generator(torch.device("cpu"))
+        generator = self.initial_generator()
         self.heads = ProjectionHeads(shape.channels, dim, generator)
         self.classifier = BackgroundClassifier(dim, generator=generator, fixed=self.config.released_heads)
         banks = 1 if self.config.shared_bank else shape.num_views
@@ -73,8 +73,9 @@ class FBRLoss(StepRandom):
         coarse = partial(fbr.resize, size=size, align_corners=True)
         if not config.released_heads:
             view = replace(view, features=coarse(view.features), scores=coarse(view.scores))
-        self.step += self.training and index == 0
-        generator = self.generator(view.features.device, index)
+        if self.training and index == 0:
+            self.step += 1
+        generator = self.generator(index)
         *projections, finite = self.heads(view.features)
         with torch.autocast(view.features.device.type, enabled=False):
             # At least float32, whatever the precision of the baseline.
@@ -139,7 +140,7 @@ class FBRLoss(StepRandom):
         pseudo_labels: Tensor,
         labels: Tensor,
         finite: Tensor,
-        generator: torch.Generator,
+        generator: fbr.Generator,
     ) -> Tensor:
         """Cluster each image's background into NROIs and remember them; the NROI of each pixel [B, h, w].
 
@@ -169,7 +170,7 @@ class FBRLoss(StepRandom):
         prototypes: Tensor,
         graph: Tensor,
         bank: MemoryBank,
-        generator: torch.Generator,
+        generator: fbr.Generator,
     ) -> tuple[fbr.Contrast, fbr.Contrast]:
         """Contrast the hard pixels with pixels of other classes, and with NROIs of the bank."""
         config, classes = self.config, self.shape.num_classes

@@ -47,7 +47,7 @@ def gate_scores(
             f"scores must be {wanted} of the same images as the levels [{len(levels[0])}, ...], got "
             f"{tuple(scores.shape)} with logits={logits}"
         )
-    if not logits and scores.device.type == "cpu" and (scores < 0).any():  # elsewhere this would wait
+    if not logits and fbr.readable(scores) and (scores < 0).any():
         raise InputError("scores must not be negative, or a gate raises them: give maps after ReLU")
     values: Tensor = gate(levels, scores.shape[-2:])
     return fbr.lower_scores(scores, values, logits)

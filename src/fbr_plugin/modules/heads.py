@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from fbr_plugin.distributed import all_reduce_and
 from fbr_plugin.errors import InputError
+from fbr_plugin.functional import Generator, uniform
+from fbr_plugin.modules.checks import all_finite
 
 FIXED_SHIFT = 1e-4  # bias of the released normalisation
 
@@ -59,14 +61,10 @@ class ProjectionHeads(nn.Module):
                 f"features must be [B, {self.in_channels}, h, w], got {tuple(features.shape)}: give FBR the "
                 "number of channels that the encoder puts out (feature_channels, in_channels)"
             )
-        # One convolution reads the features once for both heads.
-        weight = torch.cat([self.foreground, self.background])
-        both = F.conv2d(features, weight)
-        # Any NaN of the features shows here, at a fraction of their size.
-        finite = all_reduce_and(both.sum(dtype=torch.promote_types(both.dtype, torch.float32)).isfinite())
-        if weight.requires_grad:
-            # The zero gradient of a skipped step, times NaN features, must stay zero.
-            weight.register_hook(lambda gradient: torch.where(finite, gradient, 0))
+        # The zero gradient of a skipped step, times NaN features, must stay zero: `where` does not multiply.
+        weight = torch.where(all_finite(features), torch.cat([self.foreground, self.background]), 0)
+        both = F.conv2d(features, weight)  # which reads the features once for both heads
+        finite = all_reduce_and(all_finite(both))
         foreground, background = torch.where(finite, both, 0).chunk(2, dim=1)
         return Projections(foreground.relu(), background.relu(), background, finite)
 
@@ -112,7 +110,7 @@ class BackgroundClassifier(nn.Module):
         normalised: Tensor = self.norm(projection)
         return normalised.relu()
 
-    def forward(self, projection: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, projection: Tensor, generator: Generator | None = None) -> Tensor:
         """Logits [B, h, w] of being background, of the projection before ReLU [B, D, h, w].
 
         Args:
@@ -122,7 +120,7 @@ class BackgroundClassifier(nn.Module):
         hidden = self.normalise(projection)
         weight: Tensor = self.weight
         if self.training and self.dropout > 0:
-            uniform = torch.rand(hidden.shape, device=hidden.device, generator=generator)
+            kept = uniform(hidden.shape, hidden.device, generator) >= self.dropout
             # The scale of what is kept goes to the weight, the smaller tensor.
-            hidden, weight = hidden * (uniform >= self.dropout), weight / (1 - self.dropout)
+            hidden, weight = hidden * kept, weight / (1 - self.dropout)
         return F.conv2d(hidden, weight, self.bias)[:, 0]

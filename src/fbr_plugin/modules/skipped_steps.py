@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fbr_plugin.errors import WarnOnce
+from fbr_plugin.functional import readable
 
 
 class SkippedSteps(nn.Module):
@@ -25,7 +26,7 @@ class SkippedSteps(nn.Module):
         """Count a training step unless it was finite (0-d bool)."""
         if self.training:
             self.count += ~finite
-        if finite.device.type == "cpu":
+        if readable(finite):
             self.warn()
 
     def warn(self) -> int:
