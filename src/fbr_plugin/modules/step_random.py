@@ -39,7 +39,7 @@ class StepRandom(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The seed and the step counter, for the state dict."""
-        return torch.tensor([self.seed, int(self.step)])
+        return torch.stack([self.step.new_tensor(self.seed), self.step])  # without a value, on meta tensors
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take the seed and the step counter from a state dict."""
