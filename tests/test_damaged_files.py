@@ -200,6 +200,7 @@ def openimages(path: Path) -> object:
     return OpenImagesLayout(path.parent, "test", "test").split(False, True)
 
 
+TEXT = "x" * 200_000
 SHARED = np.ones(2**17)
 CASES = {
     "negative dimension": Case("w.params", mxnet(-4, 8), weights, r"an array has the shape \[-4, 8\]"),
@@ -254,6 +255,9 @@ CASES = {
         "s.pkl", pickled({2**40: np.ones((2, 2))}), read_seed, "are not 0-based classes"
     ),
     "empty maps": Case("s.pkl", pickled({0: np.ones((0, 2))}), read_seed, r"maps of the shape \(1, 0, 2\)"),
+    "seed of a text, over and over": Case(
+        "s.pkl", pickled({0: [TEXT] * 1000}), read_seed, "a list in place of an array"
+    ),
     "seed of objects": Case("s.pkl", pickled({"keys": {}, "cam": [10**30]}), read_seed, "is not a seed"),
     "large picture": Case(
         "a.png",

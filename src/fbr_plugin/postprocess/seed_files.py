@@ -5,6 +5,7 @@ Masks and labels are PNGs, written and read by `fbr_plugin.data.readers.images`.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,16 +61,16 @@ def _unpack(content: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     if not content:
         raise InputError("it holds an empty dict, whose size is unknown")
     if {"keys", "scores"} <= content.keys():
-        keys, maps = content["keys"], content["scores"]
+        keys, maps = content["keys"], _array(content["scores"])
         if "background" in content:
-            maps = np.concatenate([content["background"][None], maps])
+            maps = np.concatenate([_array(content["background"])[None], maps])
     elif "keys" in content:
-        keys, maps = content["keys"], content.get("high_res", content.get("cam"))
+        keys, maps = content["keys"], _array(content.get("high_res", content.get("cam")))
     elif all(isinstance(key, int | np.integer) for key in content):
-        keys, maps = list(content), np.stack([np.asarray(plane) for plane in content.values()])
+        keys, maps = np.array([*content]), np.stack([_array(plane) for plane in content.values()])
     else:
         raise InputError(f"it has the entries {short(sorted(map(str, content)))}")
-    given, maps = np.asarray(keys), np.asarray(maps, np.float32)
+    given, maps = _array(keys), maps.astype(np.float32, copy=False)
     keys = given.astype(np.int64)
     if maps.ndim != 3 or 0 in maps.shape[1:] or keys.ndim != 1 or len(maps) - len(keys) not in (0, 1):
         raise InputError(f"it has {keys.size} keys for maps of the shape {maps.shape}")
@@ -78,6 +79,13 @@ def _unpack(content: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     if not np.isfinite(maps).all():
         raise InputError("it has NaN or infinite scores")
     return keys, maps
+
+
+def _array(value: object) -> NDArray[Any]:
+    """An array, which takes no more memory than in the file: a list could repeat a long text."""
+    if isinstance(value, np.ndarray):
+        return value
+    raise InputTypeError(f"it has a {type(value).__name__} in place of an array")
 
 
 def write_seed(path: str | Path, seed: Seed, style: SeedStyle) -> None:
