@@ -492,6 +492,16 @@ def test_a_pickle_runs_nothing(tmp_path: Path, read: Read) -> None:
     assert not trace.exists()
 
 
+def test_an_archive_on_several_disks_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "a": Malice(tmp_path / "trace")}, path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x06\x07") + 4] = 2  # the disk, at which `zipfile.is_zipfile` raises
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"last\.ckpt holds objects that are not loaded"):
+        checkpoint(path)
+
+
 def test_the_class_of_a_checkpoint_is_compared_before_it_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

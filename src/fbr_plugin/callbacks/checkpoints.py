@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 import pytorch_lightning as pl
 import torch
@@ -80,7 +80,7 @@ def read_checkpoint(
     except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # from a seek in a truncated file
             raise
-        if isinstance(error, UnpicklingError) and is_zipfile(path):
+        if isinstance(error, UnpicklingError) and _is_archive(path):
             refused = re.search(r"GLOBAL (\S+)", str(error))
             raise InputError(
                 f"{path} holds objects that are not loaded, since this would run their code"
@@ -97,6 +97,12 @@ def read_checkpoint(
             "go to --model.weights, or through `fbr-plugin import-weights`"
         )
     return content
+
+
+def _is_archive(path: str | Path) -> bool:
+    """Whether a file begins as a zip archive; `zipfile.is_zipfile` raises for some that are damaged."""
+    with Path(path).open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def check_archive(path: str | Path) -> None:
