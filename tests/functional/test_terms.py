@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from helpers import naive
+from helpers.made import MadeTensors
 
 from fbr_plugin import functional as fbr
 
@@ -249,6 +250,32 @@ def test_shared_negatives_have_the_expectation_of_a_draw_for_each_query(generato
     own = torch.tensor([per_query(torch.randint(6, (4, 3), generator=generator)) for _ in range(draws // 3)])
     error = (shared.var() / len(shared) + own.var() / len(own)).sqrt()
     assert abs(shared.mean() - own.mean()) < 4 * error
+
+
+def test_no_tensor_has_queries_times_negatives(generator):
+    number, negatives = 4096, 4096
+    queries = torch.randn(number, 4, generator=generator).requires_grad_()
+    keys = torch.randn(2, negatives, 4, generator=generator)
+    tiles = fbr.group_by_class(torch.arange(number) % 2, 2)
+    with MadeTensors() as made:
+        valid = torch.ones(2, dtype=torch.bool)
+        fbr.info_nce(queries, tiles, torch.ones(2, 4), keys, valid).loss.backward()
+    assert 100_000 < max(made.sizes) < number * negatives / 16
+
+
+@pytest.mark.parametrize("chunk", [1, 30, 2**14])
+def test_chunks_change_nothing(chunk, generator, monkeypatch):
+    monkeypatch.setattr("fbr_plugin.functional.contrast.TILE", 3)
+    queries, keys = torch.randn(50, 4, generator=generator), torch.randn(3, 9, 4, generator=generator)
+    tiles, found = fbr.group_by_class(torch.randint(0, 4, (50,), generator=generator), 3), []
+    for size in (chunk, 10**9):
+        monkeypatch.setattr("fbr_plugin.functional.contrast.CHUNK", size)
+        leaf = queries.clone().requires_grad_()
+        result = fbr.info_nce(leaf, tiles, keys[:, 0], keys[:, 1:], torch.tensor([True, False, True]))
+        result.loss.backward()
+        found.append((*result, leaf.grad))
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second)
 
 
 def test_closed_forms():

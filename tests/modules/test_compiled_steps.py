@@ -1,5 +1,6 @@
 """Compiled steps: one graph without breaks, compiled once, and what eager ones compute."""
 
+import shutil
 from collections.abc import Iterator
 from copy import deepcopy
 
@@ -95,6 +96,15 @@ def test_an_update_inside_a_compiled_step() -> None:
     for _ in range(5):
         step()
     assert (gate.step, gate.reclusters) == (5, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a compiler of C++")
+def test_draws_of_compiled_code_are_the_same() -> None:
+    gate = ClassAwareGate(SHAPE, GATE)
+    for shape, dtype in (((1001,), torch.float32), ((5, 7), torch.float64)):
+        draw = torch.compile(lambda s=shape, d=dtype: gate.generator(3).rand(s, d), fullgraph=True)
+        assert torch.equal(draw(), gate.generator(3).rand(shape, dtype))
 
 
 @pytest.mark.slow

@@ -105,6 +105,18 @@ def test_values_are_those_before_an_operation_in_place(seen):
     assert torch.equal(seen["features"], expected)
 
 
+def test_a_model_in_channels_last(seen):
+    batch, totals = make_batch(), []
+    for form in (torch.contiguous_format, torch.channels_last):
+        model = make().to(memory_format=form)
+        image = batch["image"].contiguous(memory_format=form)
+        totals.append(model.training_step({**batch, "image": image}, 0))
+        assert seen["features"].is_contiguous(memory_format=form)
+        totals[-1].backward()
+        assert model.encoder.weight.grad.any()
+    torch.testing.assert_close(*totals)
+
+
 def test_every_term_reaches_the_encoder():
     model, batch = make(), make_batch()
     for _ in range(6):

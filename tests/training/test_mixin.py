@@ -38,6 +38,23 @@ def test_terms_change_the_baseline_and_are_logged(scenes, tmp_path):
 
 
 @pytest.mark.slow
+def test_compiled_parts_train_as_others(scenes, tmp_path):
+    losses = FBRConfig(dim=8, num_clusters=2, kmeans_iterations=1, bank_size=60, min_bank=8)
+    gate = {"enabled": True, "recluster_every": 2, "num_clusters": 4}
+    models = [amn(fbr=losses, gate=gate) for _ in range(2)]
+    for part in (models[1].fbr, models[1].gate):
+        part.compile(backend="eager", fullgraph=True)
+    for model in models:
+        pl.seed_everything(3, verbose=False)
+        fit(model, scenes(), tmp_path, limit_train_batches=4)
+    states = [model.state_dict() for model in models]
+    assert models[1].gate.reclusters == 2
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, msg=name)
+
+
+@pytest.mark.slow
 def test_resume_at_the_boundary_of_an_epoch_is_exact(scenes, tmp_path):
     """Other tests of every baseline resume in the middle of an epoch."""
     whole = amn(fbr=CONFIG)

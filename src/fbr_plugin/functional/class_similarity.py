@@ -13,7 +13,7 @@ from torch import Tensor
 from fbr_plugin.functional.counter_random import Generator
 from fbr_plugin.functional.kmeans import kmeans
 
-EPSILON = 1e-6  # smallest length
+EPSILON = 1e-12  # smallest squared length
 
 
 class BackgroundClusters(NamedTuple):
@@ -52,21 +52,30 @@ def hypercolumns(levels: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
         [B, sum of L_j, h, w] of unit length, float32; values that are not finite count as 0.
     """
     sizes = [level.shape[1] for level in levels]
-    stacked = levels[0].new_empty((len(levels[0]), sum(sizes), *grid), dtype=torch.float32)
+    last = levels[-1].is_contiguous(memory_format=torch.channels_last)
+    form = torch.channels_last if last else torch.contiguous_format
+    shape, device = (len(levels[0]), sum(sizes), *grid), levels[0].device
+    stacked = torch.empty(shape, dtype=torch.float32, device=device, memory_format=form)
     parts = stacked.split(sizes, 1)
     with torch.autocast(levels[0].device.type, enabled=False):
         for part, level in zip(parts, levels, strict=True):
             part.copy_(_pooled(level.float(), grid)).nan_to_num_()
-        lengths = [part.norm(dim=1, keepdim=True) for part in parts]
-        active = torch.stack([length > EPSILON for length in lengths]).sum(0).sqrt()  # levels that are not 0
-        for part, length in zip(parts, lengths, strict=True):
-            part.div_((active * length).clamp_min(EPSILON))
+        squares = [part.square().sum(1, keepdim=True) for part in parts]
+        active = torch.stack([square > EPSILON for square in squares]).sum(0)  # levels that are not 0 here
+        for part, square in zip(parts, squares, strict=True):
+            part.mul_((active * square).clamp_min(EPSILON).rsqrt())
     return stacked
 
 
 def _pooled(level: Tensor, grid: Sequence[int]) -> Tensor:
-    height, width = grid
-    return level if level.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(level, (height, width))
+    """Average a level [B, L, h, w] over the cells of a grid."""
+    size = level.shape[-2:]
+    if tuple(size) == tuple(grid):
+        return level
+    cell = [side // cells for side, cells in zip(size, grid, strict=True)]
+    if all(side == cells * own for side, cells, own in zip(size, grid, cell, strict=True)):
+        return F.avg_pool2d(level, cell)  # which takes half the time
+    return F.adaptive_avg_pool2d(level, tuple(grid))
 
 
 @torch.no_grad()

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# The constants of SplitMix64 as signed numbers: products of 64-bit integers wrap around.
-GAMMA, FIRST, SECOND = (
-    number - 2**64 for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+# The increment of SplitMix64, its inverse, and the factors, as signed numbers: 64-bit products wrap around.
+GAMMA, INVERSE, FIRST, SECOND = (
+    number - 2**64
+    for number in (0x9E3779B97F4A7C15, 0xF1DE83E19937733D, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
 
 
-def split_mix(seed: Tensor | int, numbers: Tensor) -> Tensor:
+def split_mix(seed: Tensor, numbers: Tensor) -> Tensor:
     """The outputs of SplitMix64 at given places in its sequence.
 
     Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, OOPSLA 2014. Nothing here depends
@@ -24,7 +25,8 @@ def split_mix(seed: Tensor | int, numbers: Tensor) -> Tensor:
     Returns:
         64 random bits each, as int64, in the shape of `numbers`.
     """
-    bits = numbers.add(1).mul_(GAMMA).add_(seed)
+    # seed + GAMMA * (numbers + 1), in an order that no compiler takes for an index: those do not wrap around.
+    bits = numbers.add(seed * INVERSE + 1).mul_(GAMMA)
     for shift, factor in ((30, FIRST), (27, SECOND)):
         bits.bitwise_xor_((bits >> shift).bitwise_and_(2 ** (64 - shift) - 1)).mul_(factor)
     return bits.bitwise_xor_((bits >> 31).bitwise_and_(2**33 - 1))

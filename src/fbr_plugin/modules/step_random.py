@@ -29,7 +29,7 @@ class StepRandom(nn.Module):
 
     def generator(self, view: int = 0) -> CounterGenerator:
         """The source of this step, view and process, on the module's device."""
-        key = split_mix(self.seed, self.step)
+        key = split_mix(torch.full_like(self.step, self.seed), self.step)
         return CounterGenerator(split_mix(key, torch.full_like(key, view << 32 | rank())))
 
     def initial_generator(self) -> torch.Generator:
