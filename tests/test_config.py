@@ -1,5 +1,6 @@
 """The settings."""
 
+import inspect
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def test_presets_are_the_published_values():
 @pytest.mark.parametrize("kind", [FBRConfig, GateConfig])
 def test_every_field_is_documented(kind):
     for field in fields(kind):
-        assert f"        {field.name}: " in kind.__doc__, field.name
+        assert f"\n    {field.name}: " in (inspect.getdoc(kind) or ""), field.name
 
 
 def test_the_recommended_settings_are_the_gate_alone():

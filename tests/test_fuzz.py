@@ -77,6 +77,7 @@ def test_what_a_reader_does_is_told(
     out, kept = tmp_path / "out.json", tmp_path / "kept"
     words = ["fuzz", "--reader", "list", "--inputs", "2", "--timeout", "0.3", "--out", out, "--keep", kept]
     monkeypatch.setattr(sys, "argv", [*map(str, words)])
+    monkeypatch.setenv("FBR_MAX_PIXELS", "1000000")  # or the command sets it, for later tests as well
     command.main()
     result = json.loads(out.read_text())["list"]
     assert result[kind] >= 1

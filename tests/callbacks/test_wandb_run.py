@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from wandb.sdk.wandb_config import Config
+from wandb.sdk.wandb_run import Run
 from wandb.sdk.wandb_summary import SummaryDict
 
 from fbr_plugin.baselines import CAMFBR
@@ -197,7 +198,7 @@ def test_a_negative_budget_is_refused() -> None:
 
 
 # All that is called of Weights & Biases, apart from what it calls itself.
-OWNERS = (wandb.Run, Config, SummaryDict, wandb.Artifact)
+OWNERS = (Run, Config, SummaryDict, wandb.Artifact)
 TYPES = (wandb.Image, wandb.Table, wandb.Histogram, wandb.Artifact)
 
 

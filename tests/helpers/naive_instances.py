@@ -56,8 +56,8 @@ def naive(pairs: list[Pair], num_classes: int) -> dict[str, float]:
     """The figures of `InstanceResult.scores`, as fractions."""
     images = [prepared(*pair) for pair in pairs]
     present = [c for c in range(1, num_classes + 1) if any(split(image, c)[1] for image in images)]
-    ap = {iou: mean([class_ap(images, c, iou) for c in present]) for iou in IOUS}
-    published = [ap[iou] for iou in (0.25, 0.5, 0.7, 0.75)]
+    ap = {least: mean([class_ap(images, c, least) for c in present]) for least in IOUS}
+    published = [ap[least] for least in (0.25, 0.5, 0.7, 0.75)]
     overlaps = []
     for c in present:
         best = []

@@ -39,7 +39,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_stage_is_a_run_of_the_group_with_its_scores(tmp_path: Path) -> None:
-    output = tmp_path / "photos"
+    (output := tmp_path / "photos").mkdir()
     first, second = log_stages([stage("baseline"), stage("masks", fails=True)], settings(output))
     assert first.make(tmp_path, {}) == {"miou": 50.0}
     with pytest.raises(ValueError, match="no masks"):

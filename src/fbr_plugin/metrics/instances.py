@@ -170,7 +170,8 @@ def match(pred: Instances, truth: Instances) -> tuple[Tensor, Tensor]:
     shared *= labels[:, None] == true_labels
     iou = (shared / (area[:, None] + true_area - shared).clamp(min=1).double())[:, ~crowd]
     inside = F.pad((shared / area[:, None].clamp(min=1).double())[:, crowd], (0, 1)).amax(1)
-    overlap, owner = F.pad(iou, (0, 1)).max(1)  # a last column, for images without true instances
+    padded = F.pad(iou, (0, 1, 0, 1))  # a last row and column, for images without any
+    overlap, owner = padded[:-1].max(1)
     ious, number = torch.tensor(_IOUS, dtype=torch.float64), len(labels)
     reaches = overlap[:, None] >= ious
     rank = pred["scores"].cpu().argsort(descending=True, stable=True).argsort()
@@ -180,7 +181,7 @@ def match(pred: Instances, truth: Instances) -> tuple[Tensor, Tensor]:
     right = reaches & (turn == first[owner])
     neither = ~right & (inside[:, None] >= ious)
     outcomes = torch.full(right.shape, _WRONG).masked_fill(right, _RIGHT).masked_fill(neither, _NEITHER)
-    return outcomes, F.pad(iou, (0, 0, 0, 1)).amax(0)
+    return outcomes, padded[:, :-1].amax(0)
 
 
 def shared_pixels(first: Tensor, second: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
@@ -52,7 +52,7 @@ class FBRMixin(CapturedSteps):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         order = cls.__mro__
-        if LightningModule in order and order.index(LightningModule) < order.index(FBRMixin):
+        if nn.Module in order and order.index(nn.Module) < order.index(FBRMixin):
             bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not FBRMixin)
             raise InputTypeError(f"the mixin comes first: class {cls.__name__}(FBRMixin, {bases})")
 
@@ -163,7 +163,7 @@ class FBRMixin(CapturedSteps):
     def configure_callbacks(self) -> list[Callback]:
         """The baseline's callbacks, and the one that makes a resumed run draw what it would have drawn."""
         callbacks = super().configure_callbacks()
-        return [*([callbacks] if isinstance(callbacks, Callback) else callbacks), ExactResume()]
+        return [*(callbacks if isinstance(callbacks, Sequence) else [callbacks]), ExactResume()]
 
     def on_train_start(self) -> None:
         """Check that FBR's parameters are trained."""

@@ -1,5 +1,6 @@
 """The optimizer's settings and their schedule."""
 
+import inspect
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ PUBLISHED = {
 
 def test_every_field_is_documented() -> None:
     for field in fields(OptimizerConfig):
-        assert f"        {field.name}: " in (OptimizerConfig.__doc__ or ""), field.name
+        assert f"\n    {field.name}: " in (inspect.getdoc(OptimizerConfig) or ""), field.name
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
