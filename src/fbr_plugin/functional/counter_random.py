@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fbr_plugin.distributed import BatchShare
+
 # The constants of SplitMix64 as signed numbers: products of 64-bit integers wrap around.
 GAMMA, FIRST, SECOND = (
     number - 2**64 for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -63,6 +65,7 @@ def uniform(
     device: torch.device,
     generator: Generator | None,
     dtype: torch.dtype = torch.float32,
+    share: BatchShare = BatchShare(),
 ) -> Tensor:
     """Random numbers in [0, 1).
 
@@ -71,7 +74,11 @@ def uniform(
         device: of the result, and of the generator.
         generator: source of randomness; None takes torch's global one.
         dtype: float32 or float64.
+        share: of the batch that the first axis has the images of; drawn for the whole batch.
     """
+    whole = (shape[0] * share.processes, *shape[1:])
     if isinstance(generator, CounterGenerator):
-        return generator.rand(shape, dtype)
-    return torch.rand(shape, dtype=dtype, device=device, generator=generator)
+        drawn = generator.rand(whole, dtype)
+    else:
+        drawn = torch.rand(whole, dtype=dtype, device=device, generator=generator)
+    return share.own(drawn)
