@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 from fbr_plugin.baselines import CAMFBR
 from fbr_plugin.callbacks.seed_writer import SeedWriter
 from fbr_plugin.data import Loading, SyntheticDataModule
+from fbr_plugin.training.fbr_maps import FBRMaps
 
 IMAGES = 5
 
@@ -32,14 +33,18 @@ def scored(folder: Path, **options: Any) -> dict[str, Any]:
     """The figures of `validate` and `test`, and the names of the files that `predict` wrote."""
     torch.manual_seed(0)
     data = SyntheticDataModule(num_images=IMAGES, size=32, loading=Loading(eval_batch_size=2))
-    model, writer = CAMFBR(data.num_classes, encoder="small", scales=[1.0]), Watched(folder)
+    parts = {"fbr": {"preset": "amn", "bank_size": 100}, "gate": {"enabled": True}}
+    model, writer = (
+        CAMFBR(data.num_classes, encoder="small", scales=[1.0], **parts),
+        Watched(folder / "seeds"),
+    )
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
-        callbacks=[writer],
+        callbacks=[writer, FBRMaps(folder)],
         **options,
     )
     figures = {"validate": trainer.validate(model, data, verbose=False)[0]}
@@ -65,6 +70,7 @@ def test_two_processes_score_and_write_every_image_once(tmp_path: Path) -> None:
     assert one["figures"]["test"].keys() > {"test/miou_oracle"}
     assert sorted(results[0]["written"] + results[1]["written"]) == sorted(one["written"])
     assert all(result["written"] for result in results)
-    files = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("one", "two")]
-    assert files[0] == files[1]
-    assert len(files[0]) == IMAGES
+    for kind in ("seeds", "gate", "nroi"):
+        files = [sorted(path.name for path in (tmp_path / name / kind).iterdir()) for name in ("one", "two")]
+        assert files[0] == files[1]
+        assert len(files[0]) == IMAGES
