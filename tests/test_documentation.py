@@ -30,6 +30,7 @@ PAGES = [
 # Not run here: shell and benchmarks; the demo, which tests/cli runs; and what needs a released checkpoint.
 ELSEWHERE = ("fbr-plugin demo", "fbr-plugin import-weights")
 TRAINING = {"fit", "validate", "test", "predict"}
+COMMAND = re.compile(r"(?:fbr-plugin|(?:torchrun|srun) .*-m fbr_plugin) (.*)")
 
 
 class Block(NamedTuple):
@@ -52,12 +53,12 @@ def blocks(language: str) -> list[Block]:
 def commands() -> list[tuple[str, list[str]]]:
     """Every `fbr-plugin` command of the documents, with its page, as words."""
     lines = [
-        (block.page, line)
+        (block.page, found[1])
         for block in blocks("bash")
         for line in block.code.replace("\\\n", " ").splitlines()
-        if line.startswith("fbr-plugin") and not line.startswith(ELSEWHERE)
+        if (found := COMMAND.match(line)) and not line.startswith(ELSEWHERE)
     ]
-    return [(page, shlex.split(line, comments=True)[1:]) for page, line in lines]
+    return [(page, shlex.split(line, comments=True)) for page, line in lines]
 
 
 def name(case: object) -> str | None:

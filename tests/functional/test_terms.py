@@ -122,6 +122,33 @@ def test_prototypes(case):
         torch.testing.assert_close(result.vectors[c - 1], vector, rtol=1e-5, atol=1e-6)
 
 
+def test_tied_scores_share_the_room_that_is_left():
+    normalised = torch.tensor([0.0, 0.9, 0.5, 0.5, 0.5, 0.1]).expand(1, 2, 1, 6)
+    features = torch.tensor([9.0, 1, 2, 4, 9, 9]).view(1, 1, 1, 6)
+    result = fbr.class_prototypes(features, normalised, torch.ones(1, 1, 6).long(), topk=3)
+    torch.testing.assert_close(result.vectors, torch.tensor([[(0.9 * 1 + 2 * 0.5 * 5) / 1.9]]))
+
+
+def test_prototypes_do_not_depend_on_the_order_of_the_images(case):
+    scores, labels, features = case
+    maps = fbr.normalise_scores(scores.round(), labels).normalised.mul(4).round() / 4
+    order = torch.tensor([2, 0, 3, 1])
+    for topk in (1, 3, 9):
+        one, other = (
+            fbr.class_prototypes(own, given, given.argmax(1), topk).vectors
+            for own, given in ((features, maps), (features[order], maps[order]))
+        )
+        torch.testing.assert_close(other, one)
+        for c, vector in naive.prototypes(features, maps, maps.argmax(1), topk).items():
+            torch.testing.assert_close(one[c - 1], vector)
+
+
+def test_of_equal_scores_the_first_class_is_taken_and_background_first():
+    maps = fbr.normalise_scores(torch.zeros(1, 3, 2, 2), torch.ones(1, 3), background_score=0.0).normalised
+    assert not maps.argmax(1).any()
+    assert (maps[:, 1:].argmax(1) == 0).all()
+
+
 def test_absent_class_has_no_prototype():
     normalised = torch.rand(1, 3, 4, 4)
     result = fbr.class_prototypes(torch.rand(1, 5, 4, 4), normalised, torch.ones(1, 4, 4).long(), topk=3)

@@ -68,15 +68,17 @@ def hard(
 
 
 def prototypes(features: Tensor, normalised: Tensor, pseudo: Tensor, topk: int) -> dict[int, Tensor]:
-    """Score-weighted mean features of each present class's best positions."""
+    """Score-weighted mean features of each present class's best positions; the last ones in a tie share."""
     rows = features.detach().permute(0, 2, 3, 1).flatten(0, 2)
     result = {}
     for c in range(1, normalised.shape[1]):
         if not (pseudo == c).any():
             continue
         scores = normalised[:, c].flatten()
-        best = sorted(range(len(scores)), key=lambda n: -scores[n].item())[:topk]
-        result[c] = sum(scores[n] * rows[n] for n in best) / sum(scores[n] for n in best)
+        best = sorted(scores.tolist(), reverse=True)[:topk]
+        left = best.count(best[-1]) / scores.tolist().count(best[-1])
+        weights = [s * left if s == best[-1] else s * (s > best[-1]) for s in scores.tolist()]
+        result[c] = sum(w * row for w, row in zip(weights, rows, strict=True)) / sum(weights)
     return result
 
 

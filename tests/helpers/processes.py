@@ -1,4 +1,4 @@
-"""A function run in two processes that can exchange tensors, and the end of a process."""
+"""A function run in processes that can exchange tensors, and the end of a process."""
 
 import os
 import signal
@@ -16,17 +16,27 @@ from fbr_plugin.processes import process_context
 WORLD = 2
 
 
-def launch(worker: Callable[[int], Any], folder: Path) -> list[Any]:
-    """Run a function of the rank in two gloo processes; what each returned, in rank order."""
+def launch(worker: Callable[[int], Any], folder: Path, world: int = WORLD) -> list[Any]:
+    """Run a function of the rank in gloo processes, two unless told; what each returned, in rank order."""
     method = process_context().get_start_method()
-    mp.start_processes(_process, (worker, str(folder)), nprocs=WORLD, start_method=method)
-    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(WORLD)]
+    mp.start_processes(_process, (worker, str(folder), world), nprocs=world, start_method=method)
+    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(world)]
 
 
-def _process(number: int, worker: Callable[[int], Any], folder: str) -> None:
+def meet_in_pairs(number: int, folder: Path) -> int:
+    """Let four processes that have met part, and meet again as two pairs; the rank in the new pair."""
+    dist.barrier()
+    dist.destroy_process_group()
+    pair, own = divmod(number, WORLD)
+    store = f"file://{folder}/pair_{pair}"
+    dist.init_process_group("gloo", init_method=store, rank=own, world_size=WORLD)
+    return own
+
+
+def _process(number: int, worker: Callable[[int], Any], folder: str, world: int) -> None:
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=number, world_size=WORLD)
+    dist.init_process_group("gloo", init_method=store, rank=number, world_size=world)
     try:
         torch.save(worker(number), f"{folder}/{number}.pt")
     finally:

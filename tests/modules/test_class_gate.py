@@ -469,7 +469,7 @@ def test_running_means_decay(monkeypatch):
     gate = make_gate(decay=0.5)
     found = iter(torch.tensor([[0.8, 0.4, torch.nan], [0.2, torch.nan, torch.nan]]))
     counts = iter(F.one_hot(torch.tensor([3, 3, 5, 7]), fbr.BINS) * torch.tensor([[10.0], [4], [1], [6]]))
-    monkeypatch.setattr(fbr, "background_similarity", lambda *_: next(found))
+    monkeypatch.setattr(fbr, "background_similarity", lambda *_, **__: next(found))
     monkeypatch.setattr(fbr, "score_histogram", lambda _: next(counts))
     train(gate, 2)
     torch.testing.assert_close(gate.similarity, torch.tensor([[0.6, 0.2, 0], [1.5, 0.5, 0]]))

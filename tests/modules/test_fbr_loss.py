@@ -2,15 +2,17 @@
 
 import io
 import warnings
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import naive
 
-from fbr_plugin import DenseView, FBRConfig, FBRLoss, ViewShape
+from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, GateConfig, ViewShape
 from fbr_plugin import functional as fbr
+from fbr_plugin.distributed import BatchShare
+from fbr_plugin.modules import StepRandom
 
 CONFIG = FBRConfig(dim=6, num_clusters=3, bank_size=200, min_bank=4, num_negatives=9)
 
@@ -110,6 +112,50 @@ def test_every_term_equals_the_naive_one(logits, config, monkeypatch):
             if reference is None:
                 reference = torch.zeros_like(gradient)
             torch.testing.assert_close(gradient, reference, rtol=1e-5, atol=2e-7)
+
+
+@dataclass(frozen=True)
+class Shuffled(BatchShare):
+    """The images in another order, which those who draw from them do not see."""
+
+    _: KW_ONLY
+    order: torch.Tensor
+
+    def own(self, whole):
+        return whole[self.order]
+
+    def gather(self, tensor):
+        return tensor[self.order.argsort()] if len(tensor) == len(self.order) else tensor
+
+    def gather_rows(self, images, *tensors):
+        return tuple(self.gather(rows.unflatten(0, (images, -1))).flatten(0, 1) for rows in tensors)
+
+    def take(self, rows, index):
+        return super().take(self.gather(rows), index)
+
+
+@pytest.mark.parametrize("logits", [True, False])
+def test_the_order_of_images_does_not_matter_but_for_the_draws(logits, monkeypatch):
+    view, order = make_view(1, logits), torch.tensor([2, 0, 3, 1])
+    view.scores, view.features = view.scores.round(), view.features.detach().requires_grad_()  # many ties
+    view.features.data[3] = view.features.data[1]
+    memory = GateConfig(num_prototypes=2, num_clusters=4, recluster_every=1)
+    results = []
+    for chosen in (torch.arange(4), order):
+        torch.manual_seed(0)
+        loss, gate = FBRLoss(ViewShape(5, 3), CONFIG), ClassAwareGate(ViewShape(5, 3), memory)
+        loss.classifier.share = Shuffled(order=chosen)
+        monkeypatch.setattr(StepRandom, "share", loss.classifier.share)
+        given = replace(view, features=view.features[chosen], scores=view.scores[chosen])
+        given.labels = view.labels[chosen]
+        for _ in range(2):
+            terms, learned = loss(given), gate.update(given)
+        gradients = torch.autograd.grad(terms.total, [view.features, loss.heads.foreground])
+        own = [learned.mean_gate, learned.gate[chosen.argsort()], gate.prototypes, gate.clusters]
+        results.append([*terms[:9], terms.graph, terms.pseudo_labels[chosen.argsort()], *gradients, *own])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
+    assert min(value.abs().max().item() for value in results[0]) > 0
 
 
 @pytest.mark.parametrize("sampling", ["graph", "uniform"])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fbr_plugin import FBRConfig, FBRLoss, ViewShape, distributed
 from fbr_plugin.modules import StepRandom
 from fbr_plugin.modules import step_random as source
 
@@ -66,3 +67,42 @@ def test_the_state_restores_seed_and_step() -> None:
 def test_a_negative_global_seed_is_taken() -> None:
     assert seeded(-1).seed == 2**63 - 1
     assert 0 <= draw(seeded(-1)) < 1
+
+
+def test_initial_weights_do_not_depend_on_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    first = FBRLoss(ViewShape(4, 2), FBRConfig(dim=6, bank_size=64))
+    monkeypatch.setattr(source, "rank", lambda: 1)
+    other = FBRLoss(ViewShape(4, 2), FBRConfig(dim=6, bank_size=64))
+    for name, value in first.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+
+
+def test_processes_built_with_other_seeds_take_the_first_one_s_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    first = FBRLoss(ViewShape(4, 2), FBRConfig(dim=6, bank_size=64))
+    first.banks[0].fill += 1
+    torch.manual_seed(4)
+    other = FBRLoss(ViewShape(4, 2), FBRConfig(dim=6, bank_size=64))
+    assert not torch.equal(other.heads.foreground, first.heads.foreground)
+    sent = iter([*first.parameters(), *first.buffers(), first.get_extra_state()])
+    monkeypatch.setattr(source, "is_distributed", lambda: True)
+    for module in (source, distributed):  # in the order of the first process
+        monkeypatch.setattr(module, "broadcast_from_rank_zero", lambda _: next(sent))
+    other.eval().begin(0, images=2)
+    assert other.seed == 4
+    other.train().begin(0, images=2)
+    other.begin(0, images=2)  # nothing is left to send
+    assert (other.seed, other.step) == (3, 2)
+    for name, value in first.state_dict().items():
+        assert "_extra_state" in name or torch.equal(other.state_dict()[name], value), name
+
+
+def test_processes_draw_alike_for_a_global_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    module = StepRandom(global_batch=True)
+    first = draw(module)
+    assert torch.equal(first, draw(seeded(3)))
+    monkeypatch.setattr(source, "rank", lambda: 1)
+    assert torch.equal(draw(module), first)
+    assert not torch.equal(draw(seeded(3)), first)

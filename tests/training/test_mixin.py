@@ -11,6 +11,7 @@ from torch import nn
 
 from fbr_plugin import Baseline, DenseView, FBRConfig, FBRMixin, ViewShape, capture, recommended
 from fbr_plugin.baselines import AMN, AMNFBR, CAMFBR, PPCFBR
+from fbr_plugin.distributed import BatchShare
 
 SMALL = {"encoder": "small", "rates": (1, 2)}
 CONFIG = FBRConfig(dim=8, num_clusters=3, bank_size=300, min_bank=8, num_negatives=16)
@@ -82,13 +83,14 @@ def test_resume_from_the_end_of_an_epoch_with_validation(scenes, tmp_path):
 
 def test_checkpoint_loads_from_either_kind_of_settings(scenes, tmp_path):
     for number, fbr in enumerate([CONFIG, {"preset": "amn", "dim": 8, "bank_size": 300}]):
-        model = amn(fbr=fbr)
+        model = amn(fbr=fbr, gate={"enabled": True}, global_batch=number == 1)
         trainer = fit(model, scenes(), tmp_path, max_steps=1)
         path = tmp_path / f"{number}.ckpt"
         trainer.save_checkpoint(path)
         loaded = AMNFBR.load_from_checkpoint(path, weights_only=True)
         assert loaded.fbr.config == model.fbr.config
         assert loaded.hparams["fbr"]["dim"] == 8
+        assert loaded.fbr.share == loaded.gate.share == BatchShare(number == 1)
         assert torch.equal(loaded.fbr.banks[0].nrois, model.fbr.banks[0].nrois)
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.distributed import BatchShare
 from fbr_plugin.functional.counter_random import Generator
 from fbr_plugin.functional.kmeans import kmeans
 
@@ -131,7 +132,12 @@ def class_similarity(pixels: Tensor, prototypes: Tensor, clusters: BackgroundClu
 
 @torch.no_grad()
 def background_similarity(
-    class_absent: Tensor, scores: Tensor, labels: Tensor, quantile: float, sure: float = 0.05
+    class_absent: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    quantile: float,
+    sure: float = 0.05,
+    share: BatchShare = BatchShare(),
 ) -> Tensor:
     """The typical similarity of a class's own background to its class-absent clusters.
 
@@ -143,13 +149,14 @@ def background_similarity(
         labels: [B, C] image labels.
         quantile: in [0, 1].
         sure: a pixel with a lower score counts as confident background of the class.
+        share: of the batch that the images are.
 
     Returns:
         [C] cosines; nan for a class without such pixels.
     """
     background = (labels[..., None, None] > 0) & (scores < sure)
-    values = class_absent.masked_fill(~background, torch.nan).transpose(0, 1).flatten(1)
-    return values.nanquantile(quantile, dim=1)
+    values = share.gather(class_absent.masked_fill(~background, torch.nan))
+    return values.transpose(0, 1).flatten(1).nanquantile(quantile, dim=1)
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.distributed import BatchShare
+
 TILE = 64
 CHUNK = 2**14  # keys of the tiles that are contrasted at once
 EPSILON = 1e-12  # smallest length
@@ -17,10 +19,12 @@ class Tiles(NamedTuple):
     Attributes:
         rows: [T, TILE] int64 row of each slot, N where the slot is empty.
         classes: [T] int64 class of each tile; arbitrary for tiles without rows.
+        counts: [C] int64, the rows of each class in the whole batch.
     """
 
     rows: Tensor
     classes: Tensor
+    counts: Tensor
 
 
 class Contrast(NamedTuple):
@@ -45,7 +49,7 @@ def readable(values: Tensor) -> bool:
 
 
 @torch.no_grad()
-def group_by_class(classes: Tensor, num_classes: int) -> Tiles:
+def group_by_class(classes: Tensor, num_classes: int, share: BatchShare = BatchShare()) -> Tiles:
     """Group rows by class into tiles.
 
     Where the host cannot read values without waiting, the number of tiles depends only on shapes. Elsewhere,
@@ -54,6 +58,7 @@ def group_by_class(classes: Tensor, num_classes: int) -> Tiles:
     Args:
         classes: [N] int64 in 0..C-1 for the rows that take part, C for the others.
         num_classes: C.
+        share: of the batch that the rows are from.
     """
     count = torch.zeros(num_classes + 1, dtype=torch.int64, device=classes.device)
     count.scatter_add_(0, classes, torch.ones_like(classes))
@@ -72,7 +77,7 @@ def group_by_class(classes: Tensor, num_classes: int) -> Tiles:
     rows = torch.full((capacity * TILE + 1,), len(classes), device=classes.device)
     rows = rows.scatter(0, slot, order)[:-1].view(capacity, TILE)
     tile_class = torch.searchsorted(tile_end, torch.arange(capacity, device=classes.device), right=True)
-    return Tiles(rows, tile_class.clamp_max(num_classes - 1))
+    return Tiles(rows, tile_class.clamp_max(num_classes - 1), share.total(count[:-1]))
 
 
 def info_nce(
@@ -82,6 +87,7 @@ def info_nce(
     negatives: Tensor,
     valid: Tensor,
     temperature: float = 0.5,
+    share: BatchShare = BatchShare(),
 ) -> Contrast:
     """Contrast each query with its class prototype against the negatives of its class.
 
@@ -97,21 +103,25 @@ def info_nce(
         negatives: [C, n, D], no gradient.
         valid: [C] bool, classes that may contribute.
         temperature: tau.
+        share: of the batch that the rows are from.
 
     Returns:
-        The `Contrast`; zeros, connected to the graph, if no class contributes.
+        The `Contrast`; zeros, connected to the graph, if no class contributes. Where processes share the
+        batch, the mean of their values is that of the whole batch.
     """
     num_classes = len(prototypes)
     keys = F.normalize(torch.cat([prototypes[:, None], negatives], 1).detach(), dim=-1)
     with_gradient = torch.is_grad_enabled() and queries.requires_grad
-    loss, positive, negative = _ChunkedContrast.apply(queries, *tiles, keys, temperature, with_gradient)
+    loss, positive, negative = _ChunkedContrast.apply(
+        queries, tiles.rows, tiles.classes, keys, temperature, with_gradient
+    )
     taken = (tiles.rows < len(queries)) & valid[tiles.classes][:, None]
     values = (torch.stack([loss, positive, negative]) * taken).sum(-1)
     sums = values.new_zeros(3, num_classes).index_add(1, tiles.classes, values)
-    count = values.new_zeros(num_classes).index_add(0, tiles.classes, taken.sum(1).to(values.dtype))
+    count = tiles.counts * valid
     per_class = sums / count.clamp_min(1)
     classes = (count > 0).sum()
-    loss, positive, negative = per_class.sum(1) / classes.clamp_min(1)
+    loss, positive, negative = share.processes * per_class.sum(1) / classes.clamp_min(1)
     return Contrast(loss, positive.detach(), negative.detach(), classes)
 
 

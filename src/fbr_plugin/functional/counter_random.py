@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fbr_plugin.distributed import BatchShare
+
 # The increment of SplitMix64, its inverse, and the factors, as signed numbers: 64-bit products wrap around.
 GAMMA, INVERSE, FIRST, SECOND = (
     number - 2**64
@@ -65,6 +67,7 @@ def uniform(
     device: torch.device,
     generator: Generator | None,
     dtype: torch.dtype = torch.float32,
+    share: BatchShare = BatchShare(),
 ) -> Tensor:
     """Random numbers in [0, 1).
 
@@ -73,7 +76,11 @@ def uniform(
         device: of the result, and of the generator.
         generator: source of randomness; None takes torch's global one.
         dtype: float32 or float64.
+        share: of the batch that the first axis has the images of; drawn for the whole batch.
     """
+    whole = (shape[0] * share.processes, *shape[1:])
     if isinstance(generator, CounterGenerator):
-        return generator.rand(shape, dtype)
-    return torch.rand(shape, dtype=dtype, device=device, generator=generator)
+        drawn = generator.rand(whole, dtype)
+    else:
+        drawn = torch.rand(whole, dtype=dtype, device=device, generator=generator)
+    return share.own(drawn)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin.distributed import BatchShare
 from fbr_plugin.errors import InputError
 from fbr_plugin.functional.counter_random import Generator, uniform
 
@@ -33,6 +34,7 @@ def kmeans(
     *,
     iterations: int = 10,
     generator: Generator | None = None,
+    share: BatchShare = BatchShare(),
 ) -> KMeans:
     """Cluster the masked points of each row: greedy k-means++ seeding, then Lloyd iterations.
 
@@ -46,7 +48,9 @@ def kmeans(
         mask: [B, N] bool, the points that take part.
         num_clusters: K.
         iterations: number of Lloyd iterations, without early stopping.
-        generator: source of randomness, on the device of `points`.
+        generator: source of randomness, on the device of `points`. Row b takes the draws of its place, so
+            other rows in its place get the same draws.
+        share: of the batch that the B rows are.
 
     Raises:
         ValueError: shapes do not match, or K or the number of iterations is below 1.
@@ -61,7 +65,7 @@ def kmeans(
         points = points.to(torch.promote_types(points.dtype, torch.float32)).contiguous()
         mass = mask.to(points.dtype)
         data = _Points(points, points.square().sum(-1, keepdim=True), mass)
-        centroids = _seed(data, num_clusters, generator)
+        centroids = _seed(data, num_clusters, generator, share)
         for _ in range(iterations):
             centroids = _lloyd_step(data, centroids)
         centroids, valid = _few_points(data, centroids)
@@ -90,10 +94,10 @@ def _members(assignments: Tensor, mass: Tensor, num_clusters: int) -> Tensor:
     return F.one_hot(assignments, num_clusters).to(mass.dtype) * mass[..., None]
 
 
-def _draw(mass: Tensor, draws: int, generator: Generator | None) -> Tensor:
+def _draw(mass: Tensor, draws: int, generator: Generator | None, share: BatchShare) -> Tensor:
     """Sample indices [B, draws] with probability proportional to `mass` [B, N]; any index if all are 0."""
     cumulative = mass.cumsum(-1)
-    drawn = uniform((len(mass), draws), mass.device, generator, mass.dtype)
+    drawn = uniform((len(mass), draws), mass.device, generator, mass.dtype, share)
     # The last point with mass ends the range, whatever the rounding of the cumulative sum.
     last = mass.shape[1] - 1 - (mass > 0).flip(-1).to(torch.int8).argmax(-1, keepdim=True)
     index = torch.searchsorted(cumulative, drawn * cumulative[:, -1:], right=True)
@@ -105,14 +109,14 @@ def _rows(points: Tensor, index: Tensor) -> Tensor:
     return points.gather(1, index[..., None].expand(-1, -1, points.shape[-1]))
 
 
-def _seed(points: _Points, num_clusters: int, generator: Generator | None) -> Tensor:
+def _seed(points: _Points, num_clusters: int, generator: Generator | None, share: BatchShare) -> Tensor:
     """Greedy k-means++: centroids [B, K, D]."""
     candidates = 2 + int(math.log(num_clusters))
-    chosen = _rows(points.values, _draw(points.mass, 1, generator))
+    chosen = _rows(points.values, _draw(points.mass, 1, generator, share))
     closest = _squared_distances(points, chosen)[..., 0]
     centroids = [chosen]
     for _ in range(num_clusters - 1):
-        trial = _rows(points.values, _draw(points.mass * closest, candidates, generator))
+        trial = _rows(points.values, _draw(points.mass * closest, candidates, generator, share))
         distances = torch.minimum(closest[..., None], _squared_distances(points, trial))
         best = (distances * points.mass[..., None]).sum(1).argmin(-1, keepdim=True)
         centroids.append(_rows(trial, best))

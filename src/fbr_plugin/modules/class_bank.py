@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fbr_plugin.distributed import all_gather_rows
+from fbr_plugin.distributed import BatchShare
 
 
 class ClassBank(nn.Module):
@@ -29,15 +29,19 @@ class ClassBank(nn.Module):
         self.register_buffer("fill", torch.zeros(num_classes, dtype=torch.int64))
 
     @torch.no_grad()
-    def enqueue(self, rows: Tensor, classes: Tensor, mask: Tensor) -> None:
+    def enqueue(
+        self, rows: Tensor, classes: Tensor, mask: Tensor, images: int = 1, share: BatchShare = BatchShare()
+    ) -> None:
         """Add the masked rows of all processes; the oldest rows of their classes give way.
 
         Args:
             rows: [N, L].
             classes: [N] int64, 0 to C - 1.
             mask: [N] bool, the rows to add.
+            images: the images that they are from, with equally many rows each, one image after the other.
+            share: of the batch that the images are.
         """
-        rows, classes, mask = all_gather_rows(rows, classes, mask)
+        rows, classes, mask = share.gather_rows(images, rows, classes, mask)
         member = F.one_hot(classes, len(self.fill)) * mask[:, None]
         ranks = member.cumsum(0)
         count = ranks[-1]

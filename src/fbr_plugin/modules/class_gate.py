@@ -11,7 +11,7 @@ from torch import Tensor
 from fbr_plugin import functional as fbr
 from fbr_plugin.config import GateConfig
 from fbr_plugin.contract import DenseView, GateTerms, ViewShape
-from fbr_plugin.distributed import all_reduce_and, all_reduce_sum, broadcast_from_rank_zero
+from fbr_plugin.distributed import BatchShare, all_reduce_and, all_reduce_sum, broadcast_from_rank_zero
 from fbr_plugin.modules.checks import all_finite, check_levels, check_view
 from fbr_plugin.modules.class_bank import ClassBank
 from fbr_plugin.modules.memory_bank import MemoryBank
@@ -34,6 +34,7 @@ class ClassAwareGate(StepRandom):
     Args:
         shape: sizes of the views.
         config: settings; None takes `GateConfig()`.
+        global_batch: whether the gate learns from the images of all processes as one process would.
 
     Attributes:
         used: whether `forward` was called: a gate that is trained and never used lowers nothing.
@@ -46,8 +47,10 @@ class ClassAwareGate(StepRandom):
     reclusters: Tensor
     distributions: Tensor
 
-    def __init__(self, shape: ViewShape, config: GateConfig | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, shape: ViewShape, config: GateConfig | None = None, global_batch: bool = False
+    ) -> None:
+        super().__init__(global_batch)
         self.shape = shape
         self.config = config = config or GateConfig()
         self.used = False
@@ -106,7 +109,8 @@ class ClassAwareGate(StepRandom):
             index: which view of the step this is; view 0 comes first and begins the step.
 
         Raises:
-            ValueError: shapes that disagree with each other or with the constructor.
+            ValueError: shapes that disagree with each other or with the constructor, or global batches of
+                which the processes have different numbers of images.
         """
         terms = self.learn(view, index)
         self._steps += self.training and index == 0
@@ -122,9 +126,9 @@ class ClassAwareGate(StepRandom):
         """What `update` does in every step: all but the reclustering. It can be captured as a CUDA graph."""
         check_view(view, self.shape, index)
         check_levels(view.gate_levels, self.shape.hypercolumn_channels)
-        if self.training and index == 0:
-            self.step += 1
-        finite, scores = all_reduce_and(all_finite(view.features)), view.scores.detach().nan_to_num()
+        self.begin(index, len(view.features))
+        finite, scores = all_finite(view.features), view.scores.detach().nan_to_num()
+        finite = all_reduce_and(finite) if self.training else finite
         maps = fbr.normalise_scores(scores, view.labels, self.config.background_score)
         pseudo_labels = maps.normalised.argmax(1)
         background = pseudo_labels == 0
@@ -143,7 +147,7 @@ class ClassAwareGate(StepRandom):
             self._update_distributions(view, gate, finite)
         self.skipped(finite)
         return GateTerms(
-            mean_gate=_mean_over_present(gate, view.labels),
+            mean_gate=_mean_over_present(gate, view.labels, self.share),
             bank_fill=self.background.fill.clone(),
             class_absent_clusters=self.class_absent.sum(0).float().mean(),
             reclusters=self.reclusters.clone(),
@@ -193,10 +197,11 @@ class ClassAwareGate(StepRandom):
         return fbr.gate(near.own, near.class_absent, typical, self.config.temperature)
 
     def _update_similarity(self, class_absent: Tensor, scores: Tensor, labels: Tensor, mask: Tensor) -> None:
-        found = fbr.background_similarity(class_absent, scores, labels, self.config.similarity_quantile)
+        quantile, share = self.config.similarity_quantile, self.share
+        found = fbr.background_similarity(class_absent, scores, labels, quantile, share=share)
         known = found.isfinite() & mask
-        sums = all_reduce_sum(torch.stack([found.masked_fill(~known, 0), known]))
-        self.similarity.mul_(self.config.decay).add_(sums)
+        sums = torch.stack([found.masked_fill(~known, 0), known])
+        self.similarity.mul_(self.config.decay).add_(sums if share.global_batch else all_reduce_sum(sums))
 
     def _update_distributions(self, view: DenseView, gate: Tensor, mask: Tensor) -> None:
         logits = view.seed_scores is None and view.scores.shape[1] == 1 + gate.shape[1]
@@ -218,29 +223,28 @@ class ClassAwareGate(StepRandom):
     def _remember_background(
         self, rows: Tensor, background: Tensor, labels: Tensor, mask: Tensor, generator: fbr.Generator
     ) -> None:
-        drawn = fbr.uniform(background.shape, rows.device, generator) * background
+        drawn = fbr.uniform(background.shape, rows.device, generator, share=self.share) * background
         best = drawn.topk(min(self.config.background_pixels, drawn.shape[1]), dim=1)
         own = rows.gather(1, best.indices[..., None].expand(-1, -1, rows.shape[-1]))
         valid = (best.values > 0) & mask
         repeated = labels.repeat_interleave(valid.shape[1], 0)
-        self.background.enqueue(own.flatten(0, 1), repeated, valid.flatten())
+        self.background.enqueue(own.flatten(0, 1), repeated, valid.flatten(), len(labels), self.share)
 
     def _remember_classes(
         self, rows: Tensor, scores: Tensor, labels: Tensor, mask: Tensor, generator: fbr.Generator
     ) -> None:
         best = scores.topk(max(1, scores.shape[-1] // self.config.topk_divisor), dim=-1)
-        drawn = fbr.uniform(best.values.shape, rows.device, generator)
+        drawn = fbr.uniform(best.values.shape, rows.device, generator, share=self.share)
         chosen = drawn.topk(min(self.config.class_pixels, drawn.shape[-1]), dim=-1).indices  # [B, C, m]
         index = best.indices.gather(-1, chosen).flatten(1)
         own = rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1]))
         valid = (labels[..., None] > 0) & (best.values.gather(-1, chosen) > 0) & mask
         kinds = torch.arange(labels.shape[1], device=rows.device)[:, None].expand_as(chosen)
-        self.pixels.enqueue(own.flatten(0, 1), kinds.flatten(), valid.flatten())
+        self.pixels.enqueue(own.flatten(0, 1), kinds.flatten(), valid.flatten(), len(labels), self.share)
 
 
-def _mean_over_present(gate: Tensor, labels: Tensor) -> Tensor:
+def _mean_over_present(gate: Tensor, labels: Tensor, share: BatchShare) -> Tensor:
     """Mean of a gate [B, C, h, w] over all pixels of the classes of each image; 1 without any class."""
     present = (labels > 0).to(gate.dtype)
-    count = present.sum()
-    total = (gate.mean((2, 3)) * present).sum()
+    total, count = share.total(torch.stack([(gate.mean((2, 3)) * present).sum(), present.sum()]))
     return torch.where(count > 0, total / count.clamp_min(1), 1.0)

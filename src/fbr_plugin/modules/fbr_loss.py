@@ -33,19 +33,25 @@ class FBRLoss(StepRandom):
     step from the global seed at construction, a step counter, the view and the process: the global stream
     stays as it was, and a resumed run draws what the uninterrupted one would have drawn.
 
+    With `global_batch`, N processes compute what one computes on the images of all: all values are equal on
+    every process, and gradients averaged over the processes, as DDP does, are those of the one.
+
     Args:
         shape: sizes of the views; with `config.shared_bank` False each view has a bank of its own.
         config: settings; None takes `FBRConfig()`.
+        global_batch: whether the loss is computed on the images of all processes.
     """
 
-    def __init__(self, shape: ViewShape, config: FBRConfig | None = None) -> None:
-        super().__init__()
+    def __init__(self, shape: ViewShape, config: FBRConfig | None = None, global_batch: bool = False) -> None:
+        super().__init__(global_batch)
         self.shape = shape
         self.config = config or FBRConfig()
         dim, classes = self.config.dim, shape.num_classes
         generator = self.initial_generator()
         self.heads = ProjectionHeads(shape.channels, dim, generator)
-        self.classifier = BackgroundClassifier(dim, generator=generator, fixed=self.config.released_heads)
+        self.classifier = BackgroundClassifier(
+            dim, generator=generator, fixed=self.config.released_heads, share=self.share
+        )
         banks = 1 if self.config.shared_bank else shape.num_views
         self.banks = nn.ModuleList(MemoryBank(self.config.bank_size, dim, classes) for _ in range(banks))
         self.skipped = SkippedSteps("FBR's loss")
@@ -60,7 +66,8 @@ class FBRLoss(StepRandom):
             index: which view of the step this is; view 0 comes first and begins the step.
 
         Raises:
-            ValueError: shapes that disagree with each other or with the constructor.
+            ValueError: shapes that disagree with each other or with the constructor, or global batches of
+                which the processes have different numbers of images.
         """
         check_view(view, self.shape, index)
         if self.training and torch.is_grad_enabled() and not view.features.requires_grad:
@@ -73,8 +80,7 @@ class FBRLoss(StepRandom):
         coarse = partial(fbr.resize, size=size, align_corners=True)
         if not config.released_heads:
             view = replace(view, features=coarse(view.features), scores=coarse(view.scores))
-        if self.training and index == 0:
-            self.step += 1
+        self.begin(index, len(view.features))
         generator = self.generator(index)
         *projections, finite = self.heads(view.features)
         with torch.autocast(view.features.device.type, enabled=False):
@@ -96,11 +102,13 @@ class FBRLoss(StepRandom):
                 score_floor=config.score_floor,
             )
             topk = max(1, pseudo_labels[0].numel() // config.topk_divisor)
-            prototypes = fbr.class_prototypes(foreground.detach(), maps.normalised, pseudo_labels, topk)
+            prototypes = fbr.class_prototypes(
+                foreground.detach(), maps.normalised, pseudo_labels, topk, self.share
+            )
             # At an infinite temperature all other classes are equally likely.
             temperature = config.temperature if config.sampling == "graph" else math.inf
             graph = fbr.semantic_graph(prototypes.vectors, prototypes.present, temperature)
-            intra, inter = self._contrasts(
+            intra, inter, queries = self._contrasts(
                 foreground, pseudo_labels, hard, prototypes.vectors, graph, bank, generator
             )
             before_relu = before_relu.to(self.classifier.weight.dtype)
@@ -108,19 +116,25 @@ class FBRLoss(StepRandom):
             seg = F.binary_cross_entropy_with_logits(classified, self._seg_target(view))
             apart = self.classifier.normalise(before_relu) if config.released_heads else own_background
             sim = fbr.separation(own_foreground, apart.to(own_foreground.dtype))
-        terms = (intra.loss, inter.loss, seg, sim)
+        fg, bg, seg, sim, positive, negative = self.share.mean(
+            intra.loss,
+            inter.loss,
+            seg,
+            sim,
+            intra.positive_similarity + inter.positive_similarity,
+            intra.negative_similarity + inter.negative_similarity,
+        )
+        terms = (fg, bg, seg, sim)
         weighted = [weight * term for weight, term in zip(self._weights(), terms, strict=True) if weight > 0]
         self.skipped(finite)
         contrasts = (intra.num_classes > 0).long() + (inter.num_classes > 0)
         return FBRTerms(
             *terms,
             total=sum(weighted, start=sim.new_zeros(())) * finite,
-            num_queries=hard.sum() * finite,
+            num_queries=queries * finite,
             bank_fill=bank.fill.clone(),
-            positive_similarity=(intra.positive_similarity + inter.positive_similarity)
-            / contrasts.clamp_min(1),
-            negative_similarity=(intra.negative_similarity + inter.negative_similarity)
-            / contrasts.clamp_min(1),
+            positive_similarity=positive / contrasts.clamp_min(1),
+            negative_similarity=negative / contrasts.clamp_min(1),
             finite=finite,
             pseudo_labels=pseudo_labels,
             assignments=assignments,
@@ -156,10 +170,11 @@ class FBRLoss(StepRandom):
                 self.config.num_clusters,
                 iterations=self.config.kmeans_iterations,
                 generator=generator,
+                share=self.share,
             )
         if self.training:
             images = labels.repeat_interleave(rows.shape[1], 0)
-            bank.enqueue(rows.flatten(0, 1), images, valid.flatten() & finite)
+            bank.enqueue(rows.flatten(0, 1), images, valid.flatten() & finite, len(labels), self.share)
         return assignments.view_as(pseudo_labels)
 
     def _contrasts(
@@ -171,23 +186,24 @@ class FBRLoss(StepRandom):
         graph: Tensor,
         bank: MemoryBank,
         generator: fbr.Generator,
-    ) -> tuple[fbr.Contrast, fbr.Contrast]:
-        """Contrast the hard pixels with pixels of other classes, and with NROIs of the bank."""
-        config, classes = self.config, self.shape.num_classes
+    ) -> tuple[fbr.Contrast, fbr.Contrast, Tensor]:
+        """Contrast the hard pixels with pixels of other classes, and with NROIs of the bank; count them."""
+        config, classes, share = self.config, self.shape.num_classes, self.share
         queries = _rows(foreground).flatten(0, 1)
-        tiles = fbr.group_by_class(torch.where(hard, pseudo_labels - 1, classes).flatten(), classes)
-        pixels = fbr.sample_pixels(graph, pseudo_labels.flatten(), config.num_negatives, generator)
+        tiles = fbr.group_by_class(torch.where(hard, pseudo_labels - 1, classes).flatten(), classes, share)
+        labels = share.gather(pseudo_labels).flatten()
+        pixels = fbr.sample_pixels(graph, labels, config.num_negatives, generator)
+        others = share.take(_rows(foreground), pixels)
         rows = fbr.sample_bank(bank.fill, classes, config.num_negatives, generator)
         # A class without others, an unfilled bank and the warm-up drop out by masks: shapes stay the same.
         active = self.step > config.warmup_steps
         filled = (bank.fill >= config.min_bank).expand(classes)
-        intra = fbr.info_nce(
-            queries, tiles, prototypes, queries.detach()[pixels], graph.any(1) & active, config.temperature
+        remembered = bank.rows(rows).to(queries.dtype)
+        contrast = partial(
+            fbr.info_nce, queries, tiles, prototypes, temperature=config.temperature, share=share
         )
-        inter = fbr.info_nce(
-            queries, tiles, prototypes, bank.rows(rows).to(queries.dtype), filled & active, config.temperature
-        )
-        return intra, inter
+        intra, inter = contrast(others, graph.any(1) & active), contrast(remembered, filled & active)
+        return intra, inter, tiles.counts.sum()
 
     def _seg_target(self, view: DenseView) -> Tensor:
         """Background target [B, h, w] on the grid of the features."""

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fbr_plugin.distributed import all_reduce_and
+from fbr_plugin.distributed import BatchShare, all_reduce_and
 from fbr_plugin.errors import InputError
 from fbr_plugin.functional import Generator, uniform
+from fbr_plugin.modules.batch_norm import GlobalBatchNorm2d
 from fbr_plugin.modules.checks import all_finite
 
 FIXED_SHIFT = 1e-4  # bias of the released normalisation
@@ -64,7 +65,7 @@ class ProjectionHeads(nn.Module):
         # The zero gradient of a skipped step, times NaN features, must stay zero: `where` does not multiply.
         weight = torch.where(all_finite(features), torch.cat([self.foreground, self.background]), 0)
         both = F.conv2d(features, weight)  # which reads the features once for both heads
-        finite = all_reduce_and(all_finite(both))
+        finite = all_reduce_and(all_finite(both)) if self.training else all_finite(both)
         foreground, background = torch.where(finite, both, 0).chunk(2, dim=1)
         return Projections(foreground.relu(), background.relu(), background, finite)
 
@@ -78,6 +79,7 @@ class BackgroundClassifier(nn.Module):
         generator: source of the initial weights; None draws from the global stream.
         fixed: whether the normalisation keeps its initial statistics and the convolution has no bias, as in
             the released code for PPC, where the encoder sets every BatchNorm to evaluation.
+        share: of the batch that the images are.
     """
 
     def __init__(
@@ -86,10 +88,12 @@ class BackgroundClassifier(nn.Module):
         dropout: float = 0.5,
         generator: torch.Generator | None = None,
         fixed: bool = False,
+        share: BatchShare = BatchShare(),
     ) -> None:
         super().__init__()
         self.fixed = fixed
-        self.norm = nn.BatchNorm2d(dim)
+        self.share = share
+        self.norm = GlobalBatchNorm2d(dim) if share.global_batch else nn.BatchNorm2d(dim)
         self.dropout = dropout
         self.weight = nn.Parameter(torch.empty(1, dim, 1, 1))
         self.bias = nn.Parameter(torch.zeros(1))
@@ -120,7 +124,7 @@ class BackgroundClassifier(nn.Module):
         hidden = self.normalise(projection)
         weight: Tensor = self.weight
         if self.training and self.dropout > 0:
-            kept = uniform(hidden.shape, hidden.device, generator) >= self.dropout
+            kept = uniform(hidden.shape, hidden.device, generator, share=self.share) >= self.dropout
             # The scale of what is kept goes to the weight, the smaller tensor.
             hidden, weight = hidden * kept, weight / (1 - self.dropout)
         return F.conv2d(hidden, weight, self.bias)[:, 0]

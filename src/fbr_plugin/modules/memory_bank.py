@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fbr_plugin.distributed import all_gather_rows
+from fbr_plugin.distributed import BatchShare
 from fbr_plugin.errors import InputError
 
 
@@ -11,8 +11,9 @@ class MemoryBank(nn.Module):
     """A first-in first-out ring of NROIs, each with the multi-hot labels of the image it came from.
 
     The contents, the labels, the pointer and the fill count are buffers of the state dict, so that training
-    resumes with the same negatives. Every process enqueues the NROIs of all, in rank order, so all hold the
-    same bank; keep it out of DistributedDataParallel's buffer broadcast, as `FBRMixin` does.
+    resumes with the same negatives. Every process enqueues the NROIs of all, in rank order or, where
+    processes share a batch, in that of its images, so all hold the same bank; keep it out of
+    DistributedDataParallel's buffer broadcast, as `FBRMixin` does.
 
     Args:
         size: rows of the ring.
@@ -40,13 +41,17 @@ class MemoryBank(nn.Module):
         self.register_buffer("fill", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def enqueue(self, nrois: Tensor, labels: Tensor, mask: Tensor) -> None:
+    def enqueue(
+        self, nrois: Tensor, labels: Tensor, mask: Tensor, images: int = 1, share: BatchShare = BatchShare()
+    ) -> None:
         """Add the masked NROIs of all processes; the oldest rows give way.
 
         Args:
             nrois: [N, D].
             labels: [N, C] image labels in {0, 1}.
             mask: [N] bool, the rows to add.
+            images: the images that they are from, with equally many rows each, one image after the other.
+            share: of the batch that the images are.
 
         Raises:
             ValueError: shapes that disagree.
@@ -57,7 +62,7 @@ class MemoryBank(nn.Module):
                 f"nrois, labels and mask must be {list(expected[0])}, {list(expected[1])} and "
                 f"[{len(mask)}], got {list(nrois.shape)}, {list(labels.shape)} and {list(mask.shape)}"
             )
-        nrois, labels, mask = all_gather_rows(nrois, labels > 0, mask)
+        nrois, labels, mask = share.gather_rows(images, nrois, labels > 0, mask)
         rank = mask.cumsum(0)
         count = rank[-1]
         # More rows than the ring holds: only the last ones stay.

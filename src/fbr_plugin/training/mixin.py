@@ -33,6 +33,8 @@ class FBRMixin(CapturedSteps):
             class with another default repeats the argument.
         gate: the class-aware gate: a mapping of single fields, or a whole `GateConfig`. By default it is on
             where the losses are off, and off where they are on.
+        global_batch: whether several processes compute losses and gate on the images of all, as one process
+            would on the whole batch. By default each takes its own, and only the memory banks are shared.
 
     Attributes:
         published: the baseline's own published preset.
@@ -61,6 +63,7 @@ class FBRMixin(CapturedSteps):
         *args: Any,
         fbr: str | dict[str, Any] | FBRConfig = "recommended",
         gate: dict[str, Any] | GateConfig | None = None,
+        global_batch: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -72,12 +75,13 @@ class FBRMixin(CapturedSteps):
                 f"{type(self).__name__} needs the sizes of its views: set view_shape = "
                 "ViewShape(channels=..., num_classes=...) in the class, or in the baseline's constructor"
             )
-        self.fbr = FBRLoss(shape, losses) if losses.enabled else None
-        self.gate = ClassAwareGate(shape, lowers) if lowers.enabled else None
+        self.fbr = FBRLoss(shape, losses, global_batch) if losses.enabled else None
+        self.gate = ClassAwareGate(shape, lowers, global_batch) if lowers.enabled else None
         self.fbr_terms: FBRTerms | None = None
         self.gate_terms: GateTerms | None = None
         # Plain types: a checkpoint with a dataclass in it would not load under weights_only.
-        self.save_hyperparameters({"fbr": asdict(losses), "gate": asdict(lowers)})
+        settings = {"fbr": asdict(losses), "gate": asdict(lowers), "global_batch": global_batch}
+        self.save_hyperparameters(settings)
         # Every rank keeps the same memory; broadcasting it would cost its size at each step.
         self._ddp_params_and_buffers_to_ignore = [
             *getattr(self, "_ddp_params_and_buffers_to_ignore", []),
