@@ -63,6 +63,16 @@ def measure(options: dict[str, Any], classes: int, size: int, batch: int, repeat
     return {name: median(taken) for name, taken in seconds.items()}
 
 
+def shares(seconds: dict[str, float]) -> dict[str, float]:
+    """What the gate adds to inference, and its share of a training step, in percent."""
+    added = 100 * (seconds["inference with gate"] / seconds["inference"] - 1)
+    fbr = seconds["FBR's part of it"] + seconds["recluster"] / GateConfig().recluster_every
+    return {
+        "added to inference, %": added,
+        "share of a step, %": 100 * fbr / (fbr + seconds["training step"]),
+    }
+
+
 @torch.no_grad()
 def predict(model: AMNFBR, gate: ClassAwareGate | None, data: dict[str, Any]) -> None:
     """The seeds of a batch with a gate or without."""
@@ -83,10 +93,7 @@ def main() -> None:
     figures = {}
     for name, (options, classes, size, batch) in CASES.items():
         seconds = measure(options, classes, size, batch, args.repeats)
-        added = 100 * (seconds["inference with gate"] / seconds["inference"] - 1)
-        fbr = seconds["FBR's part of it"] + seconds["recluster"] / GateConfig().recluster_every
-        share = 100 * fbr / (fbr + seconds["training step"])
-        figures[name] = {**seconds, "added to inference, %": added, "share of a step, %": share}
+        figures[name] = {**seconds, **shares(seconds)}
         print(name, *(f"  {part:<24}{value:>9.4f}" for part, value in figures[name].items()), sep="\n")
     write_text(args.out, json.dumps(figures, indent=2) + "\n")
 

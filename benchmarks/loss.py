@@ -18,11 +18,11 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from straightforward import BatchedProducts, Straightforward, Terms
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.straightforward import BatchedProducts, Straightforward, Terms
 from fbr_plugin import DenseView, FBRConfig, FBRLoss, ViewShape
 from fbr_plugin.baselines import AMN
 from fbr_plugin.files import write_text

@@ -1,0 +1,1 @@
+"""Speed and memory beside the released code: what is compared, how it is timed, and the table."""
