@@ -76,7 +76,7 @@ def _pooled(level: Tensor, grid: Sequence[int]) -> Tensor:
     cell = [side // cells for side, cells in zip(size, grid, strict=True)]
     if all(side == cells * own for side, cells, own in zip(size, grid, cell, strict=True)):
         return F.avg_pool2d(level, cell)  # which takes half the time
-    return F.adaptive_avg_pool2d(level, tuple(grid))
+    return F.adaptive_avg_pool2d(level, (grid[0], grid[1]))
 
 
 @torch.no_grad()
