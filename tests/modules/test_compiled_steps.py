@@ -27,6 +27,15 @@ def compiled_once() -> Iterator[None]:
     torch._dynamo.reset()
 
 
+@pytest.fixture(scope="module")
+def quantile_compiles() -> None:
+    """Skip where torch itself breaks the graph, as 2.6 does."""
+    try:
+        torch.compile(lambda x: x.quantile(0.5, dim=0), backend="eager", fullgraph=True)(torch.ones(3))
+    except torch._dynamo.exc.Unsupported:
+        pytest.skip("this version of torch does not compile quantiles")
+
+
 def make_view(seed: int) -> DenseView:
     """A view of 4 images, 3 classes and 5 channels."""
     generator = torch.Generator().manual_seed(seed)
@@ -41,6 +50,7 @@ def assert_equal_states(first: nn.Module, second: nn.Module) -> None:
         torch.testing.assert_close(second.state_dict()[name], value, msg=name)
 
 
+@pytest.mark.usefixtures("quantile_compiles")
 @pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
 def test_the_loss(backend: str) -> None:
     eager = FBRLoss(SHAPE, LOSS)
@@ -60,6 +70,7 @@ def test_the_loss(backend: str) -> None:
     assert_equal_states(eager, compiled)
 
 
+@pytest.mark.usefixtures("quantile_compiles")
 @pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
 def test_the_gate(backend: str) -> None:
     eager = ClassAwareGate(SHAPE, GATE)
