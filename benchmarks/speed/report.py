@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -118,10 +119,12 @@ def share_table(result: dict[str, Any]) -> str:
 def machine_text(result: dict[str, Any]) -> str:
     """The machine in a sentence."""
     its = result["machine"]
-    return (
-        f"{its['cpu']}, one of {its['cores']} cores, {its['capability']}, Python {its['python']}, torch "
-        f"{its['torch']}, NumPy {its['numpy']}; load {its['load'][0]} before and "
-        f"{result['load at the end']:.2f} after {result['minutes']} minutes."
+    rounds = "A quick run, of smaller sizes. " if result["quick"] else ""
+    return fill(
+        f"{rounds}{its['cpu']}, one of {its['cores']} cores, {its['capability']}, Python {its['python']}, "
+        f"torch {its['torch']}, NumPy {its['numpy']}; load {its['load'][0]} before and "
+        f"{result['load at the end']:.2f} after {result['minutes']} minutes.",
+        width=120,
     )
 
 
