@@ -17,7 +17,7 @@ WIDTHS = (38, 9, 9, 8, 14, 9, 9)
 COLUMNS = ("", "released", "ours", "times", "of a round", "MB rel.", "MB ours")
 HEAD = """| | released, s | ours, s | times faster | rounds | MB released | MB ours | checked |
 |---|---|---|---|---|---|---|---|"""
-END = "\n<!-- end -->"
+END = "\n\n<!-- end -->"  # a table needs empty lines around it
 
 
 def machine() -> dict[str, Any]:
@@ -146,7 +146,7 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
 def filled(page: str, result: dict[str, Any]) -> str:
     """The page with its parts made from the figures; a part ends with the next `<!-- end -->`."""
     for name, text in tables(result).items():
-        begin = f"<!-- {name} -->\n"
+        begin = f"<!-- {name} -->\n\n"
         before, _, rest = page.partition(begin)
         page = before + begin + text + rest[rest.index(END) :]
     return page
