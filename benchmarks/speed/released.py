@@ -66,7 +66,9 @@ def _other_commit(target: Path, commit: str) -> str:
     """Why a clone is not the code that is meant; a folder without .git is taken on trust."""
     if not (target / ".git").exists():
         return ""
-    found = subprocess.run(("git", "-C", str(target), "rev-parse", "HEAD"), capture_output=True, text=True)
+    found = subprocess.run(
+        ("git", "-C", str(target), "rev-parse", "--verify", "-q", "HEAD"), capture_output=True, text=True
+    )
     head = found.stdout.strip()
     return "" if head == commit else f"{target} is at {head[:7] or 'no commit'}, expected {commit[:7]}"
 

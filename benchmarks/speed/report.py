@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ WIDTHS = (38, 9, 9, 8, 14, 9, 9)
 COLUMNS = ("", "released", "ours", "times", "of a round", "MB rel.", "MB ours")
 HEAD = """| | released, s | ours, s | times faster | rounds | MB released | MB ours | checked |
 |---|---|---|---|---|---|---|---|"""
-END = "\n<!-- end -->"
+END = "\n\n<!-- end -->"  # a table needs empty lines around it
 
 
 def machine() -> dict[str, Any]:
@@ -118,10 +119,12 @@ def share_table(result: dict[str, Any]) -> str:
 def machine_text(result: dict[str, Any]) -> str:
     """The machine in a sentence."""
     its = result["machine"]
-    return (
-        f"{its['cpu']}, one of {its['cores']} cores, {its['capability']}, Python {its['python']}, torch "
-        f"{its['torch']}, NumPy {its['numpy']}; load {its['load'][0]} before and "
-        f"{result['load at the end']:.2f} after {result['minutes']} minutes."
+    rounds = "A quick run, of smaller sizes. " if result["quick"] else ""
+    return fill(
+        f"{rounds}{its['cpu']}, one of {its['cores']} cores, {its['capability']}, Python {its['python']}, "
+        f"torch {its['torch']}, NumPy {its['numpy']}; load {its['load'][0]} before and "
+        f"{result['load at the end']:.2f} after {result['minutes']} minutes.",
+        width=120,
     )
 
 
@@ -143,7 +146,7 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
 def filled(page: str, result: dict[str, Any]) -> str:
     """The page with its parts made from the figures; a part ends with the next `<!-- end -->`."""
     for name, text in tables(result).items():
-        begin = f"<!-- {name} -->\n"
+        begin = f"<!-- {name} -->\n\n"
         before, _, rest = page.partition(begin)
         page = before + begin + text + rest[rest.index(END) :]
     return page

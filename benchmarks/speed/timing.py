@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import logging
 import math
 import os
 import random
@@ -52,7 +51,6 @@ def one_core() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     warnings.simplefilter("ignore")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 
 
 def seed_all() -> None:

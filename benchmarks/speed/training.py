@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import runpy
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from benchmarks.recipe_cost.sheet import settings
 from benchmarks.speed.loop import Loop
 from benchmarks.speed.timing import Case, same_loss, seed_all
 from fbr_plugin.baselines import PPC
+from fbr_plugin.baselines.encoders import ResNet38d
 from fbr_plugin.baselines.released.convert import convert
 
 VOC_CLASSES, CUB_CLASSES = 20, 200
@@ -44,6 +46,7 @@ def quiet_trainer(**options: Any) -> Trainer:
     """A trainer on the CPU that writes and shows nothing."""
     names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     quiet: dict[str, Any] = dict.fromkeys(names, False)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     return Trainer(accelerator="cpu", **quiet, **options)
 
 
@@ -107,13 +110,9 @@ def amn(size: int, number: int, fbr: bool = False, theirs: bool = True) -> Case:
 def ppc(size: int, number: int, theirs: bool = True) -> Case:
     """PPC on SEAM, without saliency maps."""
     optimizer = settings("voc/ppc")["classifier"]["model"]["init_args"]["optimizer"]
-    options: dict[str, Any] = {
-        "encoder": "resnet38d",
-        "released_maps": True,
-        "view_size": 128,
-        "contrast_grid": 16,
-    }
-    ours = PPC(VOC_CLASSES, optimizer=optimizer, **options)
+    views: dict[str, Any] = {"view_size": 128, "contrast_grid": 16}
+    ours = PPC(VOC_CLASSES, optimizer=optimizer, encoder="resnet38d", released_maps=True, **views)
+    ours.encoder = ResNet38d(frozen=True)  # as with ImageNet's weights
     batch = images(number, (size, size), VOC_CLASSES, 2, "cpu")
     loop = None
     if theirs:
@@ -138,6 +137,7 @@ def ppc(size: int, number: int, theirs: bool = True) -> Case:
 def ppc_fbr(size: int, number: int, theirs: bool = True) -> Case:
     """PPC on EPS with the published losses of FBR."""
     ours = network("voc/ppc_fbr", "classifier", view_size=128, contrast_grid=16)
+    ours.encoder = ResNet38d(frozen=True)
     batch = images(number, (size, size), VOC_CLASSES, 2, "cpu")
     batch["image"][..., size // 2 :] = 0  # becomes background, without which the released bank fails
     loop = None
