@@ -1,4 +1,4 @@
-"""Measure the cost of the class-aware gate: `python benchmarks/gate.py`, on the CPU.
+"""Measure the cost of the class-aware gate: `python -m benchmarks.gate`, on the CPU.
 
 Inference with and without it takes turns, from images to finished seeds with mirror images at one scale; in
 training, what the gate adds to a step, with the reclustering spread over the steps between.

@@ -1,6 +1,6 @@
 """Time of FBR's loss on one core: beside a straightforward implementation, and as a share of an AMN step.
 
-    python benchmarks/loss.py [--out FILE] [--repeats N] [--channels L] [--batch B] [--threads T] [--skip-amn]
+    python -m benchmarks.loss [--out FILE] [--repeats N] [--channels L] [--batch B] [--threads T] [--skip-amn]
 
 Prints a table and writes JSON. Needs scikit-learn, of the extra `test`.
 """

@@ -1,4 +1,4 @@
-"""How time and memory of our losses and of the gate grow with each size."""
+"""How time and memory of our losses grow with each size."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ RANGES = {
     "pixels": (256, 576, 1024, 2304, 4096),
     "classes": (5, 10, 20, 40, 80),
     "clusters": (2, 4, 8, 16, 32),
-    "bank": (12_500, 25_000, 50_000, 100_000, 200_000),
+    "bank": (10_000, 20_000, 40_000, 80_000, 160_000),
     "negatives": (64, 128, 256, 512, 1024),
 }
 CHANNELS = 128

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -189,7 +189,7 @@ def measure_line(
                 found["not measured"] = str(error)
             except Exception as error:  # of any kind, as the code was written for other versions
                 found["not measured"] = f"{type(error).__name__}: {error}".splitlines()[0][:150]
-        with tempfile.TemporaryDirectory(dir=root) as again, nullcontext():
+        with tempfile.TemporaryDirectory(dir=root) as again:
             if "root" in given:
                 given["root"] = Path(again)
             try:
