@@ -13,7 +13,7 @@ import torch
 
 from fbr_plugin.files import write_text
 
-WIDTHS = (38, 9, 9, 8, 14, 9, 9)
+WIDTHS = (38, 9, 9, 8, 18, 9, 9)
 COLUMNS = ("", "released", "ours", "times", "of a round", "MB rel.", "MB ours")
 HEAD = """| | released, s | ours, s | times faster | rounds | MB released | MB ours | checked |
 |---|---|---|---|---|---|---|---|"""
