@@ -200,7 +200,7 @@ def measure_line(
 
 def shares(quick: bool) -> dict[str, Any]:
     """The shares of FBR's losses and of the gate in a training step of AMN, and of the gate in inference."""
-    batch, repeats = (1, 2) if quick else (2, 3)
+    batch, repeats = (1, 2) if quick else (4, 3)
     of_loss = loss.share(batch, repeats, threads=1)
     options, classes, size, _ = next(iter(gate.CASES.values()))
     seconds = gate.measure(options, classes, size, batch, repeats)
