@@ -47,6 +47,24 @@ def restore_random_state(state: dict[str, Any]) -> None:
     torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def begin_next_epoch(loop: dict[str, Any]) -> None:
+    """Let a fit loop whose state was saved at the end of an epoch, in `on_train_epoch_end`, begin the next.
+
+    Where `max_steps` limits a training, Lightning's loop would take another batch in the finished epoch.
+    """
+    epochs = loop["epoch_progress"]
+    if epochs["total"]["processed"] == epochs["total"]["completed"]:
+        return
+    for counts in epochs.values():
+        counts["completed"] += 1
+        counts["ready"] += 1
+    optimizers = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+    batches, schedulers = loop["epoch_loop.batch_progress"], loop["epoch_loop.scheduler_progress"]
+    for progress in (batches, schedulers, *optimizers.values()):
+        progress["current"] = dict.fromkeys(progress["current"], 0)
+    batches["is_last_batch"] = False
+
+
 class ExactResume(Callback):
     """Stores in the checkpoint what an exact resume needs and Lightning leaves out.
 
@@ -72,9 +90,11 @@ class ExactResume(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save the numbers that the optimizers count."""
+        """Save the numbers that the optimizers count, and a loop that continues exactly."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         checkpoint[COUNTERS] = [_counters(optimizer) for optimizer in trainer.optimizers]
+        if trainer.max_steps != -1:
+            begin_next_epoch(checkpoint["loops"]["fit_loop"])
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

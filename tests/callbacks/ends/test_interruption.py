@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fbr_plugin.callbacks.ends.interruption import InterruptionCheckpoint, TimedCheckpoint
 from fbr_plugin.callbacks.ends.sigterm import EndAtSigterm
+from fbr_plugin.callbacks.exact_resume import ExactResume
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*ended before the epoch ended.*")
 STEPS, EPOCH = 8, 4
@@ -90,7 +91,7 @@ def fit(
 ) -> InterruptionCheckpoint:
     saver = InterruptionCheckpoint(folder / "cut.ckpt", "continue {}")
     limits = {"num_sanity_val_steps": 0, **({} if "max_steps" in options else {"max_epochs": 2}), **options}
-    run = trainer(folder, saver, **limits)
+    run = trainer(folder, saver, ExactResume(), **limits)
     data = Ones(broken)
     run.fit(module, DataLoader(data), DataLoader(data), ckpt_path=resume, weights_only=True)
     return saver
@@ -106,6 +107,8 @@ def fit(
         (("validation", 2), {"val_check_interval": 2}),
         (("validation", 4), {}),
         (("step", 2), {"max_steps": 7}),
+        (("step", 3), {"max_steps": 7, "limit_val_batches": 0}),
+        (("step", 1), {"max_steps": 4, "limit_val_batches": 0, "accumulate_grad_batches": 3}),
         (("step", 0), {"accumulate_grad_batches": 2}),
         (("validation", 0), {"accumulate_grad_batches": 2, "val_check_interval": 1}),
     ],
@@ -117,6 +120,8 @@ def fit(
         "in a validation in an epoch",
         "in the epoch's validation",
         "in a run limited by steps",
+        "at the end of an epoch of a run limited by steps",
+        "the same, with steps of several batches",
         "in a step of two batches",
         "in a validation in a step",
     ],
