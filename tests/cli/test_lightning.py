@@ -204,8 +204,8 @@ def test_evaluate_scores_written_seeds_as_test_does(
     assert "class_1" in printed
     validated = figures(Path("validate"))
     assert {name.replace("val/", "test/"): value for name, value in validated.items()} == tested
-    assert len(list(Path("labels").iterdir())) == 6
-    for path in sorted(Path("labels").iterdir()):
+    assert len(list(Path("labels").glob("*.png"))) == 6
+    for path in sorted(Path("labels").glob("*.png")):
         labels = threshold_labels(read_seed(Path("seeds") / f"{path.stem}.npy"), 0.35, 0.10)
         assert np.array_equal(read_mask(path, 2), labels)
 
@@ -218,8 +218,8 @@ def test_predicted_labels_are_refined_as_in_the_pipeline(
     command("predict", *common, "--output_dir", "seeds")
     thresholds = ["--thresholds", ".35", ".10"]
     command("predict", *common, "--output_dir", "labels", *thresholds, "--refine", "pamr")
-    files = sorted(Path("labels").iterdir())
-    assert [file.stem for file in files] == sorted(file.stem for file in Path("seeds").iterdir())
+    files = sorted(Path("labels").glob("*.png"))
+    assert [file.stem for file in files] == sorted(file.stem for file in Path("seeds").glob("*.npy"))
     plain = []
     for file in files:
         seed = read_seed(Path("seeds") / f"{file.stem}.npy")

@@ -22,6 +22,7 @@ GATE = GateConfig(num_prototypes=2, num_clusters=3, background_rows=30, class_ro
 def compiled_once() -> Iterator[None]:
     """A second compilation of anything is an error."""
     torch._dynamo.reset()
+    torch.manual_seed(0)
     with torch._dynamo.config.patch(error_on_recompile=True):
         yield
     torch._dynamo.reset()
@@ -44,10 +45,16 @@ def make_view(seed: int) -> DenseView:
     return DenseView(features, torch.randn(4, 4, 6, 6, generator=generator), labels)
 
 
+def assert_equal(name: str, value: torch.Tensor, expected: torch.Tensor) -> None:
+    """Compare two results; of histograms, a rounded score may fall into the next bin."""
+    tolerance = {"atol": 5e-3, "rtol": 0.0} if name == "distributions" else {}
+    torch.testing.assert_close(value, expected, **tolerance, msg=lambda found: f"{name}: {found}")
+
+
 def assert_equal_states(first: nn.Module, second: nn.Module) -> None:
     """Compare all buffers and counters."""
     for name, value in first.state_dict().items():
-        torch.testing.assert_close(second.state_dict()[name], value, msg=name)
+        assert_equal(name, second.state_dict()[name], value)
 
 
 @pytest.mark.usefixtures("quantile_compiles")
@@ -78,8 +85,9 @@ def test_the_gate(backend: str) -> None:
     compiled.compile(backend=backend, fullgraph=True)
     for step in range(5):
         view = make_view(step)
-        for value, expected in zip(compiled.update(view), eager.update(view), strict=True):
-            torch.testing.assert_close(value, expected)
+        expected = eager.update(view)
+        for name, value in compiled.update(view)._asdict().items():
+            assert_equal(name, value, getattr(expected, name))
     assert eager.reclusters == 2
     assert_equal_states(eager, compiled)
 
@@ -114,6 +122,7 @@ def test_an_update_inside_a_compiled_step() -> None:
 def test_draws_of_compiled_code_are_the_same() -> None:
     gate = ClassAwareGate(SHAPE, GATE)
     for shape, dtype in (((1001,), torch.float32), ((5, 7), torch.float64)):
+        torch._dynamo.reset()
         draw = torch.compile(lambda s=shape, d=dtype: gate.generator(3).rand(s, d), fullgraph=True)
         assert torch.equal(draw(), gate.generator(3).rand(shape, dtype))
 
