@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from fbr_plugin.callbacks.exact_resume import ExactResume, collect_random_state, restore_random_state
@@ -40,7 +41,9 @@ class Drawing(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(folder: Path, steps: int, seed: int, resume: Path | None = None) -> tuple[Drawing, Trainer]:
+def fit(
+    folder: Path, steps: int, seed: int, resume: Path | None = None, *callbacks: Callback, **options: int
+) -> tuple[Drawing, Trainer]:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
@@ -49,12 +52,13 @@ def fit(folder: Path, steps: int, seed: int, resume: Path | None = None) -> tupl
     trainer = Trainer(
         max_steps=steps,
         accelerator="cpu",
-        callbacks=[ExactResume()],
+        callbacks=[ExactResume(), *callbacks],
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=bool(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
+        **options,
     )
     trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
     return module, trainer
@@ -116,3 +120,25 @@ def test_cuda_generators_are_carried() -> None:
     expected = torch.rand(4, device="cuda")
     restore_random_state(state)
     assert torch.equal(torch.rand(4, device="cuda"), expected)
+
+
+def test_no_checkpoint_is_saved_within_a_step_after_a_resume(tmp_path: Path) -> None:
+    class Batches(ModelCheckpoint):
+        """Records the batches that have been seen when it saves."""
+
+        def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+            saved.append((trainer.global_step, trainer.fit_loop.epoch_loop.total_batch_idx + 1))
+            super()._save_checkpoint(trainer, filepath)
+
+    saved: list[tuple[int, int]] = []
+    files = {"filename": "{step}", "every_n_train_steps": 2, "save_top_k": -1}
+    fit(tmp_path, 2, 0, None, Batches(tmp_path / "first", **files), accumulate_grad_batches=2)
+    fit(
+        tmp_path,
+        4,
+        0,
+        tmp_path / "first" / "step=2.ckpt",
+        Batches(tmp_path, **files),
+        accumulate_grad_batches=2,
+    )
+    assert saved == [(2, 4), (4, 8)]

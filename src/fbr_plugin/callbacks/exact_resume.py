@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
@@ -119,6 +120,11 @@ class ExactResume(Callback):
             vars(optimizer).update(counters)
         if self._loaded is None:
             return
+        for each in trainer.checkpoint_callbacks:
+            if isinstance(each, ModelCheckpoint) and each._every_n_train_steps:
+                # Otherwise the step that is resumed is saved again after the next batch, of which a step with
+                # accumulated gradients may need more.
+                each._last_global_step_saved = trainer.global_step
         loaded, self._loaded = self._loaded, None
         saved = len(loaded), len(loaded[0]["cuda"])
         present = trainer.world_size, torch.cuda.device_count()
