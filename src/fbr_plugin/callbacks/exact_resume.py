@@ -120,6 +120,9 @@ class ExactResume(Callback):
             vars(optimizer).update(counters)
         if self._loaded is None:
             return
+        epoch = trainer.fit_loop.epoch_loop
+        if not epoch.batch_progress.current.ready:
+            epoch.restarting = False  # it begins; otherwise the loop counts a step for a validation
         for each in trainer.checkpoint_callbacks:
             if isinstance(each, ModelCheckpoint) and each._every_n_train_steps:
                 # Otherwise the step that is resumed is saved again after the next batch, of which a step with

@@ -44,6 +44,7 @@ class Recording(LightningModule):
         torch.nn.init.ones_(self.layer.weight)
         self.killed = killed
         self.seen: list[tuple[str, int]] = []
+        self.logged: list[int] = []  # the steps for loggers
 
     def see(self, what: str) -> None:
         self.seen.append((what, self.global_step))
@@ -52,6 +53,7 @@ class Recording(LightningModule):
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         self.see("step")
+        self.logged.append(self.trainer.fit_loop.epoch_loop._batches_that_stepped)
         return self.layer(batch).square().sum()
 
     def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
@@ -108,6 +110,7 @@ def fit(
         (("validation", 4), {}),
         (("step", 2), {"max_steps": 7}),
         (("step", 3), {"max_steps": 7, "limit_val_batches": 0}),
+        (("step", 3), {"max_steps": 7, "val_check_interval": 3}),
         (("step", 1), {"max_steps": 4, "limit_val_batches": 0, "accumulate_grad_batches": 3}),
         (("step", 0), {"accumulate_grad_batches": 2}),
         (("validation", 0), {"accumulate_grad_batches": 2, "val_check_interval": 1}),
@@ -121,6 +124,7 @@ def fit(
         "in the epoch's validation",
         "in a run limited by steps",
         "at the end of an epoch of a run limited by steps",
+        "the same, with a validation before it",
         "the same, with steps of several batches",
         "in a step of two batches",
         "in a validation in a step",
@@ -138,6 +142,7 @@ def test_sigterm_saves_what_continues_exactly(
     assert f"the training is saved in {path}: continue {path}\n" in capsys.readouterr().err
     fit(tmp_path, second, path, **options)
     assert first.seen + second.seen == whole.seen
+    assert first.logged + second.logged == whole.logged
     assert torch.equal(second.layer.weight, whole.layer.weight)
 
 
