@@ -68,23 +68,17 @@ LINES = (
         note=NO_GRADIENT,
     ),
     Line("BAS, training step", "wpy1999/BAS", "CUB", training.bas, {"size": 224, "number": 2}),
-    Line(
-        "CAM, seeds at four scales",
-        "jiwoon-ahn/irn",
-        "",
-        seeds.seeds,
-        {"kind": "cam", **PHOTO},
-        SMALL_PHOTO,
-        ("root",),
-    ),
-    Line(
-        "AMN, seeds at four scales",
-        "gaviotas/AMN",
-        "",
-        seeds.seeds,
-        {"kind": "amn", **PHOTO},
-        SMALL_PHOTO,
-        ("root",),
+    *(
+        Line(
+            f"{kind.upper()}, seeds at four scales",
+            repository,
+            "",
+            seeds.seeds,
+            {"kind": kind, **PHOTO},
+            SMALL_PHOTO,
+            ("root",),
+        )
+        for kind, repository in (("cam", "jiwoon-ahn/irn"), ("amn", "gaviotas/AMN"))
     ),
     Line(
         "Evaluation at 60 thresholds",
@@ -131,41 +125,22 @@ LINES = (
             ("BAS", "bas", "wpy1999/BAS", "CUB"),
         )
     ),
-    Line(
-        "FBR's losses for AMN",
-        "XuYin94/FBR",
-        "AMN",
-        losses.amn,
-        {"batch": 16, "channels": 2048},
-        {"batch": 4},
-        note=NO_GRADIENT,
-    ),
-    Line(
-        "FBR's losses for AMN, 128 channels",
-        "XuYin94/FBR",
-        "AMN",
-        losses.amn,
-        {"batch": 16, "channels": 128},
-        {"batch": 4},
-        note=NO_GRADIENT,
-    ),
-    Line(
-        "FBR's losses for PPC",
-        "XuYin94/FBR",
-        "",
-        losses.ppc,
-        {"batch": 8, "channels": 4096},
-        {"batch": 4},
-        note=WITH_VIEWS,
-    ),
-    Line(
-        "FBR's losses for PPC, 128 channels",
-        "XuYin94/FBR",
-        "",
-        losses.ppc,
-        {"batch": 8, "channels": 128},
-        {"batch": 4},
-        note=WITH_VIEWS,
+    *(
+        Line(
+            title,
+            "XuYin94/FBR",
+            folder,
+            build,
+            {"batch": batch, "channels": channels},
+            {"batch": 4},
+            note=note,
+        )
+        for title, folder, build, batch, channels, note in (
+            ("FBR's losses for AMN", "AMN", losses.amn, 16, 2048, NO_GRADIENT),
+            ("FBR's losses for AMN, 128 channels", "AMN", losses.amn, 16, 128, NO_GRADIENT),
+            ("FBR's losses for PPC", "", losses.ppc, 8, 4096, WITH_VIEWS),
+            ("FBR's losses for PPC, 128 channels", "", losses.ppc, 8, 128, WITH_VIEWS),
+        )
     ),
 )
 

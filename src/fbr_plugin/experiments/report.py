@@ -27,7 +27,8 @@ COLUMNS = {
 }
 NOTES = (
     "+ FBR: its losses, as published; the last method is the recommended one. share of step: the part of a",
-    "training step that FBR or the gate takes. vs: paired differences.",
+    "training step that FBR or the gate takes, by the clock: beside other programs it says",
+    "nothing, and may be negative. vs: paired differences.",
     "In percent, except the seconds of training; seeds of the training images. oracle: threshold chosen with",
     "the masks; label-free: without. Recall, precision and false positives (FP: background predicted as a",
     "class of the image, on the stuff that co-occurs with it and elsewhere) are at the oracle threshold.",

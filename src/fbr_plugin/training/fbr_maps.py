@@ -57,11 +57,10 @@ class FBRMaps(Callback):
         pl_module: LightningModule,
         outputs: Any,
         batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        *args: Any,
     ) -> None:
         """Write the maps of a batch."""
-        super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        super().on_predict_batch_end(trainer, pl_module, outputs, batch, *args)
         if not isinstance(pl_module, FBRMixin) or not isinstance(outputs, SeedPrediction):
             return
         check_names(outputs.ids)
