@@ -12,7 +12,7 @@ from helpers import naive
 from fbr_plugin import ClassAwareGate, DenseView, FBRConfig, FBRLoss, GateConfig, ViewShape
 from fbr_plugin import functional as fbr
 from fbr_plugin.distributed import BatchShare
-from fbr_plugin.modules import StepRandom
+from fbr_plugin.modules import StepRandom, fbr_loss
 
 CONFIG = FBRConfig(dim=6, num_clusters=3, bank_size=200, min_bank=4, num_negatives=9)
 
@@ -191,21 +191,39 @@ def test_the_bank_takes_pixels_or_one_prototype_of_an_image(changes):
     assert torch.equal(terms.assignments, (terms.pseudo_labels == 0).long() - 1)
 
 
-def test_losses_on_a_grid_of_their_own():
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_losses_on_a_grid_of_their_own(form):
     view, grid = make_view(1, logits=False), (3, 4)
+    features = view.features.detach().to(memory_format=form)
 
     def resized(maps):
         return F.interpolate(maps, grid, mode="bilinear", align_corners=True)
 
-    small = replace(view, features=resized(view.features), scores=resized(view.scores))
-    totals = []
-    for each in (replace(view, grid=grid), replace(small, seg_scores=view.scores)):
+    totals, gradients = [], []
+    for small in (False, True):
         torch.manual_seed(0)
-        loss = FBRLoss(ViewShape(5, 3), CONFIG)
-        totals.append(loss(replace(each, seg_scores=view.scores)))
+        loss, own = FBRLoss(ViewShape(5, 3), CONFIG), features.clone().requires_grad_()
+        each = replace(view, features=own, seg_scores=view.scores, grid=grid)
+        if small:
+            each = replace(each, features=resized(own), scores=resized(view.scores), grid=None)
+        totals.append(loss(each))
+        gradients += torch.autograd.grad(totals[-1].total, own)
     assert totals[0].pseudo_labels.shape == (4, *grid)
-    assert torch.equal(totals[0].total, totals[1].total)
+    torch.testing.assert_close(totals[0].total, totals[1].total)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].is_contiguous(memory_format=form)
     assert not torch.equal(totals[0].total, FBRLoss(ViewShape(5, 3), CONFIG)(view).total)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_features_are_resized_in_their_precision(dtype, tolerance, autocast):
+    features = torch.rand(2, 5, 7, 9).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        small = fbr_loss._coarse(features, (4, 3))
+    expected = F.interpolate(features.double(), (4, 3), mode="bilinear", align_corners=True)
+    assert small.dtype == dtype
+    torch.testing.assert_close(small.double(), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("term", ["fg", "bg"])

@@ -1,6 +1,7 @@
 """FBR's loss: a `DenseView` of a baseline in, `FBRTerms` out."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -79,7 +80,7 @@ class FBRLoss(StepRandom):
         size = view.features.shape[-2:] if view.grid is None else view.grid
         coarse = partial(fbr.resize, size=size, align_corners=True)
         if not config.released_heads:
-            view = replace(view, features=coarse(view.features), scores=coarse(view.scores))
+            view = replace(view, features=_coarse(view.features, size), scores=coarse(view.scores))
         self.begin(index, len(view.features))
         generator = self.generator(index)
         *projections, finite = self.heads(view.features)
@@ -226,3 +227,22 @@ class FBRLoss(StepRandom):
 def _rows(maps: Tensor) -> Tensor:
     """[B, D, h, w] -> [B, h*w, D]."""
     return maps.flatten(2).transpose(1, 2)
+
+
+def _coarse(features: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize features as `functional.resize` does with aligned corners, by two products with matrices.
+
+    Of thousands of channels, one thread of a CPU would copy all to another memory format otherwise.
+    """
+    own = features.shape[-2:]
+    if tuple(own) == tuple(size) or not features.is_contiguous():
+        return fbr.resize(features, size, align_corners=True)
+    with torch.autocast(features.device.type, enabled=False):
+        rows, columns = (_interpolation(*sides, features) for sides in zip(own, size, strict=True))
+        return rows.T @ (features @ columns)
+
+
+def _interpolation(side: int, new: int, like: Tensor) -> Tensor:
+    """The matrix [side, new] of linear interpolation with aligned corners."""
+    unit = torch.eye(side, device=like.device)[None]
+    return F.interpolate(unit, new, mode="linear", align_corners=True)[0].to(like.dtype)
