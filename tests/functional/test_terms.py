@@ -312,6 +312,7 @@ def test_closed_forms():
     along, across = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]])
     same = fbr.info_nce(query, tiles, along, along.expand(1, 7, 2), valid, TAU)
     assert same.loss.item() == pytest.approx(math.log(8), rel=1e-6)
+    assert same.negative_similarity.item() == pytest.approx(1, rel=1e-6)  # their mean, not their sum
     best = fbr.info_nce(query, tiles, along, across.expand(1, 256, 2), valid, TAU)
     assert best.loss.item() == pytest.approx(math.log(1 + 256 * math.exp(-2)), rel=1e-6)
     assert (best.positive_similarity.item(), best.negative_similarity.item()) == (1.0, 0.0)

@@ -527,6 +527,9 @@ def test_its_own_figures():
     torch.testing.assert_close(before.eval().update(view).mean_gate, values[present].mean())
     torch.testing.assert_close(last.mean_gate, last.gate[present].mean())
     assert last.distributions.equal(gate.distributions)
+    renewed = gate.update(view)
+    assert renewed.reclusters == gate.reclusters == 4
+    assert renewed.class_absent_clusters == gate.class_absent.sum() / 3
 
 
 def test_the_mean_gate_of_few_classes():

@@ -283,6 +283,13 @@ def test_small_bank_gives_no_negatives():
     assert terms.fg > 0
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_bank_of_the_least_size_gives_negatives(more):
+    fill = int(FBRLoss(ViewShape(5, 3), FBRConfig(dim=6))(make_view()).bank_fill)
+    terms = FBRLoss(ViewShape(5, 3), FBRConfig(dim=6, min_bank=fill + more))(make_view())
+    assert (terms.bg > 0) == (more == 0)
+
+
 def test_weight_zero_terms_need_no_gradient():
     for field, frozen in {
         "weight_seg": {
