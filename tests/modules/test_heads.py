@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fbr_plugin.modules import BackgroundClassifier, ProjectionHeads
 
@@ -31,6 +32,30 @@ def test_projections_are_128_wide_unless_told() -> None:
     assert ProjectionHeads(5).foreground.shape == (128, 5, 1, 1)
     assert BackgroundClassifier().weight.shape == (1, 128, 1, 1)
     assert BackgroundClassifier().dropout == 0.5
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("frozen", ["nothing", "features", "heads"])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_projections_are_1x1_convolutions(form: torch.memory_format, frozen: str, autocast: bool) -> None:
+    heads = ProjectionHeads(7, 5).requires_grad_(frozen != "heads")
+    features = torch.randn(3, 7, 4, 6).to(memory_format=form).requires_grad_(frozen != "features")
+    outer, found = torch.randn(3, 10, 4, 6), []
+    trained = [each for each in (features, heads.foreground, heads.background) if each.requires_grad]
+    for own in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            if own:
+                foreground, _, background, _ = heads(features)
+            else:
+                foreground = F.conv2d(features, heads.foreground).relu()
+                background = F.conv2d(features, heads.background)
+        both = torch.cat([foreground, background], 1)
+        assert both.dtype == (torch.bfloat16 if autocast else torch.float32)
+        found.append((both, *torch.autograd.grad(both, trained, outer.to(both.dtype))))
+    for first, second in zip(*found, strict=True):
+        tolerance = 0.05 if autocast else 1e-5
+        torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance)
+        assert first.dtype == second.dtype
 
 
 def test_projections_in_half_precision_may_have_a_large_sum() -> None:

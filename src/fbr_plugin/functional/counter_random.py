@@ -53,9 +53,9 @@ class CounterGenerator:
         self.drawn += words
         bits = split_mix(self.key, places)
         if dtype == torch.float64:
-            return ((bits >> 11) & 2**53 - 1).view(shape).double() * 2.0**-53
+            return (bits >> 11).bitwise_and_(2**53 - 1).view(shape).double().mul_(2.0**-53)
         halves = bits.view(torch.int32)[:count].view(shape)
-        return ((halves >> 8) & 2**24 - 1).to(dtype) * 2.0**-24
+        return (halves >> 8).bitwise_and_(2**24 - 1).to(dtype).mul_(2.0**-24)
 
 
 Generator = CounterGenerator | torch.Generator

@@ -89,7 +89,9 @@ class FBRLoss(StepRandom):
             own_foreground, own_background, before_relu = (
                 z.to(torch.promote_types(z.dtype, torch.float32)) for z in projections
             )
-            foreground, background = coarse(own_foreground), coarse(own_background)
+            # Channels-last, so that the vectors of pixels are read in place.
+            foreground = coarse(own_foreground).contiguous(memory_format=torch.channels_last)
+            background = coarse(own_background)
             scores = coarse(view.scores).nan_to_num()
             maps = fbr.normalise_scores(scores, view.labels, config.background_score)
             pseudo_labels = maps.normalised.argmax(1)
