@@ -507,6 +507,12 @@ def test_levels_of_other_widths():
             gate(levels)
 
 
+def test_steps_count_for_the_reclustering_and_not_views():
+    gate = ClassAwareGate(ViewShape(5, 3, 2, 9), replace(CONFIG, recluster_every=3))
+    counts = [gate.update(make_view(step), index).reclusters.item() for step in range(6) for index in (0, 1)]
+    assert counts == [0, 0, 0, 0, 1, 2, 2, 2, 2, 2, 3, 4]  # once for each view
+
+
 def test_its_own_figures():
     gate, view = make_gate(), make_view()
     first = gate.update(view)
