@@ -96,7 +96,10 @@ def open_image(path: str | Path) -> Image.Image:
     except InputError:
         raise
     except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory: shrink the image or its mask") from error
+        raise InputError(
+            f"{path} does not fit into memory: shrink the image or its mask; if its file is small, copy "
+            "it again"
+        ) from error
     except Exception as error:  # of any kind, as Pillow's readers check little
         raise InputError(
             f"{path} cannot be read ({short(error)}): the file is truncated or not an image in JPEG, PNG, "
