@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbr_plugin import functional as fbr
 from fbr_plugin.errors import WarnOnce
 from fbr_plugin.postprocess import multi_scale
 from fbr_plugin.postprocess.multi_scale import GridExtent, multi_scale_scores
@@ -119,6 +120,20 @@ def test_a_view_that_does_not_fit_into_memory_is_scored_at_half_its_scale(
         scores = multi_scale_scores(score, image, None, 4, (1.0, 2.0, 4.0), extent=extent)
     assert len(warned) == 1
     expected = multi_scale_scores(score, image, None, 4, (1.0, 1.0, 1.0), extent=extent)
+    torch.testing.assert_close(scores, expected)
+
+
+def test_a_view_that_cannot_be_resized_within_the_memory_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def small(maps: Tensor, size: tuple[int, int], *args: bool) -> Tensor:
+        if maps.shape[1] == 3 and size[0] > 20:
+            raise RuntimeError("CUDA out of memory")
+        return fbr.resize(maps, size, *args)
+
+    image = torch.rand(1, 3, 20, 28)
+    expected = multi_scale_scores(lambda view, _: block_means(4, view), image, None, 4)
+    monkeypatch.setattr(multi_scale, "resize", small)
+    monkeypatch.setattr(multi_scale, "_warn_of_memory", lambda message: None)
+    scores = multi_scale_scores(lambda view, _: block_means(4, view), image, None, 4, (2.0,))
     torch.testing.assert_close(scores, expected)
 
 

@@ -77,10 +77,10 @@ def _fitting_scores(
     height, width = image.shape[-2:]
     while True:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        view = resize(image, size)
-        if view.device.type == "cpu":  # which takes less time for the convolutions of channels-last maps
-            view = view.contiguous(memory_format=torch.channels_last)
         try:
+            view = resize(image, size)
+            if view.device.type == "cpu":  # channels-last, most networks take less time there
+                view = view.contiguous(memory_format=torch.channels_last)
             return score_fn(view, label), size
         except RuntimeError as error:
             if not re.search(OUT_OF_MEMORY, str(error)) or min(size) < 2 * stride:
