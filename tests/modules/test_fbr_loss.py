@@ -220,7 +220,7 @@ def test_losses_on_a_grid_of_their_own(form):
 def test_features_are_resized_in_their_precision(dtype, tolerance, autocast):
     features = torch.rand(2, 5, 7, 9).to(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        small = fbr_loss._coarse(features, (4, 3))
+        small = fbr_loss._resize_features(features, (4, 3))
     expected = F.interpolate(features.double(), (4, 3), mode="bilinear", align_corners=True)
     assert small.dtype == dtype
     torch.testing.assert_close(small.double(), expected, rtol=0, atol=tolerance)

@@ -38,6 +38,7 @@ def test_projections_are_128_wide_unless_told() -> None:
 @pytest.mark.parametrize("frozen", ["nothing", "features", "heads"])
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
 def test_projections_are_1x1_convolutions(form: torch.memory_format, frozen: str, autocast: bool) -> None:
+    torch.manual_seed(0)
     heads = ProjectionHeads(7, 5).requires_grad_(frozen != "heads")
     features = torch.randn(3, 7, 4, 6).to(memory_format=form).requires_grad_(frozen != "features")
     outer, found = torch.randn(3, 10, 4, 6), []
@@ -56,6 +57,14 @@ def test_projections_are_1x1_convolutions(form: torch.memory_format, frozen: str
         tolerance = 0.05 if autocast else 1e-5
         torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance)
         assert first.dtype == second.dtype
+
+
+def test_the_gradient_of_the_weights_in_half_precision_is_summed_in_float32() -> None:
+    heads = ProjectionHeads(1, 1).bfloat16()
+    torch.nn.init.ones_(heads.background)
+    features = torch.full((513, 1, 1, 1), 1.0, dtype=torch.bfloat16)
+    heads(features).before_relu.sum().backward()
+    assert heads.background.grad.item() == 512  # 513, rounded once; 256 + 1 is 256 in bfloat16
 
 
 def test_projections_in_half_precision_may_have_a_large_sum() -> None:

@@ -80,7 +80,7 @@ class FBRLoss(StepRandom):
         size = view.features.shape[-2:] if view.grid is None else view.grid
         coarse = partial(fbr.resize, size=size, align_corners=True)
         if not config.released_heads:
-            view = replace(view, features=_coarse(view.features, size), scores=coarse(view.scores))
+            view = replace(view, features=_resize_features(view.features, size), scores=coarse(view.scores))
         self.begin(index, len(view.features))
         generator = self.generator(index)
         *projections, finite = self.heads(view.features)
@@ -231,7 +231,7 @@ def _rows(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2)
 
 
-def _coarse(features: Tensor, size: Sequence[int]) -> Tensor:
+def _resize_features(features: Tensor, size: Sequence[int]) -> Tensor:
     """Resize features as `functional.resize` does with aligned corners, by two products with matrices.
 
     Of thousands of channels, one thread of a CPU would copy all to another memory format otherwise.

@@ -83,7 +83,8 @@ def _project(weight: Tensor, features: Tensor) -> Tensor:
 class _Products(torch.autograd.Function):
     """A 1x1 convolution as matrix products, in four fifths of the time of PyTorch's own on a CPU.
 
-    The gradient of the weights is summed image by image, so that no tensor has one for each image.
+    The gradient of the weights is summed image by image, in at least float32, so that no tensor has one for
+    each image.
     """
 
     @staticmethod
@@ -98,9 +99,10 @@ class _Products(torch.autograd.Function):
         (weight, maps), (gradient,) = ctx.saved_tensors, outer
         of_weight = of_maps = None
         if ctx.needs_input_grad[0]:
-            of_weight = torch.zeros_like(weight)
+            of_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
             for own, each in zip(gradient, maps, strict=True):
-                of_weight = of_weight.addmm_(own, each.T)
+                of_weight += own @ each.T
+            of_weight = of_weight.to(weight.dtype)
         if ctx.needs_input_grad[1]:
             of_maps = torch.bmm(weight.T.expand(len(maps), -1, -1), gradient)
         return of_weight, of_maps

@@ -38,6 +38,7 @@ def multi_scale_scores(
 
     Args:
         score_fn: image [B, 3, h, w] and label [B, C] to scores [B, K, ceil(h / stride), ceil(w / stride)].
+            On a CPU the image is channels-last.
         image: [B, 3, H, W] images of one size.
         label: [B, C] image labels; None for a `score_fn` that ignores them.
         stride: pixels from one score to the next.
